@@ -1,0 +1,307 @@
+"""What Switchboard asks of any server on which agents live.
+
+A backend is an adapter. It knows nothing of the database, of Matrix or of turns: it is given plain values and yields plain
+values, so that a server reached by REST, by one WebSocket or by nothing at all (``demo``) fits behind the same protocol.
+
+Everything here is synchronous and thread-safe: a turn runs in a worker thread and waits on a stream; an adapter whose server
+speaks over one shared socket multiplexes behind these same calls.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol, runtime_checkable
+
+
+@dataclass(frozen=True, slots=True)
+class Traits:
+    """What a kind of backend can do and what it keeps itself.
+
+    ``keeps_history``: the server remembers the conversation, so it is sent only the new message; otherwise it is sent the
+    bounded history. ``exclusive``: one turn at a time for an agent. ``has_conversations``: the server can hold a separate
+    conversation for each of ours. ``recognises_repeats``: a repeated request with the same idempotency id is not run twice.
+    """
+
+    keeps_history: bool = False
+    exclusive: bool = False
+    has_conversations: bool = False
+    has_memory: bool = False
+    recognises_repeats: bool = False
+    defined_here: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceSpec:
+    """The address and credentials of one server, taken from a ``Service`` row. Secrets stay out of ``repr``."""
+
+    name: str
+    kind: str
+    base_url: str
+    credentials: dict[str, str] = field(default_factory=dict, repr=False)
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class AgentInfo:
+    """One agent as its server describes it. ``external_id`` is the server's own id and never changes."""
+
+    external_id: str
+    name: str
+    description: str = ""
+    avatar_url: str = ""
+    model: str = ""
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class AgentListing:
+    """All agents of one service. ``complete`` is proven, never assumed; ``proof`` says how, or what was missing.
+
+    Nothing may be archived on a listing whose ``complete`` is false.
+    """
+
+    agents: Sequence[AgentInfo]
+    complete: bool
+    proof: str
+    pages: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryItem:
+    """One earlier message, for backends that keep no history. ``name`` is the speaker's display name."""
+
+    role: Literal["user", "assistant"]
+    text: str
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Speaker:
+    """Who is talking to the agent. ``kind`` is ``person``, ``agent`` or ``system``; ``id`` is stable (an MXID, a user name)."""
+
+    name: str
+    kind: Literal["person", "agent", "system"] = "person"
+    id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyRequest:
+    """One input for one agent.
+
+    ``idempotency_id`` is made from the message id and stays the same for every attempt; ``attempt`` starts at 1 and is larger
+    when an earlier attempt may already have reached the server. ``conversation_ref`` is the server's own conversation id
+    (empty: none yet, or shared); ``resume_ref`` is the run id an earlier attempt stored. ``definition`` holds the system
+    prompt, model, etc. of agents defined here.
+    """
+
+    agent_external_id: str
+    text: str
+    speaker: Speaker
+    idempotency_id: str
+    attempt: int = 1
+    conversation_ref: str = ""
+    resume_ref: str = ""
+    history: Sequence[HistoryItem] = ()
+    definition: dict[str, Any] = field(default_factory=dict)
+    timeout_seconds: float = 180.0
+
+
+@dataclass(frozen=True, slots=True)
+class TextDelta:
+    """More of the answer's text."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReasoningDelta:
+    """More of the agent's reasoning; never part of the answer."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """The agent calls a tool. ``arguments`` is JSON text as far as the server gave it."""
+
+    id: str
+    name: str
+    arguments: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolResult:
+    """What a tool gave back."""
+
+    id: str
+    name: str
+    output: str
+    ok: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class RunStarted:
+    """The server named its run; kept so that it can be cancelled or resumed by another process."""
+
+    ref: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The last chunk of a reply, exactly once, and only when the server really ended it.
+
+    ``reason``: ``end``, ``cancelled``, ``max_steps``, ``length``, ``approval`` or the server's own word.
+    """
+
+    reason: str = "end"
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+
+
+Chunk = TextDelta | ReasoningDelta | ToolCall | ToolResult | RunStarted | Finished
+
+ShouldStop = Callable[[], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """The answer to a connection test. ``detail`` is one sentence for an operator."""
+
+    ok: bool
+    detail: str
+    version: str = ""
+    latency_ms: float = 0.0
+    capabilities: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryBlock:
+    """One labelled piece of an agent's memory. ``limit`` is in characters."""
+
+    label: str
+    value: str
+    description: str = ""
+    limit: int | None = None
+    read_only: bool = False
+    id: str = ""
+
+
+class BackendError(Exception):
+    """A backend did not do what it was asked.
+
+    ``reason`` is for the operator (with status codes and the server's words, never a secret); ``public`` is one honest
+    sentence for the person who is waiting; ``retry_after`` is in seconds when the server named a delay; ``code`` is stable.
+    """
+
+    code = "backend.error"
+    retryable = False
+    public = "The agent could not answer."
+
+    def __init__(self, reason: str, *, retry_after: float | None = None, public: str | None = None) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.retry_after = retry_after
+        if public is not None:
+            self.public = public
+
+
+class BackendBusy(BackendError):
+    """409 or the like: the agent works on something else. Back-pressure; uses up no attempt."""
+
+    code = "backend.busy"
+    retryable = True
+    public = "The agent is busy with something else."
+
+
+class BackendRateLimited(BackendError):
+    """429: asked too often. Waits for ``retry_after``."""
+
+    code = "backend.rate_limited"
+    retryable = True
+    public = "The agent's model provider limits how often it may be asked."
+
+
+class BackendUnavailable(BackendError):
+    """Refused connection, 5xx, time-out before the answer began."""
+
+    code = "backend.unavailable"
+    retryable = True
+    public = "The agent's server cannot be reached."
+
+
+class BackendTimeout(BackendUnavailable):
+    """No answer, or no more of it, in the time allowed."""
+
+    code = "backend.timeout"
+    public = "The agent took too long to answer."
+
+
+class BackendBroken(BackendError):
+    """Garbage, half a stream, or an empty reply."""
+
+    code = "backend.broken_reply"
+    retryable = True
+    public = "The agent's answer broke off."
+
+
+class BackendRejected(BackendError):
+    """4xx that a repetition cannot mend: wrong credentials, unknown agent, refused input."""
+
+    code = "backend.rejected"
+    public = "The agent's server refused the message."
+
+
+class AgentGone(BackendRejected):
+    """The server does not know this agent."""
+
+    code = "backend.agent_gone"
+    public = "This agent no longer exists on its server."
+
+
+class IncompleteListing(BackendError):
+    """The list of agents could not be read to its end."""
+
+    code = "backend.incomplete_listing"
+    retryable = True
+
+
+@runtime_checkable
+class Backend(Protocol):
+    """One server, ready to be asked. Instances are made by ``agents.backends.registry.open_backend`` and may be shared by threads."""
+
+    kind: str
+    traits: Traits
+
+    def __init__(self, spec: ServiceSpec) -> None: ...
+
+    def list_agents(self) -> AgentListing:
+        """Read all agents. Raises ``BackendError``; a list known to be partial comes back with ``complete=False``."""
+
+    def get_agent(self, external_id: str) -> AgentInfo | None:
+        """One agent, or ``None`` when the server says that it does not exist."""
+
+    def open_conversation(self, agent_external_id: str, *, title: str, key: str) -> str:
+        """Make (or find again by ``key``) a conversation on the server; returns its id, or "" where there is no such thing."""
+
+    def stream_reply(self, request: ReplyRequest, *, should_stop: ShouldStop) -> Iterator[Chunk]:
+        """Send the input and yield the reply as it comes; ends with exactly one ``Finished`` or raises ``BackendError``.
+
+        ``should_stop`` is asked between chunks and at least every second while nothing arrives; when it turns true the
+        adapter cancels upstream where it can and ends with ``Finished("cancelled")``.
+        """
+
+    def cancel(self, agent_external_id: str, run_ref: str, conversation_ref: str = "") -> None:
+        """Stop a run that another process started. Does nothing when it has already ended."""
+
+    def health(self) -> Health:
+        """Test address and credentials. Never raises: what went wrong is in ``detail``."""
+
+    def read_memory(self, agent_external_id: str) -> Sequence[MemoryBlock]:
+        """The agent's memory blocks; empty where the backend has none."""
+
+    def write_memory(self, agent_external_id: str, label: str, value: str) -> MemoryBlock:
+        """Replace the value of one block. Raises ``BackendRejected`` for an unknown or read-only label, or a value over its limit."""
+
+    def close(self) -> None:
+        """Give back sockets."""
