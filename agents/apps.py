@@ -1,0 +1,13 @@
+"""The app that knows who: agents, their accounts and rooms."""
+
+from __future__ import annotations
+
+from django.apps import AppConfig
+
+
+class AgentsConfig(AppConfig):
+    name = "agents"
+    verbose_name = "Agents"
+
+    def ready(self) -> None:
+        from agents import checks, jobs, kinds, metrics  # noqa: F401

@@ -1,0 +1,13 @@
+"""The app that says: people, conversations, turns, deliveries."""
+
+from __future__ import annotations
+
+from django.apps import AppConfig
+
+
+class ChatConfig(AppConfig):
+    name = "chat"
+    verbose_name = "Conversations"
+
+    def ready(self) -> None:
+        from chat import checks, metrics, wiring  # noqa: F401

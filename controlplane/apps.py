@@ -1,0 +1,13 @@
+"""The app that assembles the others."""
+
+from __future__ import annotations
+
+from django.apps import AppConfig
+
+
+class ControlplaneConfig(AppConfig):
+    name = "controlplane"
+    verbose_name = "Switchboard"
+
+    def ready(self) -> None:
+        from controlplane import checks  # noqa: F401

@@ -1,0 +1,56 @@
+"""The Celery application: tasks carry ids only, and every row that needs work is found again by a sweep."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from celery import Celery
+from kombu import Queue
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "controlplane.settings")
+
+app = Celery("switchboard")
+
+
+def _beat() -> dict[str, dict[str, Any]]:
+    from agents.schedule import beat as agents_beat
+    from chat.schedule import beat as chat_beat
+    from ops.schedule import BEAT as ops_beat
+
+    return {**ops_beat, **agents_beat(), **chat_beat()}
+
+
+def _defaults() -> dict[str, Any]:
+    from django.conf import settings
+
+    return dict(
+        broker_url=settings.CELERY_BROKER_URL,
+        broker_connection_retry_on_startup=True,
+        broker_transport_options=(
+            {"polling_interval": 0.005} if settings.EMBEDDED else {"visibility_timeout": 3600, "socket_keepalive": True}
+        ),
+        task_ignore_result=True,
+        task_serializer="json",
+        accept_content=["json"],
+        # Rows are the truth: a lost task is found again by a sweep, so acknowledging early loses nothing.
+        task_acks_late=False,
+        worker_prefetch_multiplier=4,
+        worker_hijack_root_logger=False,
+        worker_pool="threads",
+        worker_concurrency=settings.WORKER_CONCURRENCY,
+        worker_send_task_events=False,
+        task_queues=[Queue("work"), Queue("turns")],
+        task_default_queue="work",
+        task_routes={"chat.run_turn": {"queue": "turns"}, "chat.deliver": {"queue": "turns"}},
+        beat_schedule=_beat(),
+        # The schedule is made of plain intervals: nothing to remember between two starts.
+        beat_scheduler="celery.beat:Scheduler",
+        beat_max_loop_interval=1,
+        timezone="UTC",
+    )
+
+
+app.set_default()
+app.add_defaults(_defaults)
+app.autodiscover_tasks(["ops", "agents", "chat"])

@@ -1,0 +1,237 @@
+"""Reads settings from the environment: types, aliases, ``NAME_FILE``, generated keys, and a list of what is wrong.
+
+A setting is described once, in ``controlplane.options``; this module only reads. A value that cannot be read never stops
+the process here: it becomes a ``Problem``, the default is used, and ``manage.py check`` (which every start runs) reports it
+with a stable id.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import environ
+
+Kind = Literal["text", "bool", "int", "float", "list", "url", "path"]
+
+PLACEHOLDER = re.compile(
+    r"^(change[-_ ]?me.*|your[-_ ].*|<.*>|\.\.\.|…|xxx+|todo|replace[-_ ].*|sk-\.\.\.|placeholder.*|.*[-_]goes[-_]here|secret|password)$",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One setting: its name, type, default and meaning.
+
+    ``aliases`` are names that predecessors used. ``secret`` options also read ``NAME_FILE`` and are never shown.
+    ``generate`` makes a value once, which is kept in the data directory (mode 0600). ``floor`` is the least allowed number.
+    """
+
+    name: str
+    help: str
+    kind: Kind = "text"
+    default: Any = ""
+    aliases: tuple[str, ...] = ()
+    secret: bool = False
+    generate: Callable[[], str] | None = None
+    floor: float | None = None
+    choices: tuple[str, ...] = ()
+    group: str = "General"
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something wrong with a setting. ``code`` is the stable id of the system check that reports it."""
+
+    code: str
+    level: Literal["error", "warning", "info"]
+    sentence: str
+    hint: str = ""
+
+
+@dataclass(slots=True)
+class Environment:
+    """The values of all options, where each came from, and the problems found while reading them."""
+
+    values: dict[str, Any] = field(default_factory=dict, repr=False)
+    sources: dict[str, str] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+
+    def __getitem__(self, name: str) -> Any:
+        return self.values[name]
+
+
+def read_environment(
+    options: Sequence[Option],
+    *,
+    base_dir: Path,
+    environment: Mapping[str, str] | None = None,
+    known_elsewhere: Mapping[str, str] | None = None,
+    prefixes: Sequence[str] = (),
+) -> Environment:
+    """Read all ``options`` from ``environment`` (``os.environ`` and ``base_dir/.env`` when not given).
+
+    ``known_elsewhere`` maps names that predecessors used and Switchboard does not need to a word on what replaced them;
+    any other name that starts with one of ``prefixes`` and belongs to no option is reported as unknown.
+    """
+    result = Environment()
+    source = dict(environment) if environment is not None else _process_environment(base_dir, result.problems)
+    for option in options:
+        # DATA_DIR comes first in the list: generated keys are kept below it.
+        data_dir = result.values.get("DATA_DIR", base_dir / "var")
+        result.values[option.name] = _read(option, source, Path(data_dir), result)
+    _report_unknown(options, source, known_elsewhere or {}, prefixes, result.problems)
+    return result
+
+
+def _process_environment(base_dir: Path, problems: list[Problem]) -> dict[str, str]:
+    dotenv = base_dir / ".env"
+    if dotenv.exists():
+        try:
+            environ.Env.read_env(str(dotenv), overwrite=False)
+        except OSError as error:
+            problems.append(Problem("switchboard.E003", "error", f"{dotenv.name} cannot be read: {error.strerror}."))
+    return dict(os.environ)
+
+
+def _read(option: Option, source: Mapping[str, str], data_dir: Path, result: Environment) -> Any:
+    raw, origin = _raw(option, source, result.problems)
+    if raw is None and option.generate is not None:
+        raw, origin = _generated(option, data_dir), "generated"
+    if raw is None or (raw == "" and option.kind != "text"):
+        result.sources[option.name] = "default"
+        return option.default
+    result.sources[option.name] = origin
+    if PLACEHOLDER.match(raw.strip()):
+        result.problems.append(
+            Problem(
+                "switchboard.W001",
+                "warning",
+                f"{origin} holds a placeholder.",
+                f"Give {option.name} its real value, or remove the line to use the default.",
+            )
+        )
+    try:
+        return _cast(option, raw)
+    except (ValueError, TypeError, environ.ImproperlyConfigured) as error:
+        shown = "its value" if option.secret else repr(raw)
+        result.problems.append(
+            Problem("switchboard.E001", "error", f"{origin} is not valid: {shown} ({error}).", option.help)
+        )
+        return option.default
+
+
+def _raw(option: Option, source: Mapping[str, str], problems: list[Problem]) -> tuple[str | None, str]:
+    for name in (option.name, *option.aliases):
+        if name in source:
+            return source[name], name
+        path = source.get(f"{name}_FILE") if option.secret else None
+        if path:
+            try:
+                return Path(path).read_text(encoding="utf-8").strip(), f"{name}_FILE"
+            except (OSError, UnicodeDecodeError) as error:
+                problems.append(
+                    Problem(
+                        "switchboard.E002",
+                        "error",
+                        f"{name}_FILE names a file that cannot be read ({type(error).__name__}).",
+                        f"Check the path and its permissions, or set {name} itself.",
+                    )
+                )
+    return None, option.name
+
+
+def _generated(option: Option, data_dir: Path) -> str:
+    """A key that nobody set: made once, kept in ``<data dir>/keys/NAME`` and readable by the owner only."""
+    assert option.generate is not None
+    path = data_dir / "keys" / option.name.lower()
+    for _ in range(2):
+        try:
+            value = path.read_text(encoding="utf-8").strip()
+        except FileNotFoundError:
+            value = ""
+        if value:
+            return value
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        # Written under another name and linked into place, so that two processes that start together agree on one key
+        # and a crash leaves no half-written one.
+        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(option.generate())
+            file.flush()
+            os.fsync(file.fileno())
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
+            if not path.read_text(encoding="utf-8").strip():
+                os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    return path.read_text(encoding="utf-8").strip()
+
+
+def _cast(option: Option, raw: str) -> Any:
+    value: Any
+    text = raw.strip()
+    if option.kind == "bool":
+        lowered = text.lower()
+        if lowered in {"1", "true", "yes", "on"}:
+            return True
+        if lowered in {"0", "false", "no", "off"}:
+            return False
+        raise ValueError("give true or false")
+    if option.kind in {"int", "float"}:
+        value = int(text) if option.kind == "int" else float(text)
+        if option.floor is not None and value < option.floor:
+            raise ValueError(f"the least allowed is {option.floor:g}")
+        return value
+    if option.kind == "list":
+        return [part.strip() for part in text.split(",") if part.strip()]
+    if option.kind == "url":
+        if not re.match(r"^[a-z][a-z0-9+.\-]*://", text, re.IGNORECASE):
+            raise ValueError("an address starts with its scheme, for example http://")
+        return text.rstrip("/") if text.startswith("http") else text
+    if option.kind == "path":
+        return Path(text).expanduser()
+    if option.choices and text.lower() not in option.choices:
+        raise ValueError("one of " + ", ".join(option.choices))
+    return text.lower() if option.choices else text
+
+
+def _report_unknown(
+    options: Sequence[Option],
+    source: Mapping[str, str],
+    known_elsewhere: Mapping[str, str],
+    prefixes: Sequence[str],
+    problems: list[Problem],
+) -> None:
+    known: set[str] = set()
+    for option in options:
+        for name in (option.name, *option.aliases):
+            known.add(name)
+            known.add(f"{name}_FILE")
+    for name in sorted(source):
+        if name in known:
+            continue
+        if name in known_elsewhere:
+            problems.append(
+                Problem("switchboard.I001", "info", f"{name} is no longer used.", known_elsewhere[name])
+            )
+        elif name.startswith(tuple(prefixes)) if prefixes else False:
+            near = _nearest(name, known)
+            hint = f"Did you mean {near}?" if near else "See docs/configuration.md for the names Switchboard knows."
+            problems.append(Problem("switchboard.W002", "warning", f"{name} is not a setting of Switchboard.", hint))
+
+
+def _nearest(name: str, known: set[str]) -> str:
+    import difflib
+
+    matches = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.8)
+    return matches[0] if matches else ""

@@ -1,0 +1,189 @@
+"""Django's settings, all of them. Values come from ``controlplane.options`` through ``controlplane.env``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import environ
+
+from controlplane.env import read_environment
+from controlplane.options import NOT_NEEDED, OPTIONS, PREFIXES
+from ops.logs import configure as configure_logging
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+ENVIRONMENT = read_environment(OPTIONS, base_dir=BASE_DIR, known_elsewhere=NOT_NEEDED, prefixes=PREFIXES)
+_env = ENVIRONMENT
+
+VERSION = "0.1.0"
+DATA_DIR: Path = Path(_env["DATA_DIR"] or BASE_DIR / "var").resolve()
+DATA_DIR.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+DEBUG: bool = _env["DEBUG"]
+SECRET_KEY: str = _env["SECRET_KEY"]
+FIELD_ENCRYPTION_KEYS: list[str] = _env["FIELD_ENCRYPTION_KEYS"]
+
+HOST: str = _env["HOST"]
+PORT: int = _env["PORT"]
+PUBLIC_URL: str = _env["PUBLIC_URL"] or f"http://{'127.0.0.1' if HOST in {'0.0.0.0', '::'} else HOST}:{PORT}"
+_public_host = urlsplit(PUBLIC_URL).hostname or ""
+ALLOWED_HOSTS = sorted({*_env["ALLOWED_HOSTS"], _public_host, "127.0.0.1", "localhost", "[::1]", ".localhost"} - {""})
+CSRF_TRUSTED_ORIGINS = [PUBLIC_URL]
+if _env["TRUST_PROXY"]:
+    SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+    USE_X_FORWARDED_HOST = True
+_secure = PUBLIC_URL.startswith("https://")
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = _secure
+SESSION_COOKIE_NAME = "switchboard_session"
+CSRF_COOKIE_NAME = "switchboard_csrf"
+SECURE_CONTENT_TYPE_NOSNIFF = True
+SECURE_REFERRER_POLICY = "same-origin"
+X_FRAME_OPTIONS = "DENY"
+
+INSTALLED_APPS = [
+    "daphne",
+    "unfold",
+    "unfold.contrib.filters",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "channels",
+    "ninja",
+    "ops",
+    "agents",
+    "chat",
+    "controlplane",
+]
+
+MIDDLEWARE = [
+    "ops.middleware.RequestIdMiddleware",
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+
+ROOT_URLCONF = "controlplane.urls"
+ASGI_APPLICATION = "controlplane.asgi.application"
+TEMPLATES: list[dict[str, Any]] = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
+]
+
+AUTH_USER_MODEL = "chat.Person"
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in ("UserAttributeSimilarityValidator", "MinimumLengthValidator", "CommonPasswordValidator", "NumericPasswordValidator")
+]
+LOGIN_URL = "admin:login"
+
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+if _env["DATABASE_URL"]:
+    DATABASES: dict[str, Any] = {"default": environ.Env.db_url_config(_env["DATABASE_URL"])}
+    # Threads of workers and of the web server keep their connections; a dead one is noticed before it is used.
+    DATABASES["default"].setdefault("CONN_MAX_AGE", 300)
+    DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
+else:
+    DATABASES = {
+        "default": {
+            "ENGINE": "django.db.backends.sqlite3",
+            "NAME": DATA_DIR / "switchboard.sqlite3",
+            "CONN_MAX_AGE": None,
+            "OPTIONS": {
+                # Write transactions take the lock at BEGIN and wait for it, instead of failing half way through.
+                "transaction_mode": "IMMEDIATE",
+                "timeout": 20,
+                "init_command": (
+                    "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA temp_store=MEMORY; "
+                    "PRAGMA mmap_size=134217728; PRAGMA cache_size=-16000;"
+                ),
+            },
+        }
+    }
+
+REDIS_URL: str = _env["REDIS_URL"]
+CHANNEL_LAYERS: dict[str, Any] = {
+    "default": (
+        # The pub/sub layer: the default Redis layer silently drops past 100 messages a channel.
+        {"BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer", "CONFIG": {"hosts": [REDIS_URL]}}
+        if REDIS_URL
+        else {"BACKEND": "channels.layers.InMemoryChannelLayer", "CONFIG": {"capacity": 2000}}
+    )
+}
+
+CELERY_BROKER_URL: str = _env["CELERY_BROKER_URL"] or REDIS_URL or "memory://"
+EMBEDDED: bool = CELERY_BROKER_URL.startswith("memory://")
+WORKER_CONCURRENCY: int = _env["WORKER_CONCURRENCY"]
+
+MATRIX_HOMESERVER_URL: str = _env["MATRIX_HOMESERVER_URL"]
+MATRIX_SERVER_NAME: str = _env["MATRIX_SERVER_NAME"]
+MATRIX_APPSERVICE_ID: str = _env["MATRIX_APPSERVICE_ID"]
+MATRIX_APPSERVICE_URL: str = _env["MATRIX_APPSERVICE_URL"] or PUBLIC_URL
+MATRIX_AS_TOKEN: str = _env["MATRIX_AS_TOKEN"]
+MATRIX_HS_TOKEN: str = _env["MATRIX_HS_TOKEN"]
+MATRIX_SENDER_LOCALPART: str = _env["MATRIX_SENDER_LOCALPART"]
+MATRIX_USER_PREFIX: str = _env["MATRIX_USER_PREFIX"]
+MATRIX_SPACE_NAME: str = _env["MATRIX_SPACE_NAME"]
+MATRIX_INVITE: list[str] = _env["MATRIX_INVITE"]
+MATRIX_CLIENT_URL: str = _env["MATRIX_CLIENT_URL"]
+MATRIX_REGISTRATION_SHARED_SECRET: str = _env["MATRIX_REGISTRATION_SHARED_SECRET"]
+MATRIX_EDIT_INTERVAL: float = _env["MATRIX_EDIT_INTERVAL"]
+
+DISABLED_AGENT_IDS: list[str] = _env["DISABLED_AGENT_IDS"]
+SYNC_INTERVAL: float = _env["SYNC_INTERVAL"]
+NEW_AGENT_WEBHOOK_TOKEN: str = _env["NEW_AGENT_WEBHOOK_TOKEN"]
+TURN_TIMEOUT: float = _env["TURN_TIMEOUT"]
+TURN_ATTEMPTS: int = _env["TURN_ATTEMPTS"]
+DELIVERY_ATTEMPTS: int = _env["DELIVERY_ATTEMPTS"]
+HISTORY_MESSAGES: int = _env["HISTORY_MESSAGES"]
+MAX_HOPS: int = _env["MAX_HOPS"]
+AGENT_REPLIES_PER_MINUTE: int = _env["AGENT_REPLIES_PER_MINUTE"]
+FANOUT_LIMIT: int = _env["FANOUT_LIMIT"]
+MAX_MESSAGE_CHARS: int = _env["MAX_MESSAGE_CHARS"]
+METRICS_TOKEN: str = _env["METRICS_TOKEN"]
+SHOW_API_DOCS: bool = _env["SHOW_API_DOCS"]
+
+LANGUAGE_CODE = "en"
+TIME_ZONE = "UTC"
+USE_I18N = True
+USE_TZ = True
+STATIC_URL = "/static/"
+STATIC_ROOT = DATA_DIR / "static"
+STATICFILES_DIRS = [BASE_DIR / "static"]
+WHITENOISE_USE_FINDERS = True
+DATA_UPLOAD_MAX_MEMORY_SIZE = 50 * 1024 * 1024  # an appservice transaction may be large; see chat.matrix.views
+
+LOG_LEVEL: str = _env["LOG_LEVEL"]
+LOG_FORMAT: str = _env["LOG_FORMAT"]
+LOGGING_CONFIG = None
+configure_logging(
+    level=LOG_LEVEL,
+    form=LOG_FORMAT,
+    secrets=[
+        value
+        for option in OPTIONS
+        if option.secret
+        for value in (_env[option.name] if isinstance(_env[option.name], list) else [_env[option.name]])
+        if isinstance(value, str)
+    ],
+)
+
+from controlplane.skin import UNFOLD  # noqa: E402, F401
