@@ -1,0 +1,128 @@
+"""Accounts: registration by namespace, devices, profiles, media, and whether the homeserver and we reach each other."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nio.api import Api
+
+from agents.matrix.calls import V1, V3, Calls, dumps
+from agents.matrix.errors import MatrixError, NotFound, Refused, Taken, TokenRefused
+from agents.matrix.results import PingResult, Profile
+from agents.matrix.transport import quote_part
+
+
+class AccountCalls(Calls):
+    """The part of :class:`~agents.matrix.client.AppserviceClient` that deals with accounts and with the connection itself."""
+
+    def versions(self) -> dict[str, Any]:
+        """``GET /versions``: ``{"versions": ["v1.1", …], "unstable_features": {…}}``."""
+        return self.call("GET", "/_matrix/client/versions", action="ask for the versions of Matrix")
+
+    def capabilities(self) -> dict[str, Any]:
+        """``GET /capabilities``, the inner object: ``{"m.room_versions": {"default": "12", "available": {…}}, …}``."""
+        data = self.call("GET", f"{V3}/capabilities", query=self._as(None), action="ask for the capabilities")
+        inner = data.get("capabilities")
+        return inner if isinstance(inner, dict) else {}
+
+    def whoami(self, user_id: str | None = None) -> str:
+        """The user id that the homeserver takes us for."""
+        action = "ask who we are"
+        method, path = Api.whoami("")
+        data = self.call(method, path, query=self._as(user_id) if user_id else "", action=action)
+        return self._text(data, "user_id", action)
+
+    def register(self, localpart: str) -> bool:
+        """Register an account in our namespace. ``True``: created; ``False``: it was there and is adopted.
+
+        Raises :class:`~agents.matrix.errors.Exclusive` for a name outside the namespace.
+        """
+        body = {"type": "m.login.application_service", "username": localpart, "inhibit_login": True}
+        try:
+            self.call("POST", f"{V3}/register", dumps(body), action=f"register the account {localpart}")
+        except Taken:
+            return False
+        return True
+
+    def ensure_device(self, user_id: str | None = None) -> None:
+        """Make sure that the account has our device, which makes repeated sends recognisable (MSC4190; harmless to repeat).
+
+        A homeserver that does not create devices by ``PUT`` gets the older way: an appservice login that names the device.
+        """
+        action = "create the account's device"
+        method, path, body = Api.update_device("", self.device_id, {"display_name": "Switchboard"})
+        try:
+            self.call(method, path, body, query=self._as(user_id), action=action)
+        except (TokenRefused, Taken):
+            raise
+        except Refused as refused:
+            login = {
+                "type": "m.login.application_service",
+                "identifier": {"type": "m.id.user", "user": user_id or self.sender},
+                "device_id": self.device_id,
+                "initial_device_display_name": "Switchboard",
+            }
+            try:
+                self.call("POST", f"{V3}/login", dumps(login), action=action)
+            except Refused:
+                raise refused from None
+
+    def get_profile(self, user_id: str) -> Profile:
+        """The profile of any user; an empty one when there is none."""
+        method, path = Api.profile_get(user_id)
+        try:
+            data = self.call(method, path, query=self._as(None), action=f"read the profile of {user_id}")
+        except NotFound:
+            return Profile()
+        name, avatar = data.get("displayname"), data.get("avatar_url")
+        return Profile(name if isinstance(name, str) else "", avatar if isinstance(avatar, str) else "")
+
+    def set_display_name(self, user_id: str, name: str) -> None:
+        """Set the account's own display name (it is copied into every room the account is in)."""
+        method, path, body = Api.profile_set_displayname("", user_id, name)
+        self.call(method, path, body, query=self._as(user_id), action=f"name {user_id}")
+
+    def set_avatar(self, user_id: str, mxc: str) -> None:
+        """Set the account's avatar; ``""`` removes it."""
+        method, path, body = Api.profile_set_avatar("", user_id, mxc)
+        self.call(method, path, body, query=self._as(user_id), action=f"set the picture of {user_id}")
+
+    def upload_media(self, data: bytes, content_type: str, filename: str, user_id: str | None = None) -> str:
+        """Put a file into the homeserver's media store and return its ``mxc://`` address."""
+        action = "upload a file"
+        method, path = Api.upload("", filename or None)
+        answer = self.call(
+            method, path, data, query=self._as(user_id), content_type=content_type or "application/octet-stream", action=action
+        )
+        return self._text(answer, "content_uri", action)
+
+    def ping(self, appservice_id: str, txn_id: str | None = None) -> PingResult:
+        """Ask the homeserver to call us (``POST /_matrix/client/v1/appservice/{id}/ping``).
+
+        A success also ends the homeserver's back-off after an outage of ours. What the homeserver found out about *our* end is
+        in the result; raises only when the homeserver itself is unreachable or refuses the token.
+        """
+        body = {"transaction_id": txn_id} if txn_id else {}
+        path = f"{V1}/appservice/{quote_part(appservice_id)}/ping"
+        try:
+            data = self.call("POST", path, dumps(body), action="ping ourselves through it", timeout=max(self.timeout, 70.0))
+        except TokenRefused:
+            raise
+        except MatrixError as error:
+            detail = _PING_FAILURES.get(error.errcode)
+            if detail is None and (error.retryable):
+                raise
+            return PingResult(False, None, detail or f"The homeserver refused the ping ({error.code}): {error.message}")
+        duration = data.get("duration_ms")
+        whole = isinstance(duration, (int, float)) and not isinstance(duration, bool)
+        return PingResult(True, int(duration) if whole else None, "")
+
+
+_PING_FAILURES = {
+    "M_URL_NOT_SET": "The registration on the homeserver has no url, so it cannot send us messages. Put our address into it.",
+    "M_CONNECTION_FAILED": "The homeserver cannot reach us at the url in its registration. Correct the url or open the port.",
+    "M_CONNECTION_TIMEOUT": "We did not answer the homeserver in time at the url in its registration.",
+    "M_BAD_STATUS": "We refused the homeserver's call: the hs_token in its registration is probably not ours.",
+    "M_FORBIDDEN": "The homeserver knows our token under another appservice id. Compare the id in the registration.",
+    "M_UNRECOGNIZED": "The homeserver is too old to ping an appservice (Matrix 1.7). Messages may still arrive.",
+}

@@ -1,0 +1,21 @@
+"""A homeserver, seen by an appservice: one synchronous, thread-safe client for every call that Switchboard makes.
+
+The calls are grouped by what they deal with (accounts, rooms, spaces, events) in the ``calls_*`` modules; this is their sum.
+"""
+
+from __future__ import annotations
+
+from agents.matrix.calls_events import EventCalls
+from agents.matrix.results import MessagesPage, PingResult, Profile
+
+
+class AppserviceClient(EventCalls):
+    """``AppserviceClient(base_url, as_token, server_name, sender_localpart="switchboard")``.
+
+    Keep one for each homeserver (:func:`agents.matrix.clients.get_client`): it holds the connections. Every call takes the
+    ``user_id`` to act as (identity assertion), ``None`` for the appservice's own account, and raises only
+    :class:`~agents.matrix.errors.MatrixError`.
+    """
+
+
+__all__ = ["AppserviceClient", "MessagesPage", "PingResult", "Profile"]

@@ -1,0 +1,184 @@
+"""HTTP to one homeserver: a shared pool, the token in the header only, answers as dictionaries, failures as MatrixError."""
+
+from __future__ import annotations
+
+import json
+import ssl
+from functools import lru_cache
+from typing import Any
+from urllib.parse import quote, urlsplit, urlunsplit
+
+import httpx
+
+from agents.matrix.errors import HomeserverUnreachable, MatrixError, from_response
+
+# nio's builders put the token first in the query; it is given an empty one, and what is left of it is cut out again.
+_NIO_TOKEN = "?access_token="
+_LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+_REPEATABLE = frozenset({"GET", "PUT", "DELETE"})
+_JSON = {"Content-Type": "application/json"}
+
+
+@lru_cache(maxsize=1)
+def ssl_context() -> ssl.SSLContext:
+    """The one TLS context of this process: building it reads every root certificate (tens of milliseconds)."""
+    return httpx.create_ssl_context()
+
+
+def quote_part(value: str) -> str:
+    """Percent-encode one part of a path. Room ids are opaque (version 12 has no server part), so nothing is left as it is.
+
+    ``.`` and ``..`` survive percent-encoding and would be folded away by the HTTP client: they are no Matrix identifier.
+    """
+    if value in {".", ".."}:
+        raise ValueError(f"{value!r} is not a Matrix identifier")
+    return quote(value, safe="", errors="replace")
+
+
+def strip_token(path: str) -> str:
+    """Take the (empty) ``access_token`` out of a path built by nio: a token in a URL ends up in logs."""
+    head, mark, tail = path.partition(_NIO_TOKEN)
+    if not mark:
+        return path
+    return f"{head}?{tail[1:]}" if tail.startswith("&") else head
+
+
+class Transport:
+    """Requests to ``base_url`` with a bearer token. Thread-safe; one instance keeps up to ``pool_size`` connections alive.
+
+    ``timeout`` is in seconds and bounds connecting, sending and each wait for data.
+    """
+
+    def __init__(self, base_url: str, token: str, *, pool_size: int = 32, timeout: float = 30.0) -> None:
+        parts = urlsplit(base_url.strip())
+        if parts.scheme not in {"http", "https"} or not parts.hostname:
+            raise ValueError("The homeserver's address must begin with http:// or https://")
+        netloc = parts.netloc.rpartition("@")[2]
+        self.base_url = urlunsplit((parts.scheme, netloc, parts.path.rstrip("/"), "", ""))
+        self.timeout = timeout
+        self._token = token
+        self._http = httpx.Client(
+            verify=ssl_context(),
+            timeout=httpx.Timeout(timeout, pool=timeout),
+            limits=httpx.Limits(max_connections=pool_size, max_keepalive_connections=pool_size, keepalive_expiry=30.0),
+            headers={"Authorization": f"Bearer {token}", "User-Agent": "Switchboard", "Accept": "application/json"},
+            # A proxy from the environment must not come between us and a homeserver on this machine.
+            trust_env=parts.hostname not in _LOOPBACK,
+            follow_redirects=False,
+        )
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.base_url}>"
+
+    def close(self) -> None:
+        """Close every connection. Further calls raise."""
+        self._http.close()
+
+    @property
+    def closed(self) -> bool:
+        """Whether :meth:`close` was called."""
+        return self._http.is_closed
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        body: str | bytes | None = None,
+        *,
+        query: str = "",
+        action: str = "",
+        content_type: str = "",
+        timeout: float | None = None,
+    ) -> dict[str, Any]:
+        """Send one request and return its JSON object; the arguments are those of :meth:`call_any`.
+
+        Raises :class:`MatrixError` and nothing else, also when the answer is no JSON object.
+        """
+        data = self.call_any(
+            method, path, body, query=query, action=action, content_type=content_type, timeout=timeout
+        )
+        if not isinstance(data, dict):
+            raise self._not_matrix(action)
+        return data
+
+    def call_any(
+        self,
+        method: str,
+        path: str,
+        body: str | bytes | None = None,
+        *,
+        query: str = "",
+        action: str = "",
+        content_type: str = "",
+        timeout: float | None = None,
+    ) -> Any:
+        """Send one request and return its JSON value.
+
+        ``path`` begins with ``/`` and is already percent-encoded (it may carry a query); ``query`` is appended to it. ``action``
+        names the call for error sentences ("create the room"). Raises :class:`MatrixError` and nothing else.
+        """
+        url = self.base_url + strip_token(path)
+        if query:
+            url = f"{url}{'&' if '?' in url else '?'}{query}"
+        headers: dict[str, str] | None = None
+        if body is not None:
+            headers = {"Content-Type": content_type} if content_type else _JSON
+        response = self._send(method, url, body, headers, action, timeout)
+        if response.status_code >= 300:
+            raise from_response(
+                response.status_code,
+                response.content,
+                response.headers,
+                where=self.base_url,
+                action=action,
+                secret=self._token,
+            )
+        try:
+            return json.loads(response.content)
+        except (ValueError, RecursionError):
+            raise self._not_matrix(action) from None
+
+    def _not_matrix(self, action: str) -> MatrixError:
+        return HomeserverUnreachable(
+            "the answer is not what Matrix prescribes; perhaps something else answers at this address",
+            status=200,
+            where=self.base_url,
+            action=action,
+        )
+
+    def _send(
+        self,
+        method: str,
+        url: str,
+        body: str | bytes | None,
+        headers: dict[str, str] | None,
+        action: str,
+        timeout: float | None,
+    ) -> httpx.Response:
+        limit = httpx.USE_CLIENT_DEFAULT if timeout is None else httpx.Timeout(timeout, connect=self.timeout)
+        repeats = 1 if method in _REPEATABLE else 0
+        while True:
+            try:
+                return self._http.request(method, url, content=body, headers=headers, timeout=limit)
+            except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError) as error:
+                # The server closed an idle connection just as we used it. What can be repeated safely is, once, at once.
+                if repeats:
+                    repeats -= 1
+                    continue
+                raise self._unreachable(error, action) from None
+            except (httpx.HTTPError, httpx.InvalidURL, RuntimeError, OSError) as error:
+                # httpx says RuntimeError for a client that was closed meanwhile.
+                raise self._unreachable(error, action) from None
+
+    def _unreachable(self, error: Exception, action: str) -> MatrixError:
+        if isinstance(error, httpx.ConnectTimeout):
+            text = f"no connection within {self.timeout:.0f} s"
+        elif isinstance(error, httpx.PoolTimeout):
+            text = "all our connections to it are busy"
+        elif isinstance(error, httpx.TimeoutException):
+            text = "it took the request and gave no answer in time"
+        elif isinstance(error, httpx.ConnectError):
+            text = f"no connection ({str(error)[:120] or 'refused'})"
+        else:
+            text = f"the connection broke ({type(error).__name__})"
+        return HomeserverUnreachable(text.replace(self._token, "[token]") if self._token else text, where=self.base_url, action=action)
