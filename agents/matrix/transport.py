@@ -13,7 +13,7 @@ import httpx
 from agents.matrix.errors import HomeserverUnreachable, MatrixError, from_response
 
 # nio's builders put the token first in the query; it is given an empty one, and what is left of it is cut out again.
-_NIO_TOKEN = "?access_token="
+_NIO_TOKEN = "?access_token="  # noqa: S105 (a parameter name, no secret)
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 _REPEATABLE = frozenset({"GET", "PUT", "DELETE"})
 _JSON = {"Content-Type": "application/json"}
