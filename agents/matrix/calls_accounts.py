@@ -92,7 +92,12 @@ class AccountCalls(Calls):
         action = "upload a file"
         method, path = Api.upload("", filename or None)
         answer = self.call(
-            method, path, data, query=self._as(user_id), content_type=content_type or "application/octet-stream", action=action
+            method,
+            path,
+            data,
+            query=self._as(user_id),
+            content_type=content_type or "application/octet-stream",
+            action=action,
         )
         return self._text(answer, "content_uri", action)
 
@@ -105,7 +110,9 @@ class AccountCalls(Calls):
         body = {"transaction_id": txn_id} if txn_id else {}
         path = f"{V1}/appservice/{quote_part(appservice_id)}/ping"
         try:
-            data = self.call("POST", path, dumps(body), action="ping ourselves through it", timeout=max(self.timeout, 70.0))
+            data = self.call(
+                "POST", path, dumps(body), action="ping ourselves through it", timeout=max(self.timeout, 70.0)
+            )
         except TokenRefused:
             raise
         except MatrixError as error:

@@ -72,7 +72,12 @@ class EventCalls(SpaceCalls):
     ) -> MessagesPage:
         """One page of history, backwards from the newest (``b``) or forwards (``f``) from ``from_token``."""
         method, path = Api.room_messages(
-            "", room_id, start=from_token, direction=direction, limit=limit, message_filter=dict(filter) if filter else None
+            "",
+            room_id,
+            start=from_token,
+            direction=direction,
+            limit=limit,
+            message_filter=dict(filter) if filter else None,
         )
         data = self.call(method, path, query=self._as(user_id), action="read the room's history")
         start, end = data.get("start"), data.get("end")

@@ -62,10 +62,15 @@ class RoomCalls(AccountCalls):
         if power_levels is not None:
             privileged = invitees if preset == "trusted_private_chat" else []
             body["power_level_content_override"] = self._fitting_levels(
-                power_levels, user_id or self.sender, [*privileged, *strings(creation.get("additional_creators"))], room_version
+                power_levels,
+                user_id or self.sender,
+                [*privileged, *strings(creation.get("additional_creators"))],
+                room_version,
             )
         action = f"create the {'space' if is_space else 'room'} “{name}”"
-        data = self.call("POST", f"{V3}/createRoom", dumps(body), query=self._as(user_id), action=action, timeout=self.timeout * 2)
+        data = self.call(
+            "POST", f"{V3}/createRoom", dumps(body), query=self._as(user_id), action=action, timeout=self.timeout * 2
+        )
         return self._text(data, "room_id", action)
 
     def create_or_adopt_room(self, *, alias_localpart: str, user_id: str | None, **options: Any) -> tuple[str, bool]:
@@ -114,7 +119,9 @@ class RoomCalls(AccountCalls):
         """The room id of ``#alias:server``, or ``None``."""
         action = f"look up {alias}"
         try:
-            return self._text(self.call(*Api.room_resolve_alias(alias), query=self._as(None), action=action), "room_id", action)
+            return self._text(
+                self.call(*Api.room_resolve_alias(alias), query=self._as(None), action=action), "room_id", action
+            )
         except NotFound:
             return None
 
@@ -146,7 +153,9 @@ class RoomCalls(AccountCalls):
         """Join a room by id or alias and return its id. Joining twice does nothing."""
         action = f"join {room}"
         query = "&".join([self._as(user_id), *(f"via={quote(server, safe='')}" for server in via)])
-        data = self.call("POST", f"{V3}/join/{quote_part(room)}", "{}", query=query, action=action, timeout=self.timeout * 2)
+        data = self.call(
+            "POST", f"{V3}/join/{quote_part(room)}", "{}", query=query, action=action, timeout=self.timeout * 2
+        )
         return self._text(data, "room_id", action)
 
     def invite(self, room_id: str, target: str, user_id: str | None) -> bool:
@@ -180,7 +189,9 @@ class RoomCalls(AccountCalls):
 
     def members(self, room_id: str, user_id: str | None) -> dict[str, str]:
         """Every user id the room knows, with ``join``, ``invite``, ``leave``, ``ban`` or ``knock``."""
-        data = self.call("GET", room_path(room_id, "members"), query=self._as(user_id), action="list the room's members")
+        data = self.call(
+            "GET", room_path(room_id, "members"), query=self._as(user_id), action="list the room's members"
+        )
         found: dict[str, str] = {}
         for event in dicts(data.get("chunk")):
             who, content = event.get("state_key"), event.get("content")
@@ -195,7 +206,9 @@ class RoomCalls(AccountCalls):
 
     # State
 
-    def get_state(self, room_id: str, event_type: str, key: str = "", user_id: str | None = None) -> dict[str, Any] | None:
+    def get_state(
+        self, room_id: str, event_type: str, key: str = "", user_id: str | None = None
+    ) -> dict[str, Any] | None:
         """The content of one piece of state, or ``None`` when it was never set."""
         method, path = Api.room_get_state_event("", room_id, event_type, key)
         try:
@@ -225,7 +238,9 @@ class RoomCalls(AccountCalls):
         """Set one piece of state and return the event id. The same content again makes no new event."""
         action = f"set {event_type}"
         method, path, body = Api.room_put_state("", room_id, event_type, dict(content), key)
-        return self._text(self.call(method, path, body, query=self._as(user_id, ts=ts), action=action), "event_id", action)
+        return self._text(
+            self.call(method, path, body, query=self._as(user_id, ts=ts), action=action), "event_id", action
+        )
 
 
 class SpaceCalls(RoomCalls):
@@ -254,7 +269,11 @@ class SpaceCalls(RoomCalls):
         children: dict[str, dict[str, Any]] = {}
         for event in self.full_state(space_id, user_id):
             content, key = event.get("content"), event.get("state_key")
-            if event.get("type") == "m.space.child" and isinstance(key, str) and isinstance(content, dict) and content.get("via"):
+            if (
+                event.get("type") == "m.space.child"
+                and isinstance(key, str)
+                and isinstance(content, dict)
+                and content.get("via")
+            ):
                 children[key] = content
         return children
-

@@ -140,7 +140,9 @@ class Taken(Refused):
 
     @property
     def sentence(self) -> str:
-        return f"{self._server} says that the name is taken ({self.code}): {_full_stop(self.message)} It can be adopted."
+        return (
+            f"{self._server} says that the name is taken ({self.code}): {_full_stop(self.message)} It can be adopted."
+        )
 
 
 class Forbidden(Refused):
@@ -188,7 +190,13 @@ _BY_CODE: dict[str, type[MatrixError]] = {
 
 
 def from_response(
-    status: int, body: bytes, headers: Mapping[str, str] | None = None, *, where: str = "", action: str = "", secret: str = ""
+    status: int,
+    body: bytes,
+    headers: Mapping[str, str] | None = None,
+    *,
+    where: str = "",
+    action: str = "",
+    secret: str = "",
 ) -> MatrixError:
     """Build the error for an answer that is not a success.
 

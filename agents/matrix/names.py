@@ -58,7 +58,13 @@ def user_id(localpart: str, server: str) -> str:
 def alias(localpart: str, server: str) -> str:
     """``#localpart:server``; raises ``ValueError`` when it is too long or has no server."""
     full = f"#{localpart}:{server}"
-    if not localpart or ":" in localpart or "\0" in localpart or not _SERVER.fullmatch(server) or _size(full) > MAX_ID_BYTES:
+    if (
+        not localpart
+        or ":" in localpart
+        or "\0" in localpart
+        or not _SERVER.fullmatch(server)
+        or _size(full) > MAX_ID_BYTES
+    ):
         raise ValueError(f"{full[:80]!r} is not a Matrix room alias (at most {MAX_ID_BYTES} bytes, #name:server)")
     return full
 

@@ -62,7 +62,9 @@ class SynapseAdmin:
         except Refused as error:
             # Some versions give the reason as M_UNKNOWN with these words.
             if not isinstance(error, Taken) and "already taken" in error.message:
-                raise Taken(error.message, errcode="M_USER_IN_USE", status=error.status, where=error.where, action=action) from None
+                raise Taken(
+                    error.message, errcode="M_USER_IN_USE", status=error.status, where=error.where, action=action
+                ) from None
             raise
         if not isinstance(user, str):
             raise self._http._not_matrix(action)

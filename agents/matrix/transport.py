@@ -57,11 +57,14 @@ class Transport:
         self.base_url = urlunsplit((parts.scheme, netloc, parts.path.rstrip("/"), "", ""))
         self.timeout = timeout
         self._token = token
+        headers = {"User-Agent": "Switchboard", "Accept": "application/json"}
+        if token:
+            headers["Authorization"] = f"Bearer {token}"
         self._http = httpx.Client(
             verify=ssl_context(),
             timeout=httpx.Timeout(timeout, pool=timeout),
             limits=httpx.Limits(max_connections=pool_size, max_keepalive_connections=pool_size, keepalive_expiry=30.0),
-            headers={"Authorization": f"Bearer {token}", "User-Agent": "Switchboard", "Accept": "application/json"},
+            headers=headers,
             # A proxy from the environment must not come between us and a homeserver on this machine.
             trust_env=parts.hostname not in _LOOPBACK,
             follow_redirects=False,
@@ -94,9 +97,7 @@ class Transport:
 
         Raises :class:`MatrixError` and nothing else, also when the answer is no JSON object.
         """
-        data = self.call_any(
-            method, path, body, query=query, action=action, content_type=content_type, timeout=timeout
-        )
+        data = self.call_any(method, path, body, query=query, action=action, content_type=content_type, timeout=timeout)
         if not isinstance(data, dict):
             raise self._not_matrix(action)
         return data
@@ -181,4 +182,6 @@ class Transport:
             text = f"no connection ({str(error)[:120] or 'refused'})"
         else:
             text = f"the connection broke ({type(error).__name__})"
-        return HomeserverUnreachable(text.replace(self._token, "[token]") if self._token else text, where=self.base_url, action=action)
+        return HomeserverUnreachable(
+            text.replace(self._token, "[token]") if self._token else text, where=self.base_url, action=action
+        )
