@@ -1,4 +1,4 @@
-"""The content of the events we send, as plain dictionaries.
+"""The content of the events we send, as plain dictionaries; what reads the events of others is offered here too.
 
 Client-server API: "Instant messaging", "Rich replies", "Event replacements", "Threading", "User and room mentions".
 """
@@ -9,12 +9,27 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from agents.matrix.incoming import Ignored, InterAgent, Media, ParsedMessage, parse_message, strip_reply_fallback
+from agents.matrix.keys import HISTORICAL, HTML_FORMAT, MARKER
 from agents.matrix.markdown import Rendered
 
-# What we send carries this key, so that an event of ours is known as ours wherever it comes back from.
-MARKER = "switchboard"
-HISTORICAL = "m.letta_historical"
-HTML_FORMAT = "org.matrix.custom.html"
+__all__ = [
+    "HISTORICAL",
+    "HTML_FORMAT",
+    "MARKER",
+    "Ignored",
+    "InterAgent",
+    "Media",
+    "ParsedMessage",
+    "content_size",
+    "edit_content",
+    "mentions",
+    "notice_content",
+    "parse_message",
+    "reply_to",
+    "strip_reply_fallback",
+    "text_content",
+]
 
 
 def text_content(

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote
 
-from agents.matrix.content import HISTORICAL, HTML_FORMAT, MARKER
+from agents.matrix.keys import HISTORICAL, HTML_FORMAT, MARKER
 from agents.matrix.markdown import clean_text
 from agents.matrix.names import valid_user_id
 

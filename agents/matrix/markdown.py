@@ -29,9 +29,9 @@ _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _MARKED = re.compile(r"[*_~`#\[\]<>|\\&]|^[ \t]*(?:[-+=]|\d{1,9}[.)])|^(?: {4}|\t)|  $", re.MULTILINE)
 _SAME_ANYWAY = re.compile(r'</?p>|<br ?/?>|<a href="([^"]*)">\1</a>')
 
-_TAGS = frozenset(
+_TAGS = (
     "del h1 h2 h3 h4 h5 h6 blockquote p a ul ol sup sub li b i u strong em s code hr br div table thead tbody tr th td caption pre "
-    "span img details summary".split()
+    "span img details summary"
 )
 _ATTRIBUTES = {
     "span": {"data-mx-bg-color", "data-mx-color", "data-mx-spoiler", "data-mx-maths"},
@@ -75,7 +75,7 @@ def render(text: str) -> Rendered:
         if any(token.level >= _MAX_NESTING - 2 for token in tokens):
             return Rendered(body)
         markup = sanitise(_PARSER.renderer.render(tokens, _PARSER.options, {})).strip()
-    except Exception:  # noqa: BLE001 (a parser's bug must not silence an agent)
+    except Exception:  # a bug of the parser must not silence an agent
         return Rendered(body)
     return Rendered(body, None if not markup or _looks_the_same(body, markup) else markup)
 
@@ -128,7 +128,7 @@ def _parser() -> MarkdownIt:
 
 _PARSER = _parser()
 _CLEANER = nh3.Cleaner(
-    tags=set(_TAGS),
+    tags=set(_TAGS.split()),
     clean_content_tags={"script", "style", "mx-reply"},
     attributes=_ATTRIBUTES,
     attribute_filter=_allow,
