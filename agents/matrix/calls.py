@@ -48,7 +48,7 @@ class Calls(Transport):
         """The string that the answer must hold under ``key``."""
         value = data.get(key)
         if not isinstance(value, str) or not value:
-            raise self._not_matrix(action)
+            raise self.not_matrix(action)
         return value
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from nio.api import Api
 
 from agents.matrix.calls import V1, V3, Calls, dumps
-from agents.matrix.errors import MatrixError, NotFound, Refused, Taken, TokenRefused
+from agents.matrix.errors import MatrixError, Refused, Taken, TokenRefused
 from agents.matrix.results import PingResult, Profile
 from agents.matrix.transport import quote_part
 
@@ -72,8 +72,11 @@ class AccountCalls(Calls):
         method, path = Api.profile_get(user_id)
         try:
             data = self.call(method, path, query=self._as(None), action=f"read the profile of {user_id}")
-        except NotFound:
-            return Profile()
+        except Refused as refused:
+            # Synapse says M_UNKNOWN for an account that it never saw.
+            if refused.status == 404 and refused.errcode in {"M_NOT_FOUND", "M_UNKNOWN"}:
+                return Profile()
+            raise
         name, avatar = data.get("displayname"), data.get("avatar_url")
         return Profile(name if isinstance(name, str) else "", avatar if isinstance(avatar, str) else "")
 
@@ -121,8 +124,7 @@ class AccountCalls(Calls):
                 raise
             return PingResult(False, None, detail or f"The homeserver refused the ping ({error.code}): {error.message}")
         duration = data.get("duration_ms")
-        whole = isinstance(duration, (int, float)) and not isinstance(duration, bool)
-        return PingResult(True, int(duration) if whole else None, "")
+        return PingResult(True, duration if isinstance(duration, int) else None, "")
 
 
 _PING_FAILURES = {

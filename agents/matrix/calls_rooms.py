@@ -134,14 +134,13 @@ class RoomCalls(AccountCalls):
             if self.resolve_alias(alias) != room_id:
                 raise
 
-    def delete_alias(self, alias: str, user_id: str | None = None) -> bool:
-        """Remove an alias. ``False``: there was none."""
+    def delete_alias(self, alias: str, user_id: str | None = None) -> None:
+        """Remove an alias; does nothing when there is none."""
         method, path = Api.room_delete_alias("", alias)
         try:
             self.call(method, path, query=self._as(user_id), action=f"delete the alias {alias}")
         except NotFound:
-            return False
-        return True
+            return
 
     def set_canonical_alias(self, room_id: str, alias: str, user_id: str | None = None) -> None:
         """Show ``alias`` as the room's main address (it must point there already)."""
@@ -159,7 +158,7 @@ class RoomCalls(AccountCalls):
         return self._text(data, "room_id", action)
 
     def invite(self, room_id: str, target: str, user_id: str | None) -> bool:
-        """Invite ``target``. ``False``: already invited or in the room, nothing was done."""
+        """Invite ``target``; inviting twice does nothing. ``False``: they are in the room already."""
         method, path, body = Api.room_invite("", room_id, target)
         try:
             self.call(method, path, body, query=self._as(user_id), action=f"invite {target}")
@@ -222,7 +221,7 @@ class RoomCalls(AccountCalls):
         action = "read the room's state"
         data = self.call_any(method, path, query=self._as(user_id), action=action)
         if not isinstance(data, list):
-            raise self._not_matrix(action)
+            raise self.not_matrix(action)
         return dicts(data)
 
     def put_state(

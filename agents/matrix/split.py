@@ -122,8 +122,8 @@ def _cut(text: str, size: int) -> tuple[int, _Fence | None]:
     fence = _open_at(fences, size)
     window = text[lowest:size]
     sentence = None if fence else _last(_SENTENCE, window)
-    end = sentence if sentence is not None else _last(_SPACE, window)
-    cut = lowest + end if end is not None else _whole_character(text, size)
+    offset = sentence if sentence is not None else _last(_SPACE, window)
+    cut = lowest + offset if offset is not None else _whole_character(text, size)
     return max(cut, 1), _open_at(fences, cut)
 
 

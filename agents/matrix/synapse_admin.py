@@ -10,7 +10,7 @@ import hmac
 from typing import Any
 
 from agents.matrix.calls import dumps
-from agents.matrix.errors import NotFound, Refused, Taken
+from agents.matrix.errors import Refused, Taken
 from agents.matrix.transport import Transport, quote_part
 
 
@@ -24,13 +24,11 @@ class SynapseAdmin:
         shared_secret: str | None = None,
         admin_token: str | None = None,
         *,
-        server_name: str = "",
         timeout: float = 30.0,
     ) -> None:
         self._secret = shared_secret
         self._admin_token = admin_token
         self._http = Transport(base_url, admin_token or "", pool_size=4, timeout=timeout)
-        self.server_name = server_name
 
     def __repr__(self) -> str:
         return f"<SynapseAdmin {self._http.base_url}>"
@@ -52,7 +50,7 @@ class SynapseAdmin:
         path, action = "/_synapse/admin/v1/register", f"register {localpart}"
         nonce = self._http.call("GET", path, action=action).get("nonce")
         if not isinstance(nonce, str):
-            raise self._http._not_matrix(action)
+            raise self._http.not_matrix(action)
         body: dict[str, Any] = {"nonce": nonce, "username": localpart, "password": password, "admin": admin}
         body["mac"] = registration_mac(self._secret, nonce, localpart, password, admin=admin)
         if displayname is not None:
@@ -67,25 +65,21 @@ class SynapseAdmin:
                 ) from None
             raise
         if not isinstance(user, str):
-            raise self._http._not_matrix(action)
+            raise self._http.not_matrix(action)
         return user
 
     def user_exists(self, user_id: str) -> bool:
-        """Whether the homeserver has the account (asked publicly; also a deactivated account exists)."""
-        localpart = user_id[1:].partition(":")[0] if user_id.startswith("@") else user_id
-        if self._admin_token and user_id.startswith("@"):
-            try:
-                self._http.call("GET", f"/_synapse/admin/v2/users/{quote_part(user_id)}", action=f"look up {user_id}")
-            except NotFound:
-                return False
-            return True
-        path = f"/_matrix/client/v3/register/available?username={quote_part(localpart)}"
+        """Whether the homeserver has the account. With ``admin_token`` the admin API is asked, else the public profile."""
+        action = f"look up {user_id}"
+        base = "/_synapse/admin/v2/users" if self._admin_token else "/_matrix/client/v3/profile"
         try:
-            return self._http.call("GET", path, action=f"look up {localpart}").get("available") is not True
-        except (Taken, Refused) as error:
-            if error.errcode in {"M_USER_IN_USE", "M_EXCLUSIVE"}:
-                return error.errcode == "M_USER_IN_USE"
+            self._http.call("GET", f"{base}/{quote_part(user_id)}", action=action)
+        except Refused as refused:
+            # Synapse says M_UNKNOWN for a profile that it never had.
+            if refused.status == 404 and refused.errcode in {"M_NOT_FOUND", "M_UNKNOWN"}:
+                return False
             raise
+        return True
 
     def reset_password(self, user_id: str, password: str, *, logout_devices: bool = True) -> None:
         """Give the user a new password (needs ``admin_token``); by default all sessions of the user end."""

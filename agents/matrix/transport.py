@@ -99,7 +99,7 @@ class Transport:
         """
         data = self.call_any(method, path, body, query=query, action=action, content_type=content_type, timeout=timeout)
         if not isinstance(data, dict):
-            raise self._not_matrix(action)
+            raise self.not_matrix(action)
         return data
 
     def call_any(
@@ -137,9 +137,10 @@ class Transport:
         try:
             return json.loads(response.content)
         except (ValueError, RecursionError):
-            raise self._not_matrix(action) from None
+            raise self.not_matrix(action) from None
 
-    def _not_matrix(self, action: str) -> MatrixError:
+    def not_matrix(self, action: str) -> MatrixError:
+        """The error for a success whose body is not what Matrix prescribes."""
         return HomeserverUnreachable(
             "the answer is not what Matrix prescribes; perhaps something else answers at this address",
             status=200,
