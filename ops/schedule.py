@@ -1,0 +1,13 @@
+"""What beat sends for the ground floor: names and intervals in seconds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+# A tick that could not be taken in time is worthless: the next one is on its way.
+BEAT: dict[str, dict[str, Any]] = {
+    "ops.heartbeat": {"task": "ops.heartbeat", "schedule": 10.0, "options": {"expires": 30}},
+    "ops.sweep_jobs": {"task": "ops.sweep_jobs", "schedule": 10.0, "options": {"expires": 30}},
+    "ops.run_checks": {"task": "ops.run_checks", "schedule": 15.0, "options": {"expires": 30}},
+    "ops.prune": {"task": "ops.prune", "schedule": 3600.0, "options": {"expires": 1800}},
+}

@@ -1,0 +1,296 @@
+"""Secrets at rest: model fields that are encrypted in the database, and the re-encryption of all of them.
+
+Format of a stored value: ``enc1:`` and a Fernet token made with the newest of ``settings.FIELD_ENCRYPTION_KEYS``; an empty
+value is stored as an empty text and needs no key. A value is decrypted when it is read from the row, not when the row is loaded:
+a list of rows stays readable when one of them was written with a key that is gone.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from cryptography.fernet import Fernet, InvalidToken, MultiFernet
+from django.apps import apps
+from django.conf import settings
+from django.core.exceptions import FieldError, ImproperlyConfigured
+from django.db import connections, models, router, transaction
+from django.db.models.query_utils import DeferredAttribute
+
+from ops.logs import add_secret
+from ops.redaction import SHORTEST_SECRET
+
+MARK = "enc1:"
+
+
+class SecretUnreadable(Exception):
+    """A stored secret cannot be decrypted. The text names the row and the field, never the value."""
+
+
+class SecretDict(dict[str, Any]):
+    """A dict that does not show its values in ``repr`` and ``str``."""
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} secret values>" if self else "{}"
+
+    __str__ = __repr__
+
+
+class SecretStr(str):
+    """A text that does not show itself in ``repr``."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "<secret text>" if self else "''"
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Sealed:
+    """A value as it lies in the database: not decrypted yet."""
+
+    stored: str
+
+    def __repr__(self) -> str:
+        return "<encrypted>"
+
+
+@lru_cache(maxsize=4)
+def _cipher(keys: tuple[str, ...]) -> MultiFernet:
+    if not keys:
+        raise ImproperlyConfigured("FIELD_ENCRYPTION_KEYS is empty: secrets can be neither written nor read.")
+    return MultiFernet([Fernet(key) for key in keys])
+
+
+def cipher() -> MultiFernet:
+    """The cipher for the present ``settings.FIELD_ENCRYPTION_KEYS``, newest key first."""
+    return _cipher(tuple(settings.FIELD_ENCRYPTION_KEYS))
+
+
+def _seal(plain: str) -> str:
+    return MARK + cipher().encrypt(plain.encode()).decode()
+
+
+def _open(stored: str) -> str:
+    return cipher().decrypt(stored.removeprefix(MARK).encode()).decode()
+
+
+class _SecretAttribute(DeferredAttribute):
+    """Decrypts when the attribute is read, when the row's identity is at hand for the error."""
+
+    field: EncryptedField
+
+    def __get__(self, instance: models.Model | None, cls: Any = None) -> Any:
+        if instance is None:
+            return self
+        value = super().__get__(instance, cls)
+        if isinstance(value, Sealed):
+            value = self.field.unseal(value, instance)
+            instance.__dict__[self.field.attname] = value
+        return value
+
+    def __set__(self, instance: models.Model, value: Any) -> None:
+        instance.__dict__[self.field.attname] = self.field.wrap(value)
+
+
+class EncryptedField(models.TextField):
+    """Base of the encrypted fields: stored as text, opaque to filters and orderings."""
+
+    descriptor_class = _SecretAttribute
+
+    def wrap(self, value: Any) -> Any:
+        """The value in a form that does not show itself."""
+        raise TypeError(f"{type(self).__name__} must say how a value is kept.")
+
+    def dump(self, value: Any) -> str:
+        """The text to encrypt, "" for an empty value."""
+        raise TypeError(f"{type(self).__name__} must say how a value becomes text.")
+
+    def load(self, text: str) -> Any:
+        """The value that ``dump`` made into text."""
+        raise TypeError(f"{type(self).__name__} must say how a text becomes a value.")
+
+    def unseal(self, sealed: Sealed, instance: models.Model) -> Any:
+        """Raises ``SecretUnreadable`` when no present key fits."""
+        try:
+            value = self.wrap(self.load(_open(sealed.stored)))
+        except InvalidToken:
+            where = f"{instance._meta.label} {instance.pk}, field {self.name}"
+            raise SecretUnreadable(
+                f"{where}: the key that wrote it is missing from FIELD_ENCRYPTION_KEYS. "
+                "Put that key back behind the newest one, or enter the secret again."
+            ) from None
+        remember(value)
+        return value
+
+    def from_db_value(self, value: str | None, expression: Any, connection: Any) -> Any:
+        if value is None:
+            return None
+        return Sealed(value) if value.startswith(MARK) else self.wrap(self.load(value))
+
+    def to_python(self, value: Any) -> Any:
+        if isinstance(value, str) and value.startswith(MARK):
+            return Sealed(value)
+        return self.wrap(value)
+
+    def get_prep_value(self, value: Any) -> Any:
+        if value is None:
+            return None
+        if isinstance(value, Sealed):
+            return value.stored
+        remember(value)
+        text = self.dump(value)
+        return _seal(text) if text else ""
+
+    def pre_save(self, model_instance: models.Model, add: bool) -> Any:
+        # Not through the descriptor: saving a row must work although a secret in it, untouched, cannot be read.
+        if self.attname in model_instance.__dict__:
+            return model_instance.__dict__[self.attname]
+        return super().pre_save(model_instance, add)
+
+    def value_from_object(self, obj: models.Model) -> Any:
+        return getattr(obj, self.attname)
+
+    def value_to_string(self, obj: models.Model) -> str:
+        """What serializers (``dumpdata``) get: the encrypted text."""
+        stored = self.get_prep_value(obj.__dict__.get(self.attname, self.get_default()))
+        return stored or ""
+
+    def get_lookup(self, lookup_name: str) -> Any:
+        if lookup_name != "isnull":
+            raise FieldError(f"{self.name} is encrypted: it cannot be searched or compared in the database.")
+        return super().get_lookup(lookup_name)
+
+
+class EncryptedTextField(EncryptedField):
+    """A text that is encrypted in the database."""
+
+    def wrap(self, value: Any) -> Any:
+        if value is None or isinstance(value, (Sealed, SecretStr)) or not isinstance(value, str):
+            return value
+        return SecretStr(value)
+
+    def dump(self, value: Any) -> str:
+        return str.__str__(value)
+
+    def load(self, text: str) -> str:
+        return text
+
+
+class EncryptedJSONField(EncryptedField):
+    """A JSON object that is encrypted in the database as a whole."""
+
+    def wrap(self, value: Any) -> Any:
+        return SecretDict(value) if isinstance(value, dict) and not isinstance(value, SecretDict) else value
+
+    def dump(self, value: Any) -> str:
+        return json.dumps(value, sort_keys=True) if value not in ({}, "") else ""
+
+    def load(self, text: str) -> Any:
+        return json.loads(text) if text else {}
+
+    def formfield(self, **kwargs: Any) -> Any:
+        from django import forms
+
+        return super().formfield(**{"form_class": forms.JSONField, **kwargs})
+
+
+# Parts of credentials that are no secret; hiding "admin" everywhere would make logs unreadable.
+_OPEN_PARTS = frozenset("username user user_id login name email url base_url homeserver device_id organization project".split())
+
+
+def remember(value: Any) -> None:
+    """Let logs hide a secret that was read or written."""
+    if isinstance(value, Mapping):
+        for name, inner in value.items():
+            if str(name).lower() not in _OPEN_PARTS:
+                remember(inner)
+    elif isinstance(value, str) and len(value) >= SHORTEST_SECRET:
+        add_secret(str.__str__(value))
+
+
+@dataclass(frozen=True, slots=True)
+class RotationCount:
+    """What ``rotate`` did with one field. ``unreadable``: rows whose key is missing (their primary keys in ``broken``)."""
+
+    label: str
+    rotated: int
+    current: int
+    empty: int
+    unreadable: int
+    broken: tuple[str, ...] = ()
+
+
+def encrypted_fields() -> Iterator[tuple[type[models.Model], EncryptedField]]:
+    """All encrypted fields of all installed models."""
+    for model in apps.get_models():
+        if model._meta.proxy or not model._meta.managed:
+            continue
+        for field in model._meta.local_fields:
+            if isinstance(field, EncryptedField):
+                yield model, field
+
+
+def rotate(*, dry_run: bool = False, batch: int = 200) -> list[RotationCount]:
+    """Re-encrypt every secret that was not written with the newest key; returns one count a field.
+
+    Works in batches by primary key, each in a transaction of its own, and may be stopped and started again. A row that somebody
+    writes at the same time is left to them (they use the newest key). Reads and writes the stored text only.
+    """
+    return [_rotate_field(model, field, dry_run, batch) for model, field in encrypted_fields()]
+
+
+def _rotate_field(model: type[models.Model], field: EncryptedField, dry_run: bool, batch: int) -> RotationCount:
+    newest = Fernet(settings.FIELD_ENCRYPTION_KEYS[0])
+    connection = connections[router.db_for_write(model)]
+    quote = connection.ops.quote_name
+    pk_field = model._meta.pk
+    assert pk_field is not None and pk_field.column is not None and field.column is not None
+    table, column, pk = quote(model._meta.db_table), quote(field.column), quote(pk_field.column)
+    rotated = current = empty = 0
+    broken: list[str] = []
+    last: Any = None
+    while True:
+        with transaction.atomic(using=connection.alias), connection.cursor() as cursor:
+            # Names come from the model, never from input; values are parameters.
+            after = f"WHERE {pk} > %s" if last is not None else ""
+            cursor.execute(
+                f"SELECT {pk}, {column} FROM {table} {after} ORDER BY {pk} LIMIT {int(batch)}",  # noqa: S608
+                [last] if last is not None else [],
+            )
+            rows = cursor.fetchall()
+            for key, stored in rows:
+                if not stored:
+                    empty += 1
+                    continue
+                token = stored.removeprefix(MARK).encode()
+                if _opens(newest, token):
+                    current += 1
+                    continue
+                try:
+                    fresh = MARK + cipher().rotate(token).decode()
+                except InvalidToken:
+                    broken.append(str(key))
+                    continue
+                rotated += 1
+                if not dry_run:
+                    cursor.execute(
+                        f"UPDATE {table} SET {column} = %s WHERE {pk} = %s AND {column} = %s",  # noqa: S608
+                        [fresh, key, stored],
+                    )
+        if len(rows) < batch:
+            break
+        last = rows[-1][0]
+    label = f"{model._meta.label}.{field.name}"
+    return RotationCount(label, rotated, current, empty, len(broken), tuple(broken))
+
+
+def _opens(key: Fernet, token: bytes) -> bool:
+    try:
+        key.decrypt(token)
+    except InvalidToken:
+        return False
+    return True
