@@ -192,8 +192,10 @@ class BackendError(Exception):
 
     ``reason`` is for the operator (with status codes and the server's words, never a secret); ``public`` is one honest
     sentence for the person who is waiting; ``retry_after`` is in seconds when the server named a delay; ``code`` is stable.
+    ``status`` is the HTTP status where there was one.
     """
 
+    status: int | None = None
     code = "backend.error"
     retryable = False
     public = "The agent could not answer."
@@ -257,6 +259,20 @@ class AgentGone(BackendRejected):
 
     code = "backend.agent_gone"
     public = "This agent no longer exists on its server."
+
+
+class ConversationGone(BackendRejected):
+    """The agent exists, the server's conversation does not any more: forget its id and open another one."""
+
+    code = "backend.conversation_gone"
+    public = "The agent's server has lost this conversation."
+
+
+class BackendNeedsApproval(BackendError):
+    """The agent waits until somebody allows or refuses a tool call; it takes no new message before that."""
+
+    code = "backend.needs_approval"
+    public = "The agent is waiting for somebody to approve a tool call."
 
 
 class IncompleteListing(BackendError):
