@@ -41,7 +41,15 @@ SYNAPSE = Recipe("synapse", "1.163.2", ("matrix-synapse==1.163.2",))
 LETTA = Recipe(
     "letta",
     "0.16.8",
-    ("--exclude-newer", "2026-05-20", "letta[server]==0.16.8", "asyncpg", "pg8000", "pgvector", "psycopg2-binary"),
+    (
+        "--exclude-newer",
+        "2026-05-20",
+        "letta[server,redis]==0.16.8",
+        "asyncpg",
+        "pg8000",
+        "pgvector",
+        "psycopg2-binary",
+    ),
 )
 RECIPES = {recipe.name: recipe for recipe in (SYNAPSE, LETTA)}
 
