@@ -33,7 +33,8 @@ _TAGS = (
     "del h1 h2 h3 h4 h5 h6 blockquote p a ul ol sup sub li b i u strong em s code hr br div table thead tbody tr th td caption pre "
     "span img details summary"
 )
-_ATTRIBUTES = {
+_ATTRIBUTES: dict[str, set[str]] = {
+    "*": set(),  # without this nh3 allows "title" and "lang" everywhere
     "span": {"data-mx-bg-color", "data-mx-color", "data-mx-spoiler", "data-mx-maths"},
     "a": {"href", "target"},
     "img": {"width", "height", "alt", "title", "src"},

@@ -26,7 +26,7 @@ def split_for_events(text: str, limit: int = EVENT_LIMIT) -> list[str]:
     """Cut ``text`` so that each piece, rendered and as an edit, stays within ``limit`` bytes of content.
 
     Cuts at a paragraph, else a line, a sentence, a word, else anywhere but inside a character that is written with several code
-    points. A code block that is cut is closed and opened again. No text is lost; white space at a cut may be. Empty text gives
+    points. A code block that is cut is closed and opened again. No text is lost; white space at a cut or at the end may be. Empty text gives
     no piece.
     """
     if limit < _SMALLEST_LIMIT:
@@ -68,7 +68,7 @@ def _take(text: str, limit: int) -> tuple[str, str]:
     # An edit holds the text twice, and every character takes a byte: nothing longer than half the limit can fit.
     size = min(len(text), limit // 2)
     if size == len(text) and event_size(text) <= limit:
-        return text, ""
+        return text.rstrip(), ""
     while True:
         cut, fence = _cut(text, size)
         piece = text[:cut]

@@ -11,7 +11,9 @@ import yaml
 
 from agents.matrix.registration import Registration, RegistrationError, generate_token, load
 
-BASE = Registration("switchboard", "http://127.0.0.1:8000", "as-tok", "hs-tok", "switchboard", "ex-a.org:8448", "agent_")
+BASE = Registration(
+    "switchboard", "http://127.0.0.1:8000", "as-tok", "hs-tok", "switchboard", "ex-a.org:8448", "agent_"
+)
 
 
 def test_written_file() -> None:
@@ -23,7 +25,12 @@ def test_written_file() -> None:
     assert user["exclusive"] is alias["exclusive"] is True
     assert re.fullmatch(user["regex"], "@agent_7659:ex-a.org:8448")
     assert re.fullmatch(alias["regex"], "#agent_7659:ex-a.org:8448")
-    for other in ("@agent_7659:ex-aXorg:8448", "@agentX7659:ex-a.org:8448", "#agent_1:ex-a.org:8448", "@bob:ex-a.org:8448"):
+    for other in (
+        "@agent_7659:ex-aXorg:8448",
+        "@agentX7659:ex-a.org:8448",
+        "#agent_1:ex-a.org:8448",
+        "@bob:ex-a.org:8448",
+    ):
         assert not re.fullmatch(user["regex"], other)
 
 
