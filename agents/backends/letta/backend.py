@@ -32,9 +32,8 @@ from agents.backends.http import HttpServer
 from agents.backends.letta.capabilities import Capabilities
 from agents.backends.letta.decode import Decoder, is_waiting_for_approval
 from agents.backends.letta.listing import PAGE_SIZE, agent_info, list_agents
-from agents.backends.letta.recovery import Recovery
+from agents.backends.letta.recovery import Recovery, decode_events, is_progress
 from agents.backends.registry import kind_of
-from agents.backends.sse import SseEvent
 from agents.backends.watch import StopRequested
 
 QUICK_SECONDS = 10.0
@@ -133,7 +132,7 @@ class LettaBackend:
             yield Finished("cancelled")
 
     def _stream(self, request: ReplyRequest, should_stop: ShouldStop, recovery: Recovery) -> Iterator[Chunk]:
-        background = self.can.background
+        background = self.can.background and recovery.may_reattach
         path, extra = self._path(request, background)
         message = {
             "role": "user",
@@ -271,29 +270,6 @@ class LettaBackend:
         if conversation and error.status == 404:
             return ConversationGone(f"{error.reason} The conversation {conversation} does not exist.")
         return error
-
-
-def decode_events(events: Iterator[SseEvent], decoder: Decoder, where: str, recovery: Recovery) -> Iterator[Chunk]:
-    """A whole stream up to ``[DONE]``. Raises ``BackendBroken`` for half a one."""
-    for event in events:
-        if event.event == "comment" or not event.data:
-            continue
-        if event.data == "[DONE]":
-            recovery.run = recovery.run or decoder.run
-            if decoder.stop_reason in ("end_turn", "") and not decoder.said_something:
-                # 0.16.8 streams nothing of some replies of older agents, although it stores them.
-                yield from recovery.stored_reply(decoder)
-            yield from decoder.finish()
-            return
-        for chunk in decoder.feed_text(event.data):
-            recovery.run = decoder.run
-            yield chunk
-    raise BackendBroken(f"{where}: the stream ended without its end marker.")
-
-
-def is_progress(event: SseEvent) -> bool:
-    """Pings show that the server lives, not that the agent works."""
-    return event.event != "comment" and '"message_type":"ping"' not in event.data.replace(" ", "")[:400]
 
 
 def _agent(agent_id: str) -> str:

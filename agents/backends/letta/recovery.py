@@ -5,7 +5,8 @@ message with its ``otid`` when the first step of its run has succeeded and rolls
 
 * the otid is among the recent messages: the input has arrived; the reply is taken from its run, now or when the run is done;
 * it is not, but a run of the agent is at work: that may be ours; wait for it (ours by name) or report busy;
-* neither: the server never took it, or has rolled it back; sending is safe.
+* neither: the server never took it, or has rolled it back; sending is safe. It is then sent in the foreground, since a
+  background request with a known otid would only replay the failure for the next three hours.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from agents.backends.base import (
 from agents.backends.http import HttpServer
 from agents.backends.letta.decode import Decoder
 from agents.backends.redact import short
+from agents.backends.sse import SseEvent
 from agents.backends.watch import StopRequested
 
 RECENT = 200
@@ -48,6 +50,7 @@ class Recovery:
         self, server: HttpServer, request: ReplyRequest, should_stop: ShouldStop, *, background: Callable[[], bool]
     ) -> None:
         self.run = request.resume_ref
+        self.may_reattach = request.attempt <= 1
         self._server = server
         self._request = request
         self._should_stop = should_stop
@@ -56,14 +59,18 @@ class Recovery:
 
     def replay(self) -> Generator[Chunk, None, bool]:
         """Yields the reply to the input that arrived earlier and returns true; returns false when it has to be sent."""
+        self.may_reattach = False
         state, moved = self._run_state(self.run), False
         if state.get("status") in AT_WORK:
             yield RunStarted(self.run)
+            if state.get("background") and self._background():
+                yield from self._resume(self.run)
+                return True
             state, moved = self._wait(self.run), True
         found = self._find()
         if found is None:
-            if not moved and not self._background():
-                self._refuse_while_busy()
+            if not moved:
+                self._look_at_running()
             return False
         messages, run = found
         if run:
@@ -81,6 +88,21 @@ class Recovery:
             return
         for message in _after_input(self._run_messages(self.run), self._request.idempotency_id):
             yield from decoder.feed(message)
+
+    def _resume(self, run: str) -> Iterator[Chunk]:
+        """The whole stream of a background run, from its beginning."""
+        path = f"/v1/runs/{quote(run, safe='')}/stream"
+        where = self._server.where("POST", path)
+        decoder = Decoder(where, self._server.secrets, run)
+        events = self._server.events(
+            "POST",
+            path,
+            body={"starting_after": 0, "include_pings": True},
+            should_stop=self._should_stop,
+            silence_seconds=self._request.timeout_seconds,
+            means_progress=is_progress,
+        )
+        yield from decode_events(events, decoder, where, self)
 
     def _retell(self, messages: list[dict[str, Any]], state: dict[str, Any]) -> Iterator[Chunk]:
         where = f"The run {self.run or '(unnamed)'} of {self._server.address}"
@@ -152,8 +174,8 @@ class Recovery:
                     raise StopRequested
                 time.sleep(ASK_SECONDS)
 
-    def _refuse_while_busy(self) -> None:
-        """Raises ``BackendBusy`` while a young run is at work: without Redis the server cannot tell whose it is."""
+    def _look_at_running(self) -> None:
+        """A young run at work may be our input: re-attach where the server can tell by the otid, else raise ``BackendBusy``."""
         params: dict[str, Any] = {"agent_id": self._request.agent_external_id, "statuses": list(AT_WORK), "limit": 5}
         if self._request.conversation_ref:
             params["conversation_id"] = self._request.conversation_ref
@@ -162,12 +184,39 @@ class Recovery:
         except BackendRejected:
             return
         for run in runs if isinstance(runs, list) else []:
-            if run.get("status") in AT_WORK and _age(run, headers.get("date", "")) < LONGEST_RUN:
-                raise BackendBusy(
-                    f"{self._server.address}: the run {run.get('id')} of this agent is still at work and may be an earlier "
-                    "attempt at this message.",
-                    retry_after=2.0,
-                )
+            if run.get("status") not in AT_WORK or _age(run, headers.get("date", "")) > LONGEST_RUN:
+                continue
+            if run.get("background") and self._background():
+                self.may_reattach = True
+                continue
+            raise BackendBusy(
+                f"{self._server.address}: the run {run.get('id')} of this agent is still at work and may be an earlier "
+                "attempt at this message.",
+                retry_after=2.0,
+            )
+
+
+def decode_events(events: Iterator[SseEvent], decoder: Decoder, where: str, recovery: Recovery) -> Iterator[Chunk]:
+    """A whole stream up to ``[DONE]``. Raises ``BackendBroken`` for half a one."""
+    for event in events:
+        if event.event == "comment" or not event.data:
+            continue
+        if event.data == "[DONE]":
+            recovery.run = recovery.run or decoder.run
+            if decoder.stop_reason in ("end_turn", "") and not decoder.said_something:
+                # 0.16.8 streams nothing of some replies of older agents, although it stores them.
+                yield from recovery.stored_reply(decoder)
+            yield from decoder.finish()
+            return
+        for chunk in decoder.feed_text(event.data):
+            recovery.run = decoder.run
+            yield chunk
+    raise BackendBroken(f"{where}: the stream ended without its end marker.")
+
+
+def is_progress(event: SseEvent) -> bool:
+    """Pings show that the server lives, not that the agent works."""
+    return event.event != "comment" and '"message_type":"ping"' not in event.data.replace(" ", "")[:400]
 
 
 def _after_input(messages: list[dict[str, Any]], otid: str) -> Iterator[dict[str, Any]]:
