@@ -17,7 +17,7 @@ from agents.matrix.markdown import clean_text, render
 EVENT_LIMIT = 56_000
 _SMALLEST_LIMIT = 600
 _LONGEST_EVENT_ID = "$" + "x" * 254
-_FENCE = re.compile(r"([ \t>]*)(`{3,40}|~{3,40})([^\n]*)")
+_FENCE = re.compile(r"([ \t>]*)(`{3,40}(?!`)|~{3,40}(?!~))([^\n]*)")
 _SENTENCE = re.compile(r"[.!?…][\"')\]”’]?\s|[。！？]")
 _SPACE = re.compile(r"\s")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import time
 from html.parser import HTMLParser
 
 import pytest
@@ -151,24 +150,11 @@ def test_random_soup_stays_within_the_list() -> None:
         Inspector().feed(render("".join(random.choices(parts, k=40))).formatted_body or "")
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "[" * 9000,
-        "*a_ " * 3000,
-        "![[" * 3000,
-        "> " * 9000,
-        "- " * 9000,
-        "`" * 9000,
-        "<" * 9000,
-        "\\" * 9000,
-        "|a" * 3000,
-    ],
-)
-def test_pathological_text_ends_soon(text: str) -> None:
-    start = time.monotonic()
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("unit", ["[", "*a_ ", "![[", "> ", "- ", "`", "<", "\\", "|a", "[a](<", "&", "_*"])
+def test_pathological_text_ends(unit: str) -> None:
+    text = unit * 9000
     assert render(text).body == text
-    assert time.monotonic() - start < 20
 
 
 def test_deep_nesting_is_sent_as_text_rather_than_cut() -> None:
