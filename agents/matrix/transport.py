@@ -10,7 +10,7 @@ from urllib.parse import quote, urlsplit, urlunsplit
 
 import httpx
 
-from agents.matrix.errors import HomeserverUnreachable, MatrixError, from_response
+from agents.matrix.errors import HomeserverUnreachable, MatrixError, Refused, from_response
 
 # nio's builders put the token first in the query; it is given an empty one, and what is left of it is cut out again.
 _NIO_TOKEN = "?access_token="  # noqa: S105 (a parameter name, no secret)
@@ -118,7 +118,11 @@ class Transport:
         ``path`` begins with ``/`` and is already percent-encoded (it may carry a query); ``query`` is appended to it. ``action``
         names the call for error sentences ("create the room"). Raises :class:`MatrixError` and nothing else.
         """
-        url = self.base_url + strip_token(path)
+        path = strip_token(path)
+        if "/." in path and not {".", ".."}.isdisjoint(path.partition("?")[0].split("/")):
+            # They would be folded away, and the request would reach another endpoint than the one meant.
+            raise Refused("'.' and '..' are no Matrix identifiers", where=self.base_url, action=action)
+        url = self.base_url + path
         if query:
             url = f"{url}{'&' if '?' in url else '?'}{query}"
         headers: dict[str, str] | None = None

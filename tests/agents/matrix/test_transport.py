@@ -247,6 +247,9 @@ def test_an_identifier_cannot_climb_out_of_its_path(client: AppserviceClient) ->
     for part in (".", ".."):
         with pytest.raises(ValueError, match="identifier"):
             quote_part(part)
+    for room in (".", ".."):
+        with pytest.raises(Refused, match="identifiers"):
+            client.send(room, {}, txn_id="t", user_id=None)
     assert strip_token("/x?access_token=&a=1") == "/x?a=1"
     assert strip_token("/x?access_token=") == "/x"
     assert strip_token("/x?a=1") == "/x?a=1"
