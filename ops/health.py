@@ -98,7 +98,9 @@ def health(request: HttpRequest) -> JsonResponse:
 def metrics(request: HttpRequest) -> HttpResponse:
     """Prometheus text or OpenMetrics, by ``Accept``. 401 to strangers."""
     if not may_read_details(request):
-        answer = HttpResponse("Metrics need the METRICS_TOKEN as a bearer token, or an operator's session.\n", status=401)
+        answer = HttpResponse(
+            "Metrics need the METRICS_TOKEN as a bearer token, or an operator's session.\n", status=401
+        )
         answer["WWW-Authenticate"] = 'Bearer realm="metrics"'
         return answer
     from ops.metrics import REGISTRY

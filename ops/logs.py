@@ -45,7 +45,9 @@ _QUIET: dict[str, int] = {
 }
 
 
-def configure(level: str = "info", form: Literal["console", "json"] | str = "console", secrets: Iterable[str] = ()) -> None:
+def configure(
+    level: str = "info", form: Literal["console", "json"] | str = "console", secrets: Iterable[str] = ()
+) -> None:
     """Set up logging for this process; calling it again replaces what was there.
 
     ``level``: debug, info, warning or error. ``form``: console (for people) or json (one object a line). ``secrets``: values
@@ -87,7 +89,9 @@ def configure(level: str = "info", form: Literal["console", "json"] | str = "con
     root.addHandler(handler)
     root.setLevel(level.upper())
     for name, quiet in _QUIET.items():
-        logging.getLogger(name).setLevel(logging.DEBUG if level == "debug" and not name.startswith(("http", "h")) else quiet)
+        logging.getLogger(name).setLevel(
+            logging.DEBUG if level == "debug" and not name.startswith(("http", "h")) else quiet
+        )
     logging.captureWarnings(True)
     structlog.configure(
         processors=[
@@ -120,5 +124,7 @@ def bind(**ids: Any) -> Iterator[None]:
 
     Ids that are None are left out. What was bound before comes back afterwards.
     """
-    with structlog.contextvars.bound_contextvars(**{name: str(value) for name, value in ids.items() if value is not None}):
+    with structlog.contextvars.bound_contextvars(
+        **{name: str(value) for name, value in ids.items() if value is not None}
+    ):
         yield

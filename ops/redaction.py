@@ -29,7 +29,22 @@ _SECRET_WORDS = frozenset(
 _ABOUT_WORDS = frozenset("id ids name names count prefix kind type file path present set scope".split())
 _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+")
 
-_HINTS = ("bearer", "basic ", "token", "key", "secret", "passw", "pwd", "authorization", "cookie", "://", "sk-", "syt_", "eyj", "swb_")
+_HINTS = (
+    "bearer",
+    "basic ",
+    "token",
+    "key",
+    "secret",
+    "passw",
+    "pwd",
+    "authorization",
+    "cookie",
+    "://",
+    "sk-",
+    "syt_",
+    "eyj",
+    "swb_",
+)
 
 _SHAPES = re.compile(
     r"""

@@ -199,7 +199,9 @@ class EncryptedJSONField(EncryptedField):
 
 
 # Parts of credentials that are no secret; hiding "admin" everywhere would make logs unreadable.
-_OPEN_PARTS = frozenset("username user user_id login name email url base_url homeserver device_id organization project".split())
+_OPEN_PARTS = frozenset(
+    "username user user_id login name email url base_url homeserver device_id organization project".split()
+)
 
 
 def remember(value: Any) -> None:

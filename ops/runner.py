@@ -1,0 +1,283 @@
+"""Runs checks: those that are due, each in a thread with a time-out, dependencies first, and keeps what they found."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterable
+from contextvars import copy_context
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.db import connections
+from django.utils import timezone
+
+from ops.choices import CheckStatus
+from ops.findings import Finding
+from ops.locks import LockHeld, named_lock
+from ops.logs import bind, get_logger
+from ops.models import CheckResult, CheckState
+from ops.redaction import redact, redact_text
+from ops.registry import Check, CheckOutcome, all_checks
+
+logger = get_logger(__name__)
+
+AT_ONCE = 8
+# Between two changes the history gets one row in so many minutes.
+SAMPLE_EVERY = timedelta(minutes=10)
+# Beat ticks every 15 seconds: a check whose time comes a moment after a tick runs at that tick.
+_SLACK = timedelta(seconds=2)
+_BROKEN = (CheckStatus.FAIL, CheckStatus.BLOCKED)
+
+
+@dataclass(frozen=True, slots=True)
+class CheckRun:
+    """What one run of a check found on one target. ``status`` may be blocked as well."""
+
+    check: Check
+    target: str
+    status: str
+    sentence: str
+    evidence: dict[str, Any]
+    duration_ms: int
+
+    def finding(self) -> Finding | None:
+        """A finding when something is wrong, else None."""
+        if self.status == CheckStatus.FAIL:
+            return Finding(self.check.severity, self.check.id, self.sentence, self.target, self.evidence)
+        if self.status == CheckStatus.WARN:
+            return Finding("warning", self.check.id, self.sentence, self.target, self.evidence)
+        return None
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON shape: ``{check, title, target, status, severity, sentence, evidence, duration_ms}``."""
+        return {
+            "check": self.check.id,
+            "title": self.check.title,
+            "target": self.target,
+            "status": str(self.status),
+            "severity": self.check.severity,
+            "sentence": self.sentence,
+            "evidence": self.evidence,
+            "duration_ms": self.duration_ms,
+        }
+
+
+def run_due_checks() -> list[CheckRun]:
+    """Run what is due; nothing when another worker is at it."""
+    try:
+        with named_lock("ops.run_checks", ttl=120):
+            return run_checks(only_due=True)
+    except LockHeld:
+        return []
+
+
+def run_checks(ids: Iterable[str] | None = None, *, tags: Iterable[str] = (), only_due: bool = False) -> list[CheckRun]:
+    """Run all checks, or those with these ids or tags, and store what they found. Returns the runs in order of dependency.
+
+    Dependencies that are not asked for count by their stored state. Raises ``ValueError`` for an id that is not registered.
+    """
+    checks = all_checks()
+    wanted = set(ids or ())
+    unknown = wanted - {check.id for check in checks}
+    if unknown:
+        raise ValueError(f"There is no check {', '.join(sorted(unknown))}.")
+    tag_set = set(tags)
+    states = _stored_states()
+    statuses = {place: state.status for place, state in states.items()}
+    runs: list[CheckRun] = []
+    now = timezone.now()
+    for wave in _waves(
+        [c for c in checks if (not wanted or c.id in wanted) and (not tag_set or tag_set & set(c.tags))]
+    ):
+        todo: list[tuple[Check, str]] = []
+        for check in wave:
+            targets = _targets(check, runs)
+            if targets is None:
+                continue
+            _forget_others(check, targets, states)
+            todo += [(check, t) for t in targets if not only_due or _is_due(check, states.get((check.id, t)), now)]
+        for run in _run_wave(todo, statuses):
+            statuses[run.check.id, run.target] = run.status
+            runs.append(run)
+    for run in runs:
+        _store(run, states.get((run.check.id, run.target)))
+    return runs
+
+
+def _stored_states() -> dict[tuple[str, str], CheckState]:
+    try:
+        return {(state.check_id, state.target): state for state in CheckState.objects.all()}
+    except Exception:
+        # The database is what is broken: the checks can still say so to whoever called.
+        logger.warning("check_states_unreadable", exc_info=True)
+        return {}
+
+
+def _waves(checks: list[Check]) -> Iterable[list[Check]]:
+    """Groups of which each needs only earlier ones; members of a group run at the same time."""
+    level: dict[str, int] = {}
+    groups: dict[int, list[Check]] = {}
+    for check in checks:  # dependencies come first
+        level[check.id] = max((level[needed] + 1 for needed in check.depends_on if needed in level), default=0)
+        groups.setdefault(level[check.id], []).append(check)
+    return [groups[number] for number in sorted(groups)]
+
+
+def _targets(check: Check, runs: list[CheckRun]) -> list[str] | None:
+    if check.targets is None:
+        return [""]
+    try:
+        return sorted(set(check.targets()))
+    except Exception as error:
+        logger.warning("check_targets_failed", check=check.id, exc_info=True)
+        sentence = f"Its targets cannot be listed ({type(error).__name__}: {redact_text(str(error))})."
+        runs.append(CheckRun(check, "", CheckStatus.FAIL, sentence[:1000], {}, 0))
+        return None
+
+
+def _forget_others(check: Check, targets: list[str], states: dict[tuple[str, str], CheckState]) -> None:
+    """States of targets that are no more (a removed service) would stay red for ever."""
+    gone = [state.pk for (id, target), state in states.items() if id == check.id and target not in targets]
+    if gone:
+        CheckState.objects.filter(pk__in=gone).delete()
+
+
+def _is_due(check: Check, state: CheckState | None, now: datetime) -> bool:
+    return state is None or now - state.checked_at >= timedelta(seconds=check.interval) - _SLACK
+
+
+def _run_wave(todo: list[tuple[Check, str]], statuses: dict[tuple[str, str], str]) -> list[CheckRun]:
+    """Run these, at most ``AT_ONCE`` at the same time, in the order given."""
+    results: dict[tuple[str, str], CheckRun] = {}
+    started: list[_Attempt] = []
+    for check, target in todo:
+        blocker = _blocker(check, target, statuses)
+        if blocker:
+            sentence = f"Not asked, since {blocker} failed."
+            results[check.id, target] = CheckRun(
+                check, target, CheckStatus.BLOCKED, sentence, {"blocked_by": blocker}, 0
+            )
+            continue
+        # One that has used up its time no longer counts, so that a few that hang do not hold up the rest.
+        while sum(attempt.is_busy() for attempt in started) >= AT_ONCE:
+            time.sleep(0.01)
+        started.append(_Attempt(check, target))
+    for attempt in started:
+        results[attempt.check.id, attempt.target] = attempt.wait()
+    return [results[check.id, target] for check, target in todo]
+
+
+def _blocker(check: Check, target: str, statuses: dict[tuple[str, str], str]) -> str:
+    for needed in check.depends_on:
+        for place in dict.fromkeys(((needed, target), (needed, ""))):
+            if statuses.get(place) in _BROKEN:
+                return needed
+    return ""
+
+
+class _Attempt:
+    """One check on one target in a thread of its own. Python cannot stop a thread: one that hangs is left behind, and the same
+    check is not started again until it has come back."""
+
+    _hanging: dict[tuple[str, str], threading.Thread] = {}
+    _lock = threading.Lock()
+
+    def __init__(self, check: Check, target: str) -> None:
+        self.check = check
+        self.target = target
+        self._outcome: CheckOutcome | None = None
+        self._started = self._ended = time.monotonic()
+        self._deadline = self._started + check.timeout
+        self._thread: threading.Thread | None = None
+        with self._lock:
+            before = self._hanging.get((check.id, target))
+            if before is not None and before.is_alive():
+                self._outcome = CheckOutcome(
+                    "fail", "The last run of this check still hangs; what it asks does not answer."
+                )
+                return
+            context = copy_context()
+            # Daemon: a check that hangs must not keep the process from ending.
+            self._thread = threading.Thread(
+                target=context.run, args=(self._call,), name=f"check {check.id}", daemon=True
+            )
+            self._hanging[check.id, target] = self._thread
+            self._thread.start()
+
+    def is_busy(self) -> bool:
+        return self._outcome is None and time.monotonic() < self._deadline
+
+    def wait(self) -> CheckRun:
+        """The outcome, or a failure once the time-out has passed."""
+        if self._thread is not None:
+            self._thread.join(timeout=max(0.0, self._deadline - time.monotonic()))
+        outcome = self._outcome
+        if outcome is None:
+            self._ended = time.monotonic()
+            outcome = CheckOutcome("fail", f"No answer within {self.check.timeout:g} s.")
+        milliseconds = max(0, round((self._ended - self._started) * 1000))
+        evidence = redact(dict(outcome.evidence))
+        sentence = redact_text(outcome.sentence)[:1000]
+        return CheckRun(self.check, self.target, outcome.status, sentence, evidence, milliseconds)
+
+    def _call(self) -> None:
+        with bind(check=self.check.id, target=self.target or None):
+            try:
+                outcome = self.check.function(self.target) if self.check.targets is not None else self.check.function()
+            except Exception as error:
+                logger.info("check_raised", exc_info=True)
+                text = " ".join(redact_text(str(error)).split())
+                outcome = CheckOutcome(
+                    "fail", f"{type(error).__name__}: {text}" if text else f"{type(error).__name__}."
+                )
+            finally:
+                connections.close_all()
+            self._ended = time.monotonic()
+            self._outcome = outcome
+
+
+def _store(run: CheckRun, state: CheckState | None) -> None:
+    now = timezone.now()
+    changed = state is None or state.status != run.status
+    failures = state.failures_in_a_row if state is not None else 0
+    if run.status == CheckStatus.FAIL:
+        failures += 1
+    elif run.status != CheckStatus.BLOCKED:  # blocked: nobody asked, so nothing is known
+        failures = 0
+    try:
+        CheckState.objects.update_or_create(
+            check_id=run.check.id,
+            target=run.target[:200],
+            defaults={
+                "status": run.status,
+                "sentence": run.sentence,
+                "evidence": run.evidence,
+                "since": now if changed or state is None else state.since,
+                "failures_in_a_row": failures,
+                "duration_ms": run.duration_ms,
+                "checked_at": now,
+            },
+        )
+        if changed or not _sampled_lately(run, now):
+            CheckResult.objects.create(
+                check_id=run.check.id,
+                target=run.target[:200],
+                status=run.status,
+                sentence=run.sentence,
+                duration_ms=run.duration_ms,
+                changed=changed,
+                at=now,
+            )
+    except Exception:
+        logger.exception("check_not_stored", check=run.check.id)
+    if changed:
+        say = logger.warning if run.status in _BROKEN else logger.info
+        say("check_changed", check=run.check.id, target=run.target, status=str(run.status), sentence=run.sentence)
+
+
+def _sampled_lately(run: CheckRun, now: datetime) -> bool:
+    return CheckResult.objects.filter(
+        check_id=run.check.id, target=run.target[:200], at__gt=now - SAMPLE_EVERY
+    ).exists()

@@ -1,0 +1,28 @@
+"""Deletes what has outlived its use: old jobs, check history, answers kept for repeats, dead workers, forgotten locks."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from django.utils import timezone
+
+from ops.choices import FINAL_JOB_STATES
+from ops.models import CheckResult, Job, NamedLock
+from ops.services import heartbeats, idempotency
+
+JOBS_KEPT = timedelta(days=30)
+CHECK_RESULTS_KEPT = timedelta(days=14)
+LOCKS_KEPT = timedelta(days=30)
+
+
+def prune() -> dict[str, int]:
+    """Returns how many rows went, by name. The audit log is never pruned here: that needs a person's reason."""
+    now = timezone.now()
+    jobs = Job.objects.filter(state__in=FINAL_JOB_STATES, finished_at__lt=now - JOBS_KEPT)
+    return {
+        "jobs": jobs.delete()[1].get("ops.Job", 0),
+        "check_results": CheckResult.objects.filter(at__lt=now - CHECK_RESULTS_KEPT).delete()[0],
+        "idempotency_records": idempotency.prune(),
+        "heartbeats": heartbeats.prune(),
+        "locks": NamedLock.objects.filter(expires_at__lt=now - LOCKS_KEPT).delete()[0],
+    }

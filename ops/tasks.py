@@ -1,0 +1,51 @@
+"""Celery tasks: ids only, safe to run twice, safe to lose."""
+
+from __future__ import annotations
+
+from celery import shared_task
+
+from ops.logs import get_logger
+
+logger = get_logger(__name__)
+
+
+@shared_task(name="ops.run_job", ignore_result=True)
+def run_job(job_id: str) -> None:
+    """Run one queued job; does nothing when another worker has it."""
+    from ops.services.jobs import run_job as run
+
+    run(job_id)
+
+
+@shared_task(name="ops.sweep_jobs", ignore_result=True)
+def sweep_jobs() -> None:
+    """Wake lost jobs, settle those whose worker died."""
+    from ops.services.jobs import sweep_jobs as sweep
+
+    sweep()
+
+
+@shared_task(name="ops.run_checks", ignore_result=True)
+def run_checks() -> None:
+    """Run the checks that are due, unless another worker is at it."""
+    from ops.runner import run_due_checks
+
+    run_due_checks()
+
+
+@shared_task(name="ops.heartbeat", ignore_result=True)
+def heartbeat() -> None:
+    """Say that beat, broker, worker and database work together."""
+    from ops.services.heartbeats import stamp
+
+    stamp()
+
+
+@shared_task(name="ops.prune", ignore_result=True)
+def prune() -> None:
+    """Delete what has outlived its use."""
+    from ops.services.pruning import prune as prune_all
+
+    counts = prune_all()
+    if any(counts.values()):
+        logger.info("pruned", **counts)
