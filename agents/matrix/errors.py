@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 
 _MAX_MESSAGE = 300
 _MAX_RETRY_AFTER = 3600.0
+_SHORTEST_SECRET = 6
 
 
 class MatrixError(Exception):
@@ -210,9 +211,7 @@ def from_response(
     message = data.get("error")
     if not isinstance(message, str) or not message.strip():
         message = _describe(status, body)
-    if secret:
-        message = message.replace(secret, "[token]")
-        errcode = errcode.replace(secret, "[token]")
+    message, errcode = without_secret(message, secret), without_secret(errcode, secret)
     message = " ".join(message.split())[:_MAX_MESSAGE]
     if status >= 500:
         kind: type[MatrixError] = HomeserverUnreachable
@@ -228,6 +227,11 @@ def from_response(
         kind = Refused
     retry_after = _retry_after(data, headers or {}) if kind is RateLimited or status >= 500 else None
     return kind(message, errcode=errcode, status=status, retry_after=retry_after, where=where, action=action)
+
+
+def without_secret(text: str, secret: str) -> str:
+    """``text`` with the secret taken out. A secret of a few characters is left: it would only garble ordinary words."""
+    return text.replace(secret, "[token]") if len(secret) >= _SHORTEST_SECRET else text
 
 
 def _rebuild(kind: type[MatrixError], message: str, facts: dict[str, Any]) -> MatrixError:

@@ -10,7 +10,7 @@ from urllib.parse import quote, urlsplit, urlunsplit
 
 import httpx
 
-from agents.matrix.errors import HomeserverUnreachable, MatrixError, Refused, from_response
+from agents.matrix.errors import HomeserverUnreachable, MatrixError, Refused, from_response, without_secret
 
 # nio's builders put the token first in the query; it is given an empty one, and what is left of it is cut out again.
 _NIO_TOKEN = "?access_token="  # noqa: S105 (a parameter name, no secret)
@@ -187,6 +187,4 @@ class Transport:
             text = f"no connection ({str(error)[:120] or 'refused'})"
         else:
             text = f"the connection broke ({type(error).__name__})"
-        return HomeserverUnreachable(
-            text.replace(self._token, "[token]") if self._token else text, where=self.base_url, action=action
-        )
+        return HomeserverUnreachable(without_secret(text, self._token), where=self.base_url, action=action)
