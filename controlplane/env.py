@@ -84,7 +84,7 @@ def read_environment(
     source = dict(environment) if environment is not None else _process_environment(base_dir, result.problems)
     for option in options:
         # DATA_DIR comes first in the list: generated keys are kept below it.
-        data_dir = result.values.get("DATA_DIR", base_dir / "var")
+        data_dir = result.values.get("DATA_DIR") or base_dir / "var"
         result.values[option.name] = _read(option, source, Path(data_dir), result)
     _report_unknown(options, source, known_elsewhere or {}, prefixes, result.problems)
     return result

@@ -34,6 +34,7 @@ class Agent(models.Model):
     avatar_url = models.CharField(max_length=1000, blank=True)
     model = models.CharField(max_length=255, blank=True)
     metadata = models.JSONField(default=dict, blank=True)
+    fingerprint = models.CharField(max_length=64, blank=True, editable=False, help_text="Of what the server last said.")
     definition = models.JSONField(default=dict, blank=True)
     state = models.CharField(max_length=10, choices=AgentState.choices, default=AgentState.ACTIVE)
     paused = models.BooleanField(default=False)

@@ -2,6 +2,7 @@
 
 from chat.models.conversation import Conversation, Link, LinkKind, Participant, ParticipantKind
 from chat.models.delivery import Delivery, DeliveryState
+from chat.models.epoch import IntakeEpoch
 from chat.models.message import Message, MessageState, Role
 from chat.models.person import Person
 from chat.models.refused import RefusedEvent
@@ -12,6 +13,7 @@ __all__ = [
     "Conversation",
     "Delivery",
     "DeliveryState",
+    "IntakeEpoch",
     "Link",
     "LinkKind",
     "Message",

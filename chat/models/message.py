@@ -24,7 +24,10 @@ class MessageState(models.TextChoices):
 
 
 class Message(models.Model):
-    """A message, numbered in its conversation, with the time of every hop it made.
+    """A message, numbered in its conversation.
+
+    The later hops (started, first token, finished, delivered) are stamped on its turn and deliveries; ``chat.queries.trace`` puts
+    them in one line.
 
     (``transport``, ``external_id``) is unique: the same event twice is one message. ``parts`` is a list of JSON objects in the
     order in which they happened: ``{"type": "reasoning"|"tool_call"|"tool_result", ...}``. ``hop`` counts how many
@@ -47,11 +50,6 @@ class Message(models.Model):
     said_at = models.DateTimeField(null=True, blank=True, help_text="The sender's own clock.")
     received_at = models.DateTimeField()
     stored_at = models.DateTimeField()
-    started_at = models.DateTimeField(null=True, blank=True)
-    first_token_at = models.DateTimeField(null=True, blank=True)
-    finished_at = models.DateTimeField(null=True, blank=True)
-    delivered_at = models.DateTimeField(null=True, blank=True)
-
     class Meta:
         ordering = ["conversation_id", "seq"]
         constraints = [

@@ -1,0 +1,92 @@
+"""The kinds of services that agents and rooms live on, with the test behind "Test connection"."""
+
+from __future__ import annotations
+
+import time
+
+from agents.backends.base import BackendError
+from agents.backends.registry import BACKENDS
+from agents.matrix.errors import MatrixError
+from agents.services.backends import HOMESERVER_KIND, backend_for, homeserver_of
+from ops.models import Service
+from ops.registry import ServiceField, TestResult, register_service_kind
+
+_KEY = ServiceField("api_key", "Key or token", "Sent as a bearer token.", secret=True)
+
+_FIELDS: dict[str, tuple[ServiceField, ...]] = {
+    "letta": (ServiceField("token", "Password or token", "Empty when the server asks for none.", secret=True),),
+    "openai": (
+        _KEY,
+        ServiceField("models", "Models", "Names or globs; all when empty.", kind="list"),
+        ServiceField("system_prompt", "System prompt", "Sent before every conversation."),
+    ),
+    "anthropic": (_KEY, ServiceField("model", "Model", "Of agents that name none.")),
+    "demo": (ServiceField("speed", "Words a second", "0: all at once.", kind="number"),),
+}
+
+
+def test_backend(service: Service) -> TestResult:
+    """Address, credentials and version of a server on which agents live."""
+    try:
+        health = backend_for(service).health()
+    except BackendError as error:
+        return TestResult("down", error.reason)
+    return TestResult(
+        "ok" if health.ok else "down",
+        health.detail,
+        version=health.version,
+        capabilities=health.capabilities or None,
+        latency_ms=round(health.latency_ms),
+    )
+
+
+def test_homeserver(service: Service) -> TestResult:
+    """Does it answer, does it accept our token, and does it reach us?"""
+    from django.conf import settings
+
+    started = time.monotonic()
+    try:
+        homeserver = homeserver_of(service)
+        versions = homeserver.client.versions()
+        latency = round((time.monotonic() - started) * 1000)
+        who = homeserver.client.whoami()
+        ping = homeserver.client.ping(service.options.get("appservice_id") or settings.MATRIX_APPSERVICE_ID)
+    except MatrixError as error:
+        return TestResult("down", error.sentence)
+    capabilities = {
+        "server_name": homeserver.server_name,
+        "versions": versions.get("versions", []),
+        "appservice": True,
+        "reaches_us": ping.ok,
+    }
+    version = str((versions.get("server") or {}).get("version", "")) if isinstance(versions.get("server"), dict) else ""
+    if who != homeserver.sender_id:
+        sentence = f"The token belongs to {who}, not to {homeserver.sender_id}: the registration on the homeserver is another one."
+        return TestResult("down", sentence, version, capabilities, latency)
+    if not ping.ok:
+        return TestResult("degraded", f"The homeserver answers, but does not reach us: {ping.detail}", version, capabilities, latency)
+    return TestResult("ok", f"{homeserver.server_name} answers, and reaches us.", version, capabilities, latency)
+
+
+for _kind in list(BACKENDS.values()):
+    register_service_kind(
+        _kind.kind,
+        label=_kind.label,
+        role="backend",
+        fields=_FIELDS.get(_kind.kind, (_KEY,)),
+        tester=test_backend,
+        needs_address=_kind.needs_address,
+    )
+
+register_service_kind(
+    HOMESERVER_KIND,
+    label="Matrix homeserver",
+    role="homeserver",
+    fields=(
+        ServiceField("as_token", "Appservice token", "Ours to the homeserver; the generated one when empty.", secret=True),
+        ServiceField("hs_token", "Homeserver token", "The homeserver's to us; the generated one when empty.", secret=True),
+        ServiceField("server_name", "Server name", "The part of Matrix ids behind the colon; asked for when empty."),
+        ServiceField("space_name", "Name of the space"),
+    ),
+    tester=test_homeserver,
+)

@@ -1,0 +1,195 @@
+"""The one function behind every way to sync: command, beat, API, webhook, admin action."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+from django.conf import settings
+from django.db import IntegrityError, transaction
+from django.utils import timezone
+
+from agents.matrix.errors import MatrixError
+from agents.models import SyncRun, SyncState
+from agents.services.backends import Homeserver, NoHomeserver, open_homeserver
+from agents.sync.apply import Applier
+from agents.sync.observe import observe
+from agents.sync.plan import SyncPlan, make_plan
+from ops.findings import Finding
+from ops.leases import WORKER, holder_is_dead, lease_end
+from ops.logs import get_logger
+from ops.models import Service
+
+log = get_logger(__name__)
+
+Progress = Callable[[int, int, str], None]
+
+
+class UnknownService(Exception):
+    """``--service`` names no enabled backend."""
+
+
+class SyncBusy(Exception):
+    """Another sync runs, and the caller did not want to wait (any longer)."""
+
+
+@dataclass(slots=True)
+class SyncReport:
+    """What a sync found and did. ``applied`` counts steps by kind; ``run_id`` is ``None`` for a dry run."""
+
+    plan: SyncPlan
+    applied: dict[str, int] = field(default_factory=dict)
+    findings: list[Finding] = field(default_factory=list)
+    state: str = SyncState.DONE
+    run_id: int | None = None
+    error: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "run": self.run_id,
+            "state": str(self.state),
+            "planned": self.plan.counts,
+            "applied": self.applied,
+            "stopped": self.plan.stopped,
+            "steps": [step.to_dict() for step in self.plan.steps],
+            "findings": [finding.to_dict() for finding in self.findings],
+            "error": self.error,
+        }
+
+
+def sync_agents(
+    *,
+    actor: str,
+    trigger: str = "system",
+    service_name: str = "",
+    dry_run: bool = False,
+    force: bool = False,
+    wait: float = 600.0,
+    progress: Progress | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> SyncReport:
+    """Bring agents, accounts, rooms and the space to what the backends say.
+
+    ``wait``: seconds to wait for a sync that is already running. Raises ``UnknownService`` or ``SyncBusy``. Failures of single
+    services or agents are findings of the report, not exceptions.
+    """
+    if service_name and not Service.objects.filter(name=service_name, enabled=True).exists():
+        raise UnknownService(f"There is no enabled service named {service_name!r}.")
+    if dry_run:
+        plan, _, _ = _plan(service_name, force)
+        return SyncReport(plan, findings=plan.findings, state=SyncState.STOPPED if plan.stopped else SyncState.DONE)
+    run = _acquire(actor=actor, trigger=trigger, service_name=service_name, wait=wait)
+    try:
+        report = _run(run, actor, service_name, force, progress, should_stop)
+    except BaseException as error:
+        _finish(run, SyncState.FAILED, error=f"{type(error).__name__}: {error}"[:2000])
+        raise
+    _finish(
+        run,
+        report.state,
+        counts=report.applied,
+        plan=[step.to_dict() for step in report.plan.steps[:2000]],
+        findings=[finding.to_dict() for finding in report.findings],
+        error=report.error,
+    )
+    report.run_id = run.pk
+    return report
+
+
+def _plan(service_name: str, force: bool) -> tuple[SyncPlan, Homeserver | None, tuple[str, ...]]:
+    trouble: Finding | None = None
+    homeserver: Homeserver | None = None
+    try:
+        homeserver = open_homeserver()
+    except NoHomeserver as error:
+        trouble = Finding("warning", "homeserver.none", error.sentence)
+    except MatrixError as error:
+        trouble = Finding("error", error.code, error.sentence, "homeserver")
+    observed = observe(
+        service_name=service_name,
+        homeserver=homeserver.service if homeserver else None,
+        server_name=homeserver.server_name if homeserver else "",
+    )
+    name = (homeserver.service.options.get("space_name") if homeserver else "") or settings.MATRIX_SPACE_NAME
+    plan = make_plan(observed, now=timezone.now(), force=force, space_name=name)
+    if trouble is not None:
+        plan.findings.append(trouble)
+    return plan, homeserver, observed.invitees
+
+
+def _run(
+    run: SyncRun,
+    actor: str,
+    service_name: str,
+    force: bool,
+    progress: Progress | None,
+    should_stop: Callable[[], bool],
+) -> SyncReport:
+    plan, homeserver, invitees = _plan(service_name, force)
+    report = SyncReport(plan, findings=list(plan.findings))
+    if plan.steps:
+        renewed = [time.monotonic()]
+
+        def on_step(done: int, total: int, text: str) -> None:
+            if time.monotonic() - renewed[0] > 5:
+                renewed[0] = time.monotonic()
+                SyncRun.objects.filter(pk=run.pk).update(lease_until=lease_end())
+            if progress is not None:
+                progress(done, total, text)
+
+        outcome = Applier(
+            homeserver, actor=actor, invitees=invitees, on_step=on_step, should_stop=should_stop
+        ).apply(plan.steps)
+        report.applied, report.error = outcome.done, outcome.aborted
+        report.findings += outcome.findings
+        log.info("sync.applied", run=run.pk, **{key.replace(".", "_"): value for key, value in outcome.done.items()})
+    if plan.stopped:
+        report.state = SyncState.STOPPED
+    elif report.error:
+        report.state = SyncState.FAILED
+    return report
+
+
+def _acquire(*, actor: str, trigger: str, service_name: str, wait: float) -> SyncRun:
+    """The run's own row is the lock: the database allows one that is running."""
+    deadline = time.monotonic() + wait
+    while True:
+        try:
+            with transaction.atomic():
+                return SyncRun.objects.create(
+                    actor=actor, trigger=trigger, service_name=service_name, lease_until=lease_end(), error=WORKER
+                )
+        except IntegrityError:
+            _take_over()
+        if time.monotonic() >= deadline:
+            raise SyncBusy("Another sync is running.")
+        time.sleep(0.1)
+
+
+def _take_over() -> None:
+    """Close a run whose process is gone, so that the next may start."""
+    for run in SyncRun.objects.filter(state=SyncState.RUNNING):
+        # While a run is going on its ``error`` holds the name of the worker that does it.
+        if (run.lease_until and run.lease_until < timezone.now()) or holder_is_dead(run.error):
+            SyncRun.objects.filter(pk=run.pk, state=SyncState.RUNNING).update(
+                state=SyncState.FAILED,
+                finished_at=timezone.now(),
+                error="The process that ran it is gone. The next pass completes what is missing.",
+            )
+
+
+def _finish(run: SyncRun, state: str, **fields: Any) -> None:
+    SyncRun.objects.filter(pk=run.pk, state=SyncState.RUNNING).update(
+        **{"state": state, "finished_at": timezone.now(), "error": "", **fields}
+    )
+
+
+def prune_sync_runs(*, keep_days: int = 14) -> int:
+    """Forget old passes that changed nothing and found nothing (of the last hour all are kept)."""
+    now = timezone.now()
+    quiet = SyncRun.objects.filter(state=SyncState.DONE, counts={}, findings=[], started_at__lt=now - timedelta(hours=1))
+    old = SyncRun.objects.exclude(state=SyncState.RUNNING).filter(started_at__lt=now - timedelta(days=keep_days))
+    return quiet.delete()[0] + old.delete()[0]

@@ -1,0 +1,211 @@
+"""Applies a plan: idempotent steps, each persisted before the next, agents side by side.
+
+A crash between two steps leaves nothing to clean up: names derive from ids, what the homeserver already has is adopted, and the
+next pass plans exactly what is still missing.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from queue import Empty, SimpleQueue
+
+from django.db import connections
+from django.utils import timezone
+
+from agents.backends.base import BackendError
+from agents.matrix.errors import HomeserverUnreachable, MatrixError, TokenRefused
+from agents.models import Agent, AgentState, Mapping, Room
+from agents.services.backends import Homeserver
+from agents.sync import rooms, rows
+from agents.sync.plan import Step
+from ops.findings import Finding
+from ops.logs import get_logger
+from ops.services.audit import record
+
+log = get_logger(__name__)
+
+# createRoom costs the homeserver most of the time; more at once only queue there.
+PARALLEL = 6
+GIVE_UP_AFTER = 3
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What came of the steps. ``done`` counts by kind; ``aborted`` says why the rest was left for the next pass."""
+
+    done: dict[str, int] = field(default_factory=dict)
+    findings: list[Finding] = field(default_factory=list)
+    aborted: str = ""
+
+
+class Applier:
+    """One application of one plan."""
+
+    def __init__(
+        self,
+        homeserver: Homeserver | None,
+        *,
+        actor: str,
+        invitees: Sequence[str] = (),
+        on_step: Callable[[int, int, str], None] | None = None,
+        should_stop: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self.homeserver = homeserver
+        self.actor = actor
+        self.invitees = tuple(invitees)
+        self.on_step = on_step
+        self.should_stop = should_stop
+        self.outcome = Outcome()
+        self.space_room_id = ""
+        self._lock = threading.Lock()
+        self._outages = 0
+        self._total = self._count = 0
+
+    def apply(self, steps: Sequence[Step]) -> Outcome:
+        """Apply all steps; failures become findings and stay with their mapping, they never stop other agents."""
+        groups: dict[str, list[Step]] = {}
+        for step in steps:
+            groups.setdefault(step.key, []).append(step)
+        self._total = len(steps)
+        space = groups.pop("space", [])
+        if self.homeserver is not None and (space or groups):
+            try:
+                self._prepare_space(space)
+            except MatrixError as error:
+                self._fail(error.sentence, error.code, "space")
+                self._abort(error.sentence)
+        waiting: SimpleQueue[list[Step]] = SimpleQueue()
+        for group in groups.values():
+            waiting.put(group)
+        threads = [
+            threading.Thread(target=self._work, args=(waiting,), name=f"sync-{number}", daemon=True)
+            for number in range(min(PARALLEL, len(groups)) - 1)
+        ]
+        for thread in threads:
+            thread.start()
+        self._work(waiting, own_thread=False)
+        for thread in threads:
+            thread.join()
+        return self.outcome
+
+    def _prepare_space(self, steps: list[Step]) -> None:
+        assert self.homeserver is not None
+        room = Room.objects.filter(homeserver=self.homeserver.service, kind="space").first()
+        for step in steps:
+            if step.kind == "space.create":
+                room = rooms.ensure_space(self.homeserver, step.label, self.invitees)
+            elif step.kind == "room.describe" and room is not None:
+                rooms.describe(self.homeserver, room, step.label, room.topic, self.homeserver.sender_id)
+            elif step.kind == "invite" and room is not None:
+                rooms.invite(self.homeserver, room, step.detail["user_id"], self.homeserver.sender_id)
+            self._did(step)
+        self.space_room_id = (room.room_id or "") if room else ""
+
+    def _work(self, waiting: SimpleQueue[list[Step]], own_thread: bool = True) -> None:
+        try:
+            while not self.outcome.aborted and not self.should_stop():
+                try:
+                    group = waiting.get_nowait()
+                except Empty:
+                    return
+                self._apply_group(group)
+        finally:
+            if own_thread:
+                connections.close_all()
+
+    def _apply_group(self, group: list[Step]) -> None:
+        agent = Agent.objects.filter(pk=group[0].agent_pk).first() if group[0].agent_pk else None
+        try:
+            for step in group:
+                agent = self._apply_step(step, agent)
+                self._did(step)
+        except (MatrixError, BackendError) as error:
+            sentence = error.sentence if isinstance(error, MatrixError) else error.reason
+            self._note_problem(agent, sentence)
+            self._fail(sentence, error.code, group[0].label)
+            if isinstance(error, (HomeserverUnreachable, TokenRefused)):
+                with self._lock:
+                    self._outages += 1
+                    if self._outages >= GIVE_UP_AFTER or isinstance(error, TokenRefused):
+                        self._abort(sentence)
+        except Exception as error:
+            # One agent's trouble must not keep the others from their rooms.
+            log.exception("sync.step_failed", agent=group[0].label)
+            sentence = f"{type(error).__name__} while setting up {group[0].label}; the log has the details."
+            self._note_problem(agent, sentence)
+            self._fail(sentence, "sync.step_failed", group[0].label)
+        else:
+            if agent is not None:
+                Mapping.objects.filter(agent=agent).exclude(problem="").update(problem="", problem_since=None)
+
+    def _apply_step(self, step: Step, agent: Agent | None) -> Agent | None:
+        if step.kind == "agent.create":
+            assert step.info is not None
+            return rows.create_agent(step.detail["service"], step.info, actor=self.actor)
+        if agent is None:
+            raise LookupError(f"{step.label}: no such agent")
+        if step.kind == "agent.update":
+            assert step.info is not None
+            rows.update_agent(agent, step.info, actor=self.actor)
+        elif step.kind == "agent.miss":
+            rows.set_state(agent, AgentState.MISSING, actor=self.actor, missed_passes=1, missing_since=timezone.now())
+        elif step.kind == "agent.archive":
+            rows.set_state(agent, AgentState.ARCHIVED, actor=self.actor)
+        elif step.kind == "agent.return":
+            rows.set_state(agent, AgentState.ACTIVE, actor=self.actor, missed_passes=0, missing_since=None)
+        elif self.homeserver is not None:
+            self._apply_matrix_step(self.homeserver, step, agent)
+        return agent
+
+    def _apply_matrix_step(self, homeserver: Homeserver, step: Step, agent: Agent) -> None:
+        if step.kind == "mapping.create":
+            rows.reserve_mapping(homeserver, agent)
+            return
+        mapping = Mapping.objects.select_related("account", "room", "agent").get(agent=agent)
+        mapping.agent = agent
+        room = mapping.room
+        assert room is not None
+        if step.kind == "account.register":
+            rooms.register_account(homeserver, mapping.account)
+        elif step.kind == "account.profile":
+            rooms.set_profile(homeserver, mapping.account, agent)
+        elif step.kind == "room.create":
+            created = rooms.ensure_room(homeserver, mapping, self.invitees, self.space_room_id)
+            record(
+                actor=self.actor,
+                action="room.created" if created else "room.adopted",
+                target=room,
+                message=f"{agent.name}: {room.room_id}",
+            )
+        elif step.kind == "room.describe":
+            rooms.describe_agent_room(homeserver, mapping)
+        elif step.kind == "space.add" and self.space_room_id:
+            rooms.add_to_space(homeserver, room, self.space_room_id, agent.name)
+        elif step.kind == "space.remove" and self.space_room_id:
+            rooms.remove_from_space(homeserver, room, self.space_room_id)
+        elif step.kind == "invite":
+            rooms.invite(homeserver, room, step.detail["user_id"], mapping.account.user_id)
+
+    def _note_problem(self, agent: Agent | None, sentence: str) -> None:
+        if agent is not None:
+            Mapping.objects.filter(agent=agent).exclude(problem=sentence[:500]).update(
+                problem=sentence[:500], problem_since=timezone.now()
+            )
+
+    def _did(self, step: Step) -> None:
+        with self._lock:
+            self._count += 1
+            self.outcome.done[step.kind] = self.outcome.done.get(step.kind, 0) + 1
+            count = self._count
+        if self.on_step is not None:
+            self.on_step(count, self._total, step.sentence)
+
+    def _fail(self, sentence: str, code: str, target: str) -> None:
+        with self._lock:
+            self.outcome.findings.append(Finding("error", code, sentence, target))
+
+    def _abort(self, why: str) -> None:
+        self.outcome.aborted = why
+

@@ -1,0 +1,175 @@
+"""What the backends say now, and what we know: the two inputs of a plan."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from django.conf import settings
+
+from agents.backends.base import AgentInfo, AgentListing, BackendError
+from agents.backends.registry import open_backend
+from agents.models import Agent, Invitation, InvitationState, Room, RoomKind
+from agents.services.backends import backend_services, spec_of
+from ops.models import Service
+
+
+def fingerprint(info: AgentInfo) -> str:
+    """A short digest of all that a server says of an agent: an unchanged pass compares nothing else."""
+    text = json.dumps(
+        [info.name, info.description, info.avatar_url, info.model, info.metadata], sort_keys=True, default=str
+    )
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceView:
+    """One service's list of agents. ``listing`` is empty when it could not be read; ``error`` then says why."""
+
+    service_id: int
+    name: str
+    kind: str
+    listing: AgentListing | None
+    error: str = ""
+    error_code: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class KnownRoom:
+    """What our row says about an agent's room."""
+
+    pk: int
+    room_id: str
+    alias: str
+    name: str
+    topic: str
+    in_space: bool
+
+
+@dataclass(frozen=True, slots=True)
+class KnownAccount:
+    """What our row says about an agent's account."""
+
+    pk: int
+    user_id: str
+    registered: bool
+    display_name: str
+    avatar_source: str
+
+
+@dataclass(frozen=True, slots=True)
+class KnownAgent:
+    """What our rows say about an agent."""
+
+    pk: int
+    service_id: int
+    external_id: str
+    name: str
+    description: str
+    avatar_url: str
+    fingerprint: str
+    state: str
+    missed_passes: int
+    missing_since: datetime | None
+    account: KnownAccount | None
+    room: KnownRoom | None
+
+
+@dataclass(slots=True)
+class Observed:
+    """Everything a plan is made from. ``invited`` holds (room row, user id) pairs that need no invitation now."""
+
+    services: list[ServiceView] = field(default_factory=list)
+    agents: list[KnownAgent] = field(default_factory=list)
+    homeserver_id: int | None = None
+    server_name: str = ""
+    space: KnownRoom | None = None
+    invitees: tuple[str, ...] = ()
+    invited: set[tuple[int, str]] = field(default_factory=set)
+    skip: frozenset[str] = frozenset()
+
+
+InviteeSource = Callable[[], Iterable[str]]
+_invitee_sources: list[InviteeSource] = []
+
+
+def register_invitees(source: InviteeSource) -> None:
+    """Let an app above name more people to invite to the space and its rooms (operators with a Matrix account)."""
+    if source not in _invitee_sources:
+        _invitee_sources.append(source)
+
+
+def invitees() -> tuple[str, ...]:
+    """The Matrix ids of everybody who is to be invited, each once, in a stable order."""
+    found = dict.fromkeys(settings.MATRIX_INVITE)
+    for source in _invitee_sources:
+        found.update(dict.fromkeys(user_id for user_id in source() if user_id))
+    return tuple(found)
+
+
+def observe(*, service_name: str = "", homeserver: Service | None = None, server_name: str = "") -> Observed:
+    """Read every enabled backend (side by side) and our own rows. Never raises for a backend that fails."""
+    services = [service for service in backend_services() if not service_name or service.name == service_name]
+    if len(services) > 1:
+        with ThreadPoolExecutor(max_workers=min(8, len(services)), thread_name_prefix="observe") as pool:
+            views = list(pool.map(_view, services))
+    else:
+        views = [_view(service) for service in services]
+    observed = Observed(services=views, skip=frozenset(settings.DISABLED_AGENT_IDS))
+    observed.agents = list(known_agents([service.pk for service in services]))
+    if homeserver is not None:
+        observed.homeserver_id, observed.server_name = homeserver.pk, server_name
+        observed.invitees = invitees()
+        observed.space = _space(homeserver)
+        if observed.invitees:
+            observed.invited = _settled_invitations(observed.invitees)
+    return observed
+
+
+def _view(service: Service) -> ServiceView:
+    try:
+        listing = open_backend(spec_of(service)).list_agents()
+    except BackendError as error:
+        return ServiceView(service.pk, service.name, service.kind, None, error.reason, error.code)
+    return ServiceView(service.pk, service.name, service.kind, listing)
+
+
+_COLUMNS = (
+    "pk", "service_id", "external_id", "name", "description", "avatar_url", "fingerprint", "state", "missed_passes", "missing_since",
+    "mapping__account_id", "mapping__account__user_id", "mapping__account__registered_at", "mapping__account__display_name",
+    "mapping__account__avatar_source",
+    "mapping__room_id", "mapping__room__room_id", "mapping__room__alias", "mapping__room__name", "mapping__room__topic",
+    "mapping__room__in_space",
+)  # fmt: skip
+
+
+def known_agents(service_ids: list[int]) -> Iterable[KnownAgent]:
+    """Our rows as plain values, in one query whatever their number."""
+    rows = Agent.objects.filter(service_id__in=service_ids).order_by("pk").values_list(*_COLUMNS)
+    for row in rows.iterator(chunk_size=2000):
+        account = KnownAccount(row[10], row[11], row[12] is not None, row[13], row[14]) if row[10] else None
+        room = KnownRoom(row[15], row[16] or "", row[17], row[18], row[19], row[20]) if row[15] else None
+        yield KnownAgent(*row[:10], account, room)
+
+
+def _space(homeserver: Service) -> KnownRoom | None:
+    row = (
+        Room.objects.filter(homeserver=homeserver, kind=RoomKind.SPACE)
+        .values_list("pk", "room_id", "alias", "name", "topic", "in_space")
+        .first()
+    )
+    return KnownRoom(row[0], row[1] or "", *row[2:]) if row else None
+
+
+def _settled_invitations(people: tuple[str, ...]) -> set[tuple[int, str]]:
+    from django.db.models import Q
+    from django.utils import timezone
+
+    settled = Q(state__in=[InvitationState.INVITED, InvitationState.JOINED, InvitationState.LEFT])
+    waiting = Q(not_before__gt=timezone.now())
+    rows = Invitation.objects.filter(settled | waiting, user_id__in=people).values_list("room_id", "user_id")
+    return set(rows.iterator(chunk_size=5000))

@@ -1,0 +1,234 @@
+"""From what is wanted and what is known to a list of steps. Pure: no database, no server, no clock but the one given."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from agents.backends.base import AgentInfo
+from agents.sync.observe import KnownAgent, KnownRoom, Observed, ServiceView, fingerprint
+from ops.findings import Finding
+
+# Absent from this many complete lists in a row, and for this long, before an agent is archived.
+ARCHIVE_PASSES = 2
+ARCHIVE_AFTER = timedelta(seconds=5)
+SUSPICIOUS_LEAST, SUSPICIOUS_SHARE = 3, 0.20
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One thing to do. ``kind`` is ``noun.verb``; ``key`` groups steps that must follow each other (one agent's)."""
+
+    kind: str
+    key: str
+    label: str
+    detail: dict[str, Any] = field(default_factory=dict)
+    info: AgentInfo | None = None
+    agent_pk: int | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"kind": self.kind, "agent": self.label, **self.detail}
+
+    @property
+    def sentence(self) -> str:
+        words = _WORDS.get(self.kind, self.kind)
+        return words.format(label=self.label, **{"before": "", "after": "", "user_id": "", **self.detail})
+
+
+_WORDS = {
+    "agent.create": "Take up the agent {label}",
+    "agent.update": "Update {label} ({before} → {after})",
+    "agent.miss": "Note that {label} is not in the list",
+    "agent.archive": "Archive {label}: it has left its server",
+    "agent.return": "Take {label} back: it is in the list again",
+    "mapping.create": "Reserve account and room for {label}",
+    "account.register": "Make the account of {label}",
+    "account.profile": "Set name and picture of {label}'s account",
+    "room.create": "Make the room of {label}",
+    "room.describe": "Set name and topic of {label}'s room",
+    "space.create": "Make the space {label}",
+    "space.add": "List {label}'s room in the space",
+    "space.remove": "Take {label}'s room out of the space",
+    "invite": "Invite {user_id} to {label}",
+}
+
+
+@dataclass(slots=True)
+class SyncPlan:
+    """The steps, what was noticed, and the services whose steps were held back because they look like a mistake."""
+
+    steps: list[Step] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+    stopped: list[str] = field(default_factory=list)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        return dict(Counter(step.kind for step in self.steps))
+
+
+def make_plan(observed: Observed, *, now: datetime, force: bool = False, space_name: str = "Letta Agents") -> SyncPlan:
+    """The steps that bring our rows and the homeserver to what the backends say.
+
+    ``force`` applies a plan that would otherwise stop and ask; it never archives on an incomplete list.
+    """
+    plan = SyncPlan()
+    by_service: dict[int, list[KnownAgent]] = {}
+    for agent in observed.agents:
+        by_service.setdefault(agent.service_id, []).append(agent)
+    if observed.homeserver_id is not None:
+        _plan_space(plan, observed, space_name)
+    for view in observed.services:
+        _plan_service(plan, observed, view, by_service.get(view.service_id, []), now=now, force=force)
+    return plan
+
+
+def _plan_space(plan: SyncPlan, observed: Observed, name: str) -> None:
+    space = observed.space
+    if space is None or not space.room_id:
+        plan.steps.append(Step("space.create", "space", name))
+    elif space.name != name:
+        plan.steps.append(Step("room.describe", "space", name, {"before": space.name, "after": name}))
+    _plan_invitations(plan.steps, observed, space, "space", name)
+
+
+def _plan_service(
+    plan: SyncPlan, observed: Observed, view: ServiceView, known: Sequence[KnownAgent], *, now: datetime, force: bool
+) -> None:
+    by_id = {agent.external_id: agent for agent in known}
+    if view.listing is None:
+        plan.findings.append(
+            Finding("error", view.error_code or "backend.error", f"The agents of {view.name} could not be read: {view.error}", view.name)
+        )
+        for agent in known:
+            if agent.state != "archived":
+                plan.steps.extend(_finish(observed, agent))
+        return
+    listed: dict[str, AgentInfo] = {}
+    for info in view.listing.agents:
+        if info.external_id not in observed.skip:
+            listed.setdefault(info.external_id, info)
+    if not view.listing.complete:
+        plan.findings.append(
+            Finding(
+                "warning",
+                "sync.incomplete_list",
+                f"The list of {view.name} is not complete: {view.listing.proof} Nothing is archived on it.",
+                view.name,
+            )
+        )
+    steps: list[Step] = []
+    gone = [agent for agent in known if agent.external_id not in listed and agent.state != "archived"]
+    if view.listing.complete and _suspicious(gone, known) and not force:
+        plan.stopped.append(view.name)
+        plan.findings.append(
+            Finding(
+                "error",
+                "sync.suspicious",
+                f"{len(gone)} of {_population(known)} agents are no longer in the list of {view.name}. Nothing was changed. "
+                "If they were really deleted, run the sync again with force; if not, check the service's address.",
+                view.name,
+                {"gone": [agent.name for agent in gone[:20]], "count": len(gone)},
+            )
+        )
+        return
+    for external_id, info in listed.items():
+        steps.extend(_present(observed, view, by_id.get(external_id), info))
+    for agent in gone:
+        if view.listing.complete:
+            steps.extend(_absent(observed, agent, now))
+        else:
+            steps.extend(_finish(observed, agent))
+    plan.steps.extend(steps)
+
+
+def _population(known: Iterable[KnownAgent]) -> int:
+    return sum(agent.state != "archived" for agent in known)
+
+
+def _suspicious(gone: Sequence[KnownAgent], known: Sequence[KnownAgent]) -> bool:
+    return len(gone) > max(SUSPICIOUS_LEAST, math.floor(SUSPICIOUS_SHARE * _population(known)))
+
+
+def _present(observed: Observed, view: ServiceView, known: KnownAgent | None, info: AgentInfo) -> list[Step]:
+    key = f"{view.service_id}/{info.external_id}"
+    if known is None:
+        steps = [Step("agent.create", key, info.name, {"service": view.name}, info=info)]
+        if observed.homeserver_id is not None:
+            for kind in ("mapping.create", "account.register", "account.profile", "room.create", "space.add"):
+                steps.append(Step(kind, key, info.name, info=info))
+        return steps
+    steps = []
+    if known.state != "active":
+        steps.append(Step("agent.return", key, info.name, {"before": known.state}, info=info, agent_pk=known.pk))
+    if known.fingerprint != fingerprint(info):
+        steps.append(
+            Step("agent.update", key, info.name, {"before": known.name, "after": info.name}, info=info, agent_pk=known.pk)
+        )
+    steps.extend(_finish(observed, known, info))
+    return steps
+
+
+def _finish(observed: Observed, known: KnownAgent, info: AgentInfo | None = None) -> list[Step]:
+    """What is still missing on the homeserver for an agent that is to have a room."""
+    if observed.homeserver_id is None:
+        return []
+    key, pk = f"{known.service_id}/{known.external_id}", known.pk
+    name = info.name if info else known.name
+    avatar = info.avatar_url if info else known.avatar_url
+    steps: list[Step] = []
+
+    def step(kind: str, **detail: Any) -> None:
+        steps.append(Step(kind, key, name, detail, info=info, agent_pk=pk))
+
+    account, room = known.account, known.room
+    if account is None or room is None:
+        for kind in ("mapping.create", "account.register", "account.profile", "room.create", "space.add"):
+            step(kind)
+        return steps
+    if not account.registered:
+        step("account.register")
+    if account.display_name != name[:255] or account.avatar_source != avatar:
+        step("account.profile", before=account.display_name, after=name)
+    if not room.room_id:
+        step("room.create")
+    elif room.name != name[:255] or room.topic != topic_for(name, info.description if info else known.description):
+        step("room.describe", before=room.name, after=name)
+    if not room.in_space:
+        step("space.add")
+    _plan_invitations(steps, observed, room, key, name, agent_pk=pk)
+    return steps
+
+
+def _plan_invitations(
+    steps: list[Step], observed: Observed, room: KnownRoom | None, key: str, name: str, agent_pk: int | None = None
+) -> None:
+    # A room that does not exist yet invites everybody in the request that makes it.
+    if room is None or not room.room_id:
+        return
+    for user_id in observed.invitees:
+        if (room.pk, user_id) not in observed.invited:
+            steps.append(Step("invite", key, name, {"user_id": user_id}, agent_pk=agent_pk))
+
+
+def _absent(observed: Observed, agent: KnownAgent, now: datetime) -> list[Step]:
+    key = f"{agent.service_id}/{agent.external_id}"
+    since = agent.missing_since or now
+    if agent.state == "active" or agent.missed_passes + 1 < ARCHIVE_PASSES or now - since < ARCHIVE_AFTER:
+        # Written once, at the first sight; a pass that only repeats it writes nothing.
+        if agent.state == "active":
+            return [Step("agent.miss", key, agent.name, agent_pk=agent.pk)]
+        return []
+    steps = [Step("agent.archive", key, agent.name, agent_pk=agent.pk)]
+    if observed.homeserver_id is not None and agent.room is not None and agent.room.in_space:
+        steps.append(Step("space.remove", key, agent.name, agent_pk=agent.pk))
+    return steps
+
+
+def topic_for(name: str, description: str) -> str:
+    """The topic of an agent's room."""
+    text = " ".join(description.split())
+    return (f"Chat with {name}. {text}" if text else f"Chat with {name}.")[:500]

@@ -1,0 +1,24 @@
+"""Celery tasks of this app: ids only, safe to run twice, safe to lose."""
+
+from __future__ import annotations
+
+from celery import shared_task
+
+
+@shared_task(name="agents.sync", ignore_result=True)
+def sync() -> None:
+    """One pass for all services, unless one is running already."""
+    from agents.services.sync import SyncBusy, sync_agents
+
+    try:
+        sync_agents(actor="system", trigger="beat", wait=0)
+    except SyncBusy:
+        return
+
+
+@shared_task(name="agents.prune", ignore_result=True)
+def prune() -> None:
+    """Forget old passes that changed nothing."""
+    from agents.services.sync import prune_sync_runs
+
+    prune_sync_runs()

@@ -1,0 +1,53 @@
+"""Checks of the message path: is anything stuck, is anything lost to an operator's eyes?"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from django.utils import timezone
+
+from chat.models import Delivery, DeliveryState, Turn, TurnState
+from chat.services.turns import FAILED_STATES
+from chat.turns import claim
+from ops.registry import CheckOutcome, register_check
+
+STUCK_AFTER = timedelta(seconds=60)
+
+
+@register_check(
+    "turns.moving",
+    title="Messages that could be answered are being answered",
+    tags=["messages"],
+    interval=30,
+    severity="critical",
+    depends_on=["db.reachable", "worker.alive"],
+)
+def turns_moving() -> CheckOutcome:
+    """Red when a turn that nothing holds back has waited for more than a minute."""
+    waiting = claim.runnable(due_before=timezone.now() - STUCK_AFTER, limit=100).only("pk")
+    ids = [turn.pk for turn in waiting]
+    if ids:
+        return CheckOutcome("fail", f"{len(ids)} messages wait for an answer that nobody works on.", {"turns": ids[:20]})
+    running = Turn.objects.filter(state=TurnState.RUNNING).count()
+    return CheckOutcome("pass", f"Nothing is stuck; {running} turns are being answered.")
+
+
+@register_check(
+    "deliveries.dead_letters",
+    title="Every answer was delivered",
+    tags=["messages"],
+    interval=60,
+    severity="error",
+    depends_on=["db.reachable"],
+)
+def dead_letters() -> CheckOutcome:
+    """Red while there are dead letters: somebody did not get an answer, and an operator has to decide."""
+    deliveries = Delivery.objects.filter(state=DeliveryState.DEAD).count()
+    turns = Turn.objects.filter(state__in=FAILED_STATES).exclude(state=TurnState.FAILED).count()
+    if deliveries or turns:
+        return CheckOutcome(
+            "fail",
+            f"{turns} messages were not answered and {deliveries} answers were not delivered. Try them again, or discard them.",
+            {"turns": turns, "deliveries": deliveries},
+        )
+    return CheckOutcome("pass", "There are no dead letters.")

@@ -1,0 +1,78 @@
+"""Puts something into the outbox. Must be called inside the transaction that makes what it delivers."""
+
+from __future__ import annotations
+
+from django.utils import timezone
+
+from agents.models import Account, Room
+from chat.models import Conversation, Delivery, DeliveryState, Message, Role, Turn
+
+MATRIX = "matrix"
+
+
+def room_lane(room_pk: int) -> str:
+    """Deliveries to one room are sent one after the other."""
+    return f"room:{room_pk}"
+
+
+def reply(turn: Turn, message: Message, room: Room, account: Account | None) -> Delivery:
+    """An agent's answer to a room; completes the row of a preview that already stands there."""
+    now = timezone.now()
+    preview = Delivery.objects.filter(turn=turn, lane=room_lane(room.pk), speak_as="agent", notice=False).first()
+    if preview is not None:
+        preview.message, preview.state, preview.not_before = message, DeliveryState.QUEUED, max(now, preview.not_before)
+        preview.save(update_fields=["message", "state", "not_before"])
+        return preview
+    return Delivery.objects.create(
+        message=message, turn=turn, target=MATRIX, room=room, account=account, speak_as="agent",
+        lane=room_lane(room.pk), not_before=now, created_at=now,
+    )  # fmt: skip
+
+
+def mirror(message: Message, room: Room) -> Delivery:
+    """A person's words from elsewhere (portal, API, command line), shown in the room by Switchboard's own account."""
+    now = timezone.now()
+    return Delivery.objects.create(
+        message=message, target=MATRIX, room=room, speak_as="switchboard",
+        lane=room_lane(room.pk), not_before=now, created_at=now,
+    )  # fmt: skip
+
+
+def notice(
+    conversation: Conversation,
+    room: Room,
+    sentence: str,
+    *,
+    about: Message | None = None,
+    turn: Turn | None = None,
+    account: Account | None = None,
+) -> Delivery:
+    """One honest sentence to the people in the room. Kept as a message, so that every surface can show it."""
+    from chat.intake.store import next_seq, participant
+
+    now = timezone.now()
+    speaker = (
+        participant(
+            conversation.pk, kind="agent", external_id=str(turn.agent_id), name=turn.agent.name, agent_id=turn.agent_id
+        )  # type: ignore[arg-type]
+        if turn is not None
+        else participant(conversation.pk, kind="guest", external_id="switchboard", name="Switchboard")  # type: ignore[arg-type]
+    )
+    message = Message.objects.create(
+        conversation=conversation, seq=next_seq(conversation.pk), sender=speaker, role=Role.NOTICE, text=sentence,
+        transport="notice", in_reply_to=about, received_at=now, stored_at=now,
+    )  # fmt: skip
+    preview = (
+        Delivery.objects.filter(turn=turn, lane=room_lane(room.pk), speak_as="agent", notice=False).first()
+        if turn is not None
+        else None
+    )
+    if preview is not None:
+        # Part of an answer stands in the room already: the sentence follows it in the same event.
+        preview.message, preview.state, preview.not_before = message, DeliveryState.QUEUED, max(now, preview.not_before)
+        preview.save(update_fields=["message", "state", "not_before"])
+        return preview
+    return Delivery.objects.create(
+        message=message, turn=turn, target=MATRIX, room=room, account=account, notice=True,
+        speak_as="agent" if account else "switchboard", lane=room_lane(room.pk), not_before=now, created_at=now,
+    )  # fmt: skip

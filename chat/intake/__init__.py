@@ -1,0 +1,1 @@
+"""Intake: from whatever a transport brings to messages and turns. It commits before it answers."""

@@ -1,0 +1,156 @@
+"""Writes what came in: messages in order, turns for those to be answered, deliveries for places that have not seen them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from django.db import IntegrityError, connection, transaction
+from django.utils import timezone
+
+from agents.models import Agent, Room
+from chat.deliveries import outbox
+from chat.intake.guards import apply_guards
+from chat.intake.incoming import Incoming
+from chat.models import Conversation, Message, MessageState, Participant, ParticipantKind, Role, Turn
+from chat.turns.lanes import lane_of
+from chat.wakeup import wake_deliveries, wake_turns
+
+
+@dataclass(slots=True)
+class Place:
+    """Where messages came in: the conversation, the agent who is to answer (or none), and the room if it is one."""
+
+    conversation: Conversation
+    agent: Agent | None
+    room: Room | None = None
+
+
+@dataclass(slots=True)
+class Stored:
+    """What became of a batch. ``repeated`` counts messages that were here already."""
+
+    messages: list[Message] = field(default_factory=list)
+    turns: list[Turn] = field(default_factory=list)
+    repeated: int = 0
+
+
+def store(batch: Sequence[tuple[Place, Incoming]]) -> Stored:
+    """Store a batch in one transaction, in the order given. The same (transport, external id) twice is one message."""
+    for attempt in range(3):
+        try:
+            with transaction.atomic():
+                return _store(batch)
+        except IntegrityError:
+            # Another process stored one of these at the same moment; the next look finds it.
+            if attempt == 2:
+                raise
+    raise AssertionError("unreachable")
+
+
+def _store(batch: Sequence[tuple[Place, Incoming]]) -> Stored:
+    result = Stored()
+    known = _known(batch)
+    now = timezone.now()
+    wake: list[int] = []
+    notices: list[int] = []
+    for place, incoming in batch:
+        key = (incoming.transport, incoming.external_id)
+        if incoming.external_id and key in known:
+            result.repeated += 1
+            continue
+        known.add(key)
+        apply_guards(incoming, conversation=place.conversation, agent=place.agent, room=place.room)
+        message = Message.objects.create(
+            conversation=place.conversation,
+            seq=next_seq(place.conversation.pk),
+            sender=participant(
+                place.conversation.pk,
+                kind=incoming.sender_kind,
+                external_id=incoming.sender_id,
+                name=incoming.sender_name,
+                person_id=incoming.person_id,
+                agent_id=incoming.sender_agent_id,
+            ),
+            role=Role.USER,
+            state=MessageState.HELD if incoming.guard else MessageState.STORED,
+            guard=incoming.guard,
+            text=incoming.text,
+            parts=incoming.parts,
+            transport=incoming.transport,
+            external_id=incoming.external_id,
+            hop=incoming.hop,
+            said_at=incoming.said_at,
+            received_at=incoming.received_at,
+            stored_at=now,
+        )
+        result.messages.append(message)
+        if not incoming.guard and place.agent is not None:
+            turn = Turn.objects.create(
+                conversation=place.conversation,
+                agent=place.agent,
+                message=message,
+                seq=message.seq,
+                lane=lane_of(place.agent, place.conversation.pk),
+                not_before=now,
+                created_at=now,
+            )
+            result.turns.append(turn)
+            wake.append(turn.pk)
+        if incoming.mirror and place.room is not None:
+            notices.append(outbox.mirror(message, place.room).pk)
+        if incoming.notice and place.room is not None:
+            notices.append(outbox.notice(place.conversation, place.room, incoming.notice, about=message).pk)
+    if wake:
+        transaction.on_commit(lambda: wake_turns(wake))
+    if notices:
+        transaction.on_commit(lambda: wake_deliveries(notices))
+    return result
+
+
+def _known(batch: Sequence[tuple[Place, Incoming]]) -> set[tuple[str, str]]:
+    ids = [incoming.external_id for _, incoming in batch if incoming.external_id]
+    if not ids:
+        return set()
+    transports = {incoming.transport for _, incoming in batch}
+    return set(
+        Message.objects.filter(transport__in=transports, external_id__in=ids).values_list("transport", "external_id")
+    )
+
+
+def next_seq(conversation_id: int) -> int:
+    """Take the conversation's next number. The row stays locked until the transaction ends: numbers follow commits."""
+    table = connection.ops.quote_name(Conversation._meta.db_table)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"UPDATE {table} SET next_seq = next_seq + 1, last_message_at = %s WHERE id = %s RETURNING next_seq - 1",  # noqa: S608
+            [timezone.now(), conversation_id],
+        )
+        row = cursor.fetchone()
+    if row is None:
+        raise Conversation.DoesNotExist(f"Conversation {conversation_id} was deleted.")
+    return int(row[0])
+
+
+def participant(
+    conversation_id: int,
+    *,
+    kind: ParticipantKind,
+    external_id: str,
+    name: str = "",
+    person_id: int | None = None,
+    agent_id: int | None = None,
+) -> Participant:
+    """The participant, made when it speaks for the first time. A new display name is taken over."""
+    row = Participant.objects.filter(conversation_id=conversation_id, kind=kind, external_id=external_id[:255]).first()
+    if row is None:
+        row, _ = Participant.objects.get_or_create(
+            conversation_id=conversation_id,
+            kind=kind,
+            external_id=external_id[:255],
+            defaults={"name": name[:255], "person_id": person_id, "agent_id": agent_id},
+        )
+    elif name and row.name != name[:255]:
+        row.name = name[:255]
+        row.save(update_fields=["name"])
+    return row

@@ -1,0 +1,176 @@
+"""Delivers to a Matrix room as the agent: pieces of a long answer in order, the preview's event completed by a last edit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from agents.matrix.content import edit_content, notice_content, reply_to, text_content
+from agents.matrix.errors import (
+    Forbidden,
+    HomeserverUnreachable,
+    MatrixError,
+    NotFound,
+    RateLimited,
+    Refused,
+    TokenRefused,
+)
+from agents.matrix.markdown import Rendered, render
+from agents.matrix.split import split_for_events
+from agents.models import Room
+from agents.services.backends import Homeserver, NoHomeserver, homeserver_of
+from agents.sync.rooms import register_sender
+from chat.deliveries.run import DeliveryFailed, DeliveryLost
+from chat.deliveries.txn import digest, marker, txn_id
+from chat.models import Delivery, Message, Role
+from ops.leases import renew
+from ops.logs import get_logger
+
+log = get_logger(__name__)
+
+# A reply is at most 12 events; what does not fit goes along as a file.
+MAX_EVENTS = 12
+ATTEMPTS_WHEN_SHUT_OUT = 4
+
+
+def deliver(delivery: Delivery) -> dict[str, Any]:
+    """Send one delivery. Returns the fields to store; raises ``DeliveryFailed`` or ``DeliveryLost``."""
+    room, message = delivery.room, delivery.message
+    if room is None or message is None or not room.room_id:
+        raise DeliveryFailed("The room does not exist yet.", code="delivery.no_room", counts=False, retry_after=10)
+    try:
+        homeserver = homeserver_of(room.homeserver)
+        return _Sender(delivery, message, room, homeserver).send()
+    except NoHomeserver as error:
+        raise DeliveryFailed(error.sentence, code="homeserver.none", counts=False, retry_after=30) from error
+    except MatrixError as error:
+        raise _failure(delivery, error) from error
+
+
+def _failure(delivery: Delivery, error: MatrixError) -> DeliveryFailed:
+    if isinstance(error, (HomeserverUnreachable, RateLimited, TokenRefused)):
+        wait = error.retry_after if error.retry_after is not None else (30.0 if isinstance(error, TokenRefused) else None)
+        return DeliveryFailed(error.sentence, code=error.code, counts=False, retry_after=wait)
+    shut_out = isinstance(error, (Forbidden, NotFound))
+    final = (shut_out and delivery.attempts >= ATTEMPTS_WHEN_SHUT_OUT) or (isinstance(error, Refused) and not shut_out)
+    return DeliveryFailed(error.sentence, code=error.code, final=final, retry_after=error.retry_after)
+
+
+class _Sender:
+    def __init__(self, delivery: Delivery, message: Message, room: Room, homeserver: Homeserver) -> None:
+        self.delivery, self.message, self.room, self.homeserver = delivery, message, room, homeserver
+        self.room_id = room.room_id or ""
+        self.shown: list[dict[str, Any]] = [dict(entry) for entry in delivery.shown]
+        self.extra = marker(message.hop, message=message.pk, turn=delivery.turn_id)
+        as_agent = delivery.speak_as == "agent" and delivery.account is not None
+        self.user_id = delivery.account.user_id if as_agent and delivery.account else homeserver.sender_id
+        self.as_agent = as_agent
+
+    def send(self) -> dict[str, Any]:
+        if not self.as_agent:
+            self._join_as_switchboard()
+        pieces = self._pieces()
+        rest = pieces[MAX_EVENTS - 1 :] if len(pieces) > MAX_EVENTS else []
+        if rest:
+            pieces = pieces[: MAX_EVENTS - 1]
+        for number, piece in enumerate(pieces):
+            self._show(number, piece)
+            if number + 1 < len(pieces) or rest:
+                self._keep()
+        if rest:
+            self._attach_whole(len(pieces))
+        return {"shown": self.shown, "edits": self.delivery.edits}
+
+    def _pieces(self) -> list[str]:
+        if self.as_agent:
+            return split_for_events(self.message.text) or [self.message.text or " "]
+        if self.message.role == Role.NOTICE:
+            return [self.message.text]
+        # Somebody who spoke elsewhere; the room is told who it was.
+        return split_for_events(f"**{_plain(str(self.message.sender))}:** {self.message.text}")
+
+    def _show(self, number: int, piece: str) -> None:
+        rendered = render(piece)
+        entry = self.shown[number] if number < len(self.shown) else None
+        mark = digest(piece)
+        if entry is None:
+            txn = txn_id(self.delivery, f"part{number}")
+            self.shown.append({"txn": txn, "event_id": self._put(self._content(rendered, number), txn), "digest": mark})
+            return
+        if not entry.get("event_id"):
+            # Sent perhaps, before a crash: the same transaction id gives the event that stands there, or makes it now.
+            entry["event_id"] = self._put(self._content(rendered, number), entry["txn"])
+            entry.pop("digest", None)
+        if entry.get("digest") != mark:
+            self.delivery.edits += 1
+            content = edit_content(entry["event_id"], rendered, extra=self.extra)
+            self._put(content, txn_id(self.delivery, f"final{number}"))
+            entry["digest"] = mark
+
+    def _content(self, rendered: Rendered, number: int) -> dict[str, Any]:
+        notice = self.message.role == Role.NOTICE or self.delivery.notice
+        content = (notice_content if notice else text_content)(rendered, extra=self.extra)
+        asked = self.message.in_reply_to
+        if number == 0 and asked is not None and asked.transport == "matrix" and self._others_spoke_since(asked):
+            content = reply_to(content, asked.external_id)
+        return content
+
+    def _others_spoke_since(self, asked: Message) -> bool:
+        """Only where it would be unclear what is answered does the answer point to the question."""
+        return self.message.seq > asked.seq + 1
+
+    def _put(self, content: dict[str, Any], txn: str) -> str:
+        client = self.homeserver.client
+        try:
+            return client.send(self.room_id, content, txn_id=txn, user_id=self.user_id)
+        except Forbidden as error:
+            if not self._mend(error):
+                raise
+        return client.send(self.room_id, content, txn_id=txn, user_id=self.user_id)
+
+    def _mend(self, error: Forbidden) -> bool:
+        """The homeserver may have lost the account, or put it out of the room: make it again, and walk back in."""
+        log.info("delivery.shut_out", user_id=self.user_id, error=error.sentence[:200])
+        client = self.homeserver.client
+        try:
+            client.register(self.user_id[1:].partition(":")[0])
+            client.join(self.room_id, self.user_id)
+        except MatrixError:
+            return False
+        return True
+
+    def _join_as_switchboard(self) -> None:
+        """Switchboard's own account comes into a room when it first has something to say there."""
+        if self.room.switchboard_joined:
+            return
+        mapping = getattr(self.room, "mapping", None)
+        register_sender(self.homeserver)
+        if mapping is not None:
+            self.homeserver.client.invite(self.room_id, self.homeserver.sender_id, mapping.account.user_id)
+        self.homeserver.client.join(self.room_id, self.homeserver.sender_id)
+        Room.objects.filter(pk=self.room.pk).update(switchboard_joined=True)
+        self.room.switchboard_joined = True
+
+    def _attach_whole(self, number: int) -> None:
+        if number < len(self.shown):
+            return
+        data = self.message.text.encode()
+        url = self.homeserver.client.upload_media(data, "text/markdown", "answer.md", user_id=self.user_id)
+        content = {
+            "msgtype": "m.file",
+            "body": "answer.md",
+            "filename": "answer.md",
+            "url": url,
+            "info": {"mimetype": "text/markdown", "size": len(data)},
+            **self.extra,
+        }
+        txn = txn_id(self.delivery, "file")
+        self.shown.append({"txn": txn, "event_id": self._put(content, txn), "digest": ""})
+
+    def _keep(self) -> None:
+        """Note how far it came, so that whoever takes over goes on from there."""
+        if not renew(self.delivery, shown=self.shown):
+            raise DeliveryLost
+
+
+def _plain(name: str) -> str:
+    return "".join(char for char in name if char not in "*_`[]<>\n")[:100]

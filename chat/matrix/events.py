@@ -1,0 +1,255 @@
+"""From a homeserver's events to messages, room by room, in order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+
+from django.utils import timezone
+
+from agents.matrix.content import Ignored, ParsedMessage, parse_message
+from agents.models import Account, Room
+from chat.intake.incoming import Incoming
+from chat.intake.store import Place, store
+from chat.matrix import courtesy, gaps, state_events
+from chat.models import ParticipantKind, RefusedEvent
+from chat.services import messages as message_services
+from chat.services.rooms import conversation_of
+from ops.logs import get_logger
+from ops.models import Service
+
+log = get_logger(__name__)
+
+TRANSPORT = "matrix"
+# Kinds of events that are nobody's words; silence about them needs no explanation.
+UNREMARKABLE = frozenset({"m.reaction", "m.receipt", "m.typing", "m.presence", "m.call.invite", "m.sticker"})
+
+
+Change = Callable[[], object]
+
+
+@dataclass(slots=True)
+class Report:
+    """What became of a batch of events."""
+
+    stored: int = 0
+    repeated: int = 0
+    refused: dict[str, int] = field(default_factory=dict)
+
+    def refuse(self, reason: str) -> None:
+        self.refused[reason] = self.refused.get(reason, 0) + 1
+
+
+def receive(events: Sequence[Any], homeserver: Service, *, catching_up: bool = False) -> Report:
+    """Take in a batch. When it returns, every event of it is a row, or is known to need none.
+
+    ``catching_up``: the events come from a walk through the room's history, which must not start another one.
+    """
+    report = Report()
+    received_at = timezone.now()
+    by_room = _by_room(events, report)
+    rooms = _rooms(by_room, homeserver)
+    epoch = gaps.current_epoch(homeserver)
+    batch: list[tuple[Place, Incoming]] = []
+    read: list[tuple[Room, str]] = []
+    changes: list[Change] = []
+    for room_id, of_room in by_room.items():
+        room = rooms.get(room_id)
+        if room is None:
+            room = state_events.unknown_room(room_id, of_room, homeserver)
+            if room is None:
+                _refuse_all(of_room, room_id, report)
+                continue
+        if not catching_up and room.caught_up_epoch < epoch:
+            # Earlier events may have been lost; they have to be taken in before these.
+            gaps.catch_up(room, epoch)
+        for event in of_room:
+            incoming = _incoming(event, room, homeserver, received_at, report, changes)
+            if incoming is not None:
+                agent = _agent(room)
+                batch.append((Place(conversation_of(room, agent), agent, room), incoming))
+                read.append((room, incoming.external_id))
+        gaps.note_seen(room, of_room[-1])
+    if batch:
+        stored = store(batch)
+        report.stored, report.repeated = len(stored.messages), stored.repeated
+        ids = {message.external_id: message.pk for message in stored.messages}
+        for room, event_id in read:
+            if event_id in ids:
+                courtesy.read_soon(room, event_id, ids[event_id])
+    # Edits and redactions may concern messages of this very batch.
+    for change in changes:
+        change()
+    return report
+
+
+def _by_room(events: Sequence[Any], report: Report) -> dict[str, list[dict[str, Any]]]:
+    by_room: dict[str, list[dict[str, Any]]] = {}
+    for event in events:
+        room_id = event.get("room_id") if isinstance(event, dict) else None
+        if not isinstance(room_id, str) or not room_id or len(room_id) > 255:
+            report.refuse("malformed")
+            refuse("", "", "", "malformed", "The event names no room.")
+            continue
+        by_room.setdefault(room_id, []).append(event)
+    return by_room
+
+
+def _rooms(by_room: dict[str, list[dict[str, Any]]], homeserver: Service) -> dict[str, Room]:
+    found = Room.objects.filter(homeserver=homeserver, room_id__in=list(by_room)).select_related(
+        "homeserver", "link__conversation", "mapping__agent__service", "mapping__account"
+    )
+    return {room.room_id: room for room in found if room.room_id}
+
+
+def _agent(room: Room) -> Any:
+    mapping = getattr(room, "mapping", None)
+    if mapping is not None:
+        return mapping.agent
+    return state_events.agent_of_direct_room(room)
+
+
+def _incoming(
+    event: dict[str, Any],
+    room: Room,
+    homeserver: Service,
+    received_at: datetime,
+    report: Report,
+    changes: list[Change],
+) -> Incoming | None:
+    kind = event.get("type")
+    if isinstance(event.get("state_key"), str):
+        state_events.apply(event, room)
+        return None
+    if kind == "m.room.redaction":
+        target = event.get("redacts") or (event.get("content") or {}).get("redacts")
+        if isinstance(target, str):
+            changes.append(partial(message_services.message_redact, transport=TRANSPORT, external_id=target))
+        return None
+    parsed = parse_message(event)
+    if isinstance(parsed, Ignored):
+        if kind == "m.room.encrypted":
+            state_events.tell_encrypted(room, str(event.get("sender", "")))
+        if kind not in UNREMARKABLE:
+            _refuse(event, "encrypted" if kind == "m.room.encrypted" else "not_a_message", parsed.reason, report)
+        return None
+    return _from_message(parsed, event, room, homeserver, received_at, report, changes)
+
+
+def _from_message(
+    parsed: ParsedMessage,
+    event: dict[str, Any],
+    room: Room,
+    homeserver: Service,
+    received_at: datetime,
+    report: Report,
+    changes: list[Change],
+) -> Incoming | None:
+    if parsed.marker is not None and _is_ours(parsed.sender, homeserver):
+        # Our own delivery comes back. Nothing to store: the row that sent it is the truth.
+        report.refuse("own")
+        return None
+    if parsed.historical:
+        _refuse(event, "historical", "A copy of something said earlier.", report)
+        return None
+    said_at = datetime.fromtimestamp(parsed.ts / 1000, tz=UTC) if 0 < parsed.ts < 4e12 else None
+    if said_at is not None and said_at < room.created_at - gaps.TOLERANCE:
+        _refuse(event, "historical", "Said before Switchboard knew the room.", report)
+        return None
+    if parsed.is_edit:
+        changes.append(
+            partial(
+                message_services.message_edit,
+                transport=TRANSPORT,
+                external_id=parsed.edits or "",
+                sender_id=parsed.sender,
+                text=parsed.body,
+            )
+        )
+        return None
+    if parsed.is_notice:
+        _refuse(event, "notice", "A notice of another program; programs do not answer each other's notices.", report)
+        return None
+    sender_agent_id = _agent_id_of(parsed.sender, homeserver)
+    if sender_agent_id is None and _is_ours(parsed.sender, homeserver):
+        _refuse(event, "own", "From Switchboard's own account.", report)
+        return None
+    if sender_agent_id is not None and sender_agent_id == getattr(_agent(room), "pk", None):
+        _refuse(event, "own", "The agent's own words, sent by another program.", report)
+        return None
+    if not parsed.body.strip() and parsed.media is None:
+        _refuse(event, "empty", "The message has no text.", report)
+        return None
+    hop = parsed.marker.get("hop", 0) if parsed.marker else 0
+    return Incoming(
+        transport=TRANSPORT,
+        external_id=parsed.event_id[:255],
+        sender_id=str(sender_agent_id) if sender_agent_id is not None else parsed.sender,
+        sender_name=gaps.display_name(room, parsed.sender),
+        sender_kind=ParticipantKind.AGENT if sender_agent_id is not None else ParticipantKind.GUEST,
+        sender_agent_id=sender_agent_id,
+        text=_text(parsed),
+        received_at=received_at,
+        said_at=said_at,
+        hop=hop + 1 if sender_agent_id is not None and isinstance(hop, int) else 0,
+        mentions=parsed.mentions,
+        in_reply_to=parsed.reply_to or "",
+    )
+
+
+def _text(parsed: ParsedMessage) -> str:
+    if parsed.media is None:
+        return parsed.body
+    kind = parsed.msgtype.removeprefix("m.")
+    name = parsed.media.filename or parsed.body or "without a name"
+    size = f", {parsed.media.size:,} bytes" if parsed.media.size else ""
+    note = f"[{kind} “{name}” ({parsed.media.mimetype or 'unknown type'}{size}); its content cannot be passed on]"
+    return f"{parsed.body}\n{note}" if parsed.body and parsed.body != name else note
+
+
+def _is_ours(sender: str, homeserver: Service) -> bool:
+    from agents.services.backends import homeserver_of, user_prefix
+
+    opened = homeserver_of(homeserver)
+    localpart, _, server = sender[1:].partition(":")
+    if server != opened.server_name:
+        return False
+    return sender == opened.sender_id or localpart.startswith(user_prefix(opened))
+
+
+def _agent_id_of(sender: str, homeserver: Service) -> int | None:
+    if not _is_ours(sender, homeserver):
+        return None
+    return Account.objects.filter(user_id=sender).values_list("mapping__agent_id", flat=True).first()
+
+
+def _refuse_all(events: Sequence[dict[str, Any]], room_id: str, report: Report) -> None:
+    for event in events:
+        if not isinstance(event.get("state_key"), str):
+            _refuse(event, "unknown_room", "Switchboard has no mapping for this room.", report)
+
+
+def _refuse(event: dict[str, Any], reason: str, sentence: str, report: Report) -> None:
+    report.refuse(reason)
+    refuse(str(event.get("event_id") or ""), str(event.get("room_id") or ""), str(event.get("sender") or ""), reason, sentence)
+
+
+def refuse(event_id: str, place: str, sender: str, reason: str, sentence: str) -> None:
+    """Note why an event became no message; the same event twice is one note."""
+    RefusedEvent.objects.bulk_create(
+        [
+            RefusedEvent(
+                transport=TRANSPORT,
+                external_id=event_id[:255],
+                place=place[:255],
+                sender=sender[:255],
+                reason=reason[:50],
+                sentence=sentence[:500],
+            )
+        ],
+        ignore_conflicts=True,
+    )
+    log.info("intake.refused", event_id=event_id, reason=reason)

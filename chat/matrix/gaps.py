@@ -1,0 +1,151 @@
+"""Finds what was lost on the way: a walk back through a room's history, from now to the last event that is known.
+
+A homeserver keeps transactions that are under way in memory and can lose them when it crashes (synapse#11637). So whenever that
+may have happened the epoch rises, and each room is walked before anything new of it is taken in: order holds.
+"""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from django.db.models import F
+from django.utils import timezone
+
+from agents.matrix.errors import Forbidden, MatrixError, NotFound
+from agents.models import Room
+from agents.services.backends import homeserver_of
+from chat.models import IntakeEpoch, Message
+from ops.logs import get_logger
+from ops.models import Service
+
+log = get_logger(__name__)
+
+PAGE = 50
+MOST_PAGES = 400
+# How often at most the last event of a room is written down; a walk back then goes a few events further.
+NOTE_EVERY = 10.0
+_noted: dict[int, float] = {}
+_names: dict[tuple[int, str], tuple[float, str]] = {}
+NAME_LASTS = 600.0
+# The homeserver's clock and ours may differ by this much.
+TOLERANCE = timedelta(minutes=5)
+
+
+def current_epoch(homeserver: Service) -> int:
+    """The homeserver's epoch (1 when nothing has ever been missed)."""
+    number = IntakeEpoch.objects.filter(homeserver=homeserver).values_list("number", flat=True).first()
+    return number if number is not None else 1
+
+
+def raise_epoch(homeserver: Service, reason: str) -> int:
+    """Note that something may have been missed from now on; rooms are walked again before they go on."""
+    row, created = IntakeEpoch.objects.get_or_create(homeserver=homeserver, defaults={"number": 2, "reason": reason})
+    if not created:
+        IntakeEpoch.objects.filter(pk=row.pk).update(number=F("number") + 1, reason=reason[:255], at=timezone.now())
+    log.info("intake.epoch", reason=reason)
+    return current_epoch(homeserver)
+
+
+def rooms_to_walk(homeserver: Service, epoch: int, limit: int = 100) -> list[Room]:
+    """Rooms that have not been walked in this epoch, those with the latest words first."""
+    return list(
+        Room.objects.filter(homeserver=homeserver, caught_up_epoch__lt=epoch, room_id__isnull=False)
+        .exclude(kind="space")
+        .select_related("homeserver", "mapping__agent__service", "mapping__account")
+        .order_by(F("last_event_at").desc(nulls_last=True), "pk")[:limit]
+    )
+
+
+def catch_up(room: Room, epoch: int) -> int:
+    """Take in what a room holds beyond the last known event. Returns the number of messages found.
+
+    Raises ``MatrixError`` when the homeserver does not answer: the caller must then take in nothing new of the room either.
+    """
+    from chat.matrix.events import receive
+
+    found = _walk(room)
+    stored = 0
+    if found:
+        stored = receive(found, room.homeserver, catching_up=True).stored
+        if stored:
+            log.info("intake.caught_up", room=room.room_id, messages=stored)
+    Room.objects.filter(pk=room.pk, caught_up_epoch__lt=epoch).update(caught_up_epoch=epoch)
+    room.caught_up_epoch = epoch
+    return stored
+
+
+def _walk(room: Room) -> list[dict[str, Any]]:
+    """The room's events after the last known one, oldest first."""
+    mapping = getattr(room, "mapping", None)
+    homeserver = homeserver_of(room.homeserver)
+    reader = mapping.account.user_id if mapping is not None else _direct_account(room)
+    if reader is None or not room.room_id:
+        return []
+    oldest = (room.last_event_at or room.created_at) - TOLERANCE
+    found: list[dict[str, Any]] = []
+    token: str | None = None
+    for _ in range(MOST_PAGES):
+        try:
+            page = homeserver.client.messages(room.room_id, user_id=reader, from_token=token, direction="b", limit=PAGE)
+        except (Forbidden, NotFound) as error:
+            # We are not in the room any more: there is nothing that we could answer.
+            log.info("intake.room_closed", room=room.room_id, error=error.sentence[:200])
+            return []
+        known = _known(page.chunk)
+        for event in page.chunk:
+            if event.get("event_id") == room.last_event_id or event.get("event_id") in known or _time(event) < oldest:
+                return found[::-1]
+            found.append({**event, "room_id": room.room_id})
+        token = page.end
+        if not token or not page.chunk:
+            return found[::-1]
+    log.warning("intake.gap_too_long", room=room.room_id, events=len(found))
+    return found[::-1]
+
+
+def _known(chunk: list[dict[str, Any]]) -> set[str]:
+    ids = [event["event_id"] for event in chunk if isinstance(event.get("event_id"), str)]
+    return set(Message.objects.filter(transport="matrix", external_id__in=ids).values_list("external_id", flat=True))
+
+
+def _time(event: dict[str, Any]) -> datetime:
+    ts = event.get("origin_server_ts")
+    return datetime.fromtimestamp(ts / 1000, tz=UTC) if isinstance(ts, int) and 0 <= ts < 4e12 else timezone.now()
+
+
+def _direct_account(room: Room) -> str | None:
+    from chat.matrix.state_events import account_of_direct_room
+
+    account = account_of_direct_room(room)
+    return account.user_id if account is not None else None
+
+
+def note_seen(room: Room, event: dict[str, Any]) -> None:
+    """Remember the last event of a room, now and then."""
+    now = time.monotonic()
+    event_id = event.get("event_id")
+    if not isinstance(event_id, str) or now - _noted.get(room.pk, -NOTE_EVERY) < NOTE_EVERY:
+        return
+    _noted[room.pk] = now
+    if len(_noted) > 50_000:
+        _noted.clear()
+    Room.objects.filter(pk=room.pk).update(last_event_id=event_id[:255], last_event_at=_time(event))
+
+
+def display_name(room: Room, user_id: str) -> str:
+    """How a Matrix user is called; asked of the homeserver now and then, the id's own name where it does not say."""
+    key, now = (room.homeserver_id, user_id), time.monotonic()
+    known = _names.get(key)
+    if known is not None and now - known[0] < NAME_LASTS:
+        return known[1]
+    name = user_id[1:].partition(":")[0]
+    try:
+        name = homeserver_of(room.homeserver).client.get_profile(user_id).display_name or name
+    except MatrixError as error:
+        log.debug("intake.no_profile", user_id=user_id, error=str(error)[:200])
+    if len(_names) > 50_000:
+        _names.clear()
+    _names[key] = (now, name)
+    return name

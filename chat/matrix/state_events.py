@@ -1,0 +1,159 @@
+"""What happens to rooms besides talk: invitations, joins, removals, encryption, upgrades."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from django.db import transaction
+from django.utils import timezone
+
+from agents.matrix.errors import MatrixError
+from agents.models import Account, Agent, Invitation, InvitationState, Mapping, Room, RoomKind
+from agents.services.backends import homeserver_of
+from chat.deliveries import outbox
+from chat.models import Participant, ParticipantKind
+from chat.services.rooms import conversation_of
+from chat.wakeup import wake_deliveries
+from ops.logs import get_logger
+from ops.models import Service
+
+log = get_logger(__name__)
+
+CANNOT_READ = (
+    "This room is encrypted, and I cannot read encrypted messages. Please talk to me in a room without encryption; "
+    "your messages here do not reach me."
+)
+
+
+def apply(event: dict[str, Any], room: Room) -> None:
+    """Note what a state event means for us. Events that mean nothing to us are passed over."""
+    kind, key = event.get("type"), event.get("state_key")
+    content = event.get("content") if isinstance(event.get("content"), dict) else {}
+    assert isinstance(content, dict)
+    if kind == "m.room.member" and isinstance(key, str):
+        _membership(room, key, str(content.get("membership")), str(event.get("sender")))
+    elif kind == "m.room.encryption" and not room.encrypted:
+        Room.objects.filter(pk=room.pk).update(encrypted=True)
+        room.encrypted = True
+        _say(room, CANNOT_READ)
+    elif kind == "m.room.tombstone":
+        _trouble(room, "The room was upgraded: its talk goes on in another room.")
+
+
+def tell_encrypted(room: Room, sender: str) -> None:
+    """An encrypted message came in: say once that it cannot be read."""
+    if not room.encrypted:
+        Room.objects.filter(pk=room.pk).update(encrypted=True)
+        room.encrypted = True
+        _say(room, CANNOT_READ)
+
+
+def _membership(room: Room, user_id: str, membership: str, sender: str) -> None:
+    states = {
+        "invite": InvitationState.INVITED,
+        "join": InvitationState.JOINED,
+        "leave": InvitationState.LEFT,
+        "ban": InvitationState.LEFT,
+    }
+    if membership not in states:
+        return
+    mapping = getattr(room, "mapping", None)
+    if mapping is not None and user_id == mapping.account.user_id:
+        if membership in {"leave", "ban"} and sender != user_id:
+            _trouble(room, f"{sender} removed the agent from its room.")
+        elif membership == "join" and mapping.problem:
+            Mapping.objects.filter(pk=mapping.pk).update(problem="", problem_since=None)
+        return
+    Invitation.objects.filter(room=room, user_id=user_id).exclude(state=states[membership]).update(
+        state=states[membership], error="", updated_at=timezone.now()
+    )
+
+
+def _trouble(room: Room, sentence: str) -> None:
+    mapping = getattr(room, "mapping", None)
+    if mapping is not None:
+        Mapping.objects.filter(pk=mapping.pk).update(problem=sentence[:500], problem_since=timezone.now())
+    log.warning("room.trouble", room=room.room_id, sentence=sentence)
+
+
+def _say(room: Room, sentence: str) -> None:
+    mapping = getattr(room, "mapping", None)
+    with transaction.atomic():
+        conversation = conversation_of(room, mapping.agent if mapping is not None else None)
+        account = mapping.account if mapping is not None else account_of_direct_room(room)
+        delivery = outbox.notice(conversation, room, sentence, account=account)
+        transaction.on_commit(lambda: wake_deliveries([delivery.pk]))
+
+
+def unknown_room(room_id: str, events: Sequence[dict[str, Any]], homeserver: Service) -> Room | None:
+    """A room without a row: taken up when somebody of this homeserver invites one of our agents into it.
+
+    Returns the room when it is ours now. Raises ``MatrixError`` when the homeserver does not let us in for the moment.
+    """
+    for event in events:
+        content = event.get("content")
+        if (
+            event.get("type") == "m.room.member"
+            and isinstance(content, dict)
+            and content.get("membership") == "invite"
+            and isinstance(event.get("state_key"), str)
+        ):
+            account = (
+                Account.objects.select_related("mapping__agent")
+                .filter(homeserver=homeserver, user_id=event["state_key"], registered_at__isnull=False)
+                .first()
+            )
+            if account is not None and _may_invite(str(event.get("sender")), homeserver):
+                return _take_up(room_id, account, homeserver)
+    return None
+
+
+def _may_invite(sender: str, homeserver: Service) -> bool:
+    """People of the homeserver may invite agents; strangers from elsewhere may not, unless the operator allows them."""
+    allowed = homeserver.options.get("accept_invites_from") or ["local"]
+    server = sender.partition(":")[2]
+    return "all" in allowed or server in allowed or ("local" in allowed and server == homeserver_of(homeserver).server_name)
+
+
+def _take_up(room_id: str, account: Account, homeserver: Service) -> Room | None:
+    agent = account.mapping.agent
+    client = homeserver_of(homeserver).client
+    try:
+        client.join(room_id, account.user_id)
+    except MatrixError as error:
+        if error.retryable:
+            raise
+        log.info("room.invitation_not_followed", room=room_id, error=error.sentence[:200])
+        return None
+    with transaction.atomic():
+        room, _ = Room.objects.get_or_create(
+            room_id=room_id, defaults={"homeserver": homeserver, "kind": RoomKind.DIRECT, "name": agent.name[:255]}
+        )
+        conversation = conversation_of(room, agent)
+        Participant.objects.get_or_create(
+            conversation=conversation,
+            kind=ParticipantKind.AGENT,
+            external_id=str(agent.pk),
+            defaults={"agent": agent, "name": agent.name[:255]},
+        )
+    log.info("room.taken_up", room=room_id, agent=agent.name)
+    return Room.objects.select_related("homeserver", "link__conversation").get(pk=room.pk)
+
+
+def agent_of_direct_room(room: Room) -> Agent | None:
+    """The agent who was invited into a room that is not its own."""
+    row = (
+        Participant.objects.filter(conversation__links__room=room, kind=ParticipantKind.AGENT)
+        .select_related("agent__service", "agent__mapping__account")
+        .order_by("pk")
+        .first()
+    )
+    return row.agent if row is not None else None
+
+
+def account_of_direct_room(room: Room) -> Account | None:
+    """The account that speaks in a room that an agent was invited into."""
+    agent = agent_of_direct_room(room)
+    mapping = getattr(agent, "mapping", None)
+    return mapping.account if mapping is not None else None

@@ -1,0 +1,81 @@
+"""Stopping turns, and deciding what becomes of those that failed."""
+
+from __future__ import annotations
+
+from django.db import transaction
+from django.utils import timezone
+
+from chat import live
+from chat.models import Turn, TurnState
+from chat.wakeup import wake_turns
+from ops.services.audit import record
+
+FAILED_STATES = (TurnState.FAILED, TurnState.TIMED_OUT, TurnState.DEAD)
+
+
+class WrongState(Exception):
+    """The row is not in a state in which this can be done; ``sentence`` says which it is in."""
+
+    code = "turn.wrong_state"
+
+    def __init__(self, sentence: str) -> None:
+        super().__init__(sentence)
+        self.sentence = sentence
+
+
+def turn_cancel(*, turn: Turn, actor: str) -> Turn:
+    """Stop a turn. One that waits ends at once; one that runs is stopped by its worker, which also stops the backend.
+
+    Does nothing for a turn that is over.
+    """
+    now = timezone.now()
+    with transaction.atomic():
+        ended = Turn.objects.filter(pk=turn.pk, state=TurnState.QUEUED).update(
+            state=TurnState.CANCELLED, finished_at=now, stop_requested_by=actor[:255], finish_reason="cancelled"
+        )
+        asked = Turn.objects.filter(pk=turn.pk, state=TurnState.RUNNING, stop_requested_by="").update(
+            stop_requested_by=actor[:255]
+        )
+        if ended or asked:
+            record(actor=actor, action="turn.stopped", target=turn)
+    turn.refresh_from_db()
+    if ended:
+        live.publish(turn.pk, {"type": "turn", "turn": turn.pk, "state": str(TurnState.CANCELLED)})
+        following = Turn.objects.filter(lane=turn.lane, state=TurnState.QUEUED).order_by("id").values_list("pk", flat=True)[:1]
+        wake_turns(following)
+    return turn
+
+
+def turn_retry(*, turn: Turn, actor: str) -> Turn:
+    """Have a failed turn answered after all. Raises ``WrongState`` for one that has not failed."""
+    with transaction.atomic():
+        updated = Turn.objects.filter(pk=turn.pk, state__in=FAILED_STATES).update(
+            state=TurnState.QUEUED,
+            attempts=0,
+            waits=0,
+            not_before=timezone.now(),
+            finished_at=None,
+            stop_requested_by="",
+            error_code="",
+            error_public="",
+            error_reason="",
+        )
+        turn.refresh_from_db()
+        if not updated:
+            raise WrongState(f"Turn {turn.pk} is {turn.get_state_display().lower()}; only a failed one can be tried again.")
+        record(actor=actor, action="turn.retried", target=turn)
+        transaction.on_commit(lambda: wake_turns([turn.pk]))
+    return turn
+
+
+def turn_discard(*, turn: Turn, actor: str) -> Turn:
+    """Let a failed turn be: it leaves the dead letters and is not answered. Raises ``WrongState``."""
+    with transaction.atomic():
+        updated = Turn.objects.filter(pk=turn.pk, state__in=FAILED_STATES).update(
+            state=TurnState.CANCELLED, finish_reason="discarded", stop_requested_by=actor[:255]
+        )
+        turn.refresh_from_db()
+        if not updated:
+            raise WrongState(f"Turn {turn.pk} is {turn.get_state_display().lower()}; only a failed one can be discarded.")
+        record(actor=actor, action="turn.discarded", target=turn)
+    return turn

@@ -1,0 +1,45 @@
+"""Celery tasks: ids only, safe to run twice, safe to lose."""
+
+from __future__ import annotations
+
+from celery import shared_task
+
+
+@shared_task(name="chat.run_turn", ignore_result=True)
+def run_turn(pk: int) -> None:
+    """Run a turn and those behind it."""
+    from chat.turns.run import run_turn as run
+
+    run(pk)
+
+
+@shared_task(name="chat.deliver", ignore_result=True)
+def deliver(pk: int) -> None:
+    """Send a delivery and those behind it."""
+    from chat.deliveries.run import run_delivery
+
+    run_delivery(pk)
+
+
+@shared_task(name="chat.sweep", ignore_result=True)
+def sweep() -> None:
+    """Free what dead workers held, wake what was forgotten."""
+    from chat.turns.sweep import sweep as run
+
+    run()
+
+
+@shared_task(name="chat.catch_up", ignore_result=True)
+def catch_up() -> None:
+    """Walk rooms that may have lost events."""
+    from chat.matrix.watch import catch_up_rooms
+
+    catch_up_rooms()
+
+
+@shared_task(name="chat.prune", ignore_result=True)
+def prune() -> None:
+    """Forget old notes about refused events."""
+    from chat.services.pruning import prune_refused
+
+    prune_refused()

@@ -1,0 +1,1 @@
+"""Turns: claimed, run, streamed, finished; swept when their worker is gone."""

@@ -1,0 +1,63 @@
+"""Which turn may run, and taking it."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from django.db.models import Exists, F, OuterRef, QuerySet
+from django.utils import timezone
+
+from chat.models import OPEN_TURN_STATES, Turn, TurnState
+from ops.leases import claim
+
+_CONTEXT = ("message__sender", "agent__service", "agent__mapping__account", "conversation")
+
+
+def earlier_open() -> Exists:
+    """An open turn of the same conversation that comes first."""
+    return Exists(
+        Turn.objects.filter(
+            conversation_id=OuterRef("conversation_id"), seq__lt=OuterRef("seq"), state__in=OPEN_TURN_STATES
+        )
+    )
+
+
+def load(pk: int) -> Turn | None:
+    """A turn with all that running it needs, in one query."""
+    return Turn.objects.select_related(*_CONTEXT).filter(pk=pk).first()
+
+
+def may_run(turn: Turn) -> bool:
+    """False while it is not queued or its agent is paused."""
+    return turn.state == TurnState.QUEUED and not turn.agent.paused
+
+
+def claim_turn(turn: Turn) -> bool:
+    """Take a loaded turn: one conditional UPDATE. It must be first in its conversation, and its lane must be free."""
+    now = timezone.now()
+    rows = Turn.objects.filter(pk=turn.pk, fence=turn.fence).filter(~earlier_open())
+    if not claim(rows, attempts=F("attempts") + 1, started_at=now, partial="", first_token_at=None):
+        return False
+    turn.state, turn.fence, turn.attempts, turn.started_at = TurnState.RUNNING, turn.fence + 1, turn.attempts + 1, now
+    turn.partial = ""
+    return True
+
+
+def next_in_lane(lane: str, limit: int = 5) -> list[int]:
+    """Queued turns of a lane that are due, oldest first."""
+    now = timezone.now()
+    return list(
+        Turn.objects.filter(lane=lane, state=TurnState.QUEUED, not_before__lte=now)
+        .order_by("id")
+        .values_list("pk", flat=True)[:limit]
+    )
+
+
+def runnable(*, due_before: datetime | None = None, limit: int = 200) -> QuerySet[Turn]:
+    """Queued turns that nothing holds back: due, first in their conversation, lane free, agent not paused."""
+    return (
+        Turn.objects.filter(state=TurnState.QUEUED, not_before__lte=due_before or timezone.now(), agent__paused=False)
+        .filter(~earlier_open())
+        .filter(~Exists(Turn.objects.filter(lane=OuterRef("lane"), state=TurnState.RUNNING)))
+        .order_by("not_before")[:limit]
+    )

@@ -1,0 +1,197 @@
+"""How a turn ends: answered, stopped, tried again later, or failed with one honest sentence to the person."""
+
+from __future__ import annotations
+
+import random
+from datetime import timedelta
+from typing import Any
+
+from django.conf import settings
+from django.db import transaction
+from django.utils import timezone
+
+from agents.backends.base import BackendBusy, BackendError, BackendTimeout
+from agents.models import Room
+from chat import live
+from chat.deliveries import outbox
+from chat.intake.store import next_seq, participant
+from chat.models import Link, Message, ParticipantKind, Role, Turn, TurnState
+from chat.turns.stream import Collector, LeaseLost
+from ops.leases import fenced_update
+from ops.logs import get_logger
+
+log = get_logger(__name__)
+
+STOPPED_MARK = "\n\n*(stopped)*"
+LONGEST_DELAY = 60.0
+
+
+def done(turn: Turn, collector: Collector) -> list[int]:
+    """Store the answer and put it into the outbox, in one transaction. Returns the deliveries."""
+    assert collector.finished is not None
+    cancelled = collector.finished.reason == "cancelled"
+    text = collector.text.strip()
+    now = timezone.now()
+    deliveries: list[int] = []
+    with transaction.atomic():
+        reply = None
+        if text:
+            reply = _store_reply(turn, text + (STOPPED_MARK if cancelled else ""), collector)
+            deliveries = [outbox.reply(turn, reply, room, _account(turn)).pk for room in rooms_of(turn)]
+        _end(
+            turn,
+            state=TurnState.CANCELLED if cancelled else TurnState.DONE,
+            reply=reply,
+            finished_at=now,
+            first_token_at=turn.first_token_at,
+            finish_reason=collector.finished.reason[:50],
+            input_tokens=collector.finished.input_tokens,
+            output_tokens=collector.finished.output_tokens,
+            partial="",
+            error_code="",
+            error_public="",
+            error_reason="",
+        )
+    _announce(turn, TurnState.CANCELLED if cancelled else TurnState.DONE)
+    return deliveries
+
+
+def failed(turn: Turn, collector: Collector, error: BackendError) -> list[int]:
+    """Step back, try again later, or give up. Returns the deliveries that tell the person."""
+    if isinstance(error, BackendBusy):
+        _requeue(turn, error, counts=False)
+        return []
+    if error.retryable and turn.attempts < settings.TURN_ATTEMPTS:
+        _requeue(turn, error, counts=True)
+        return []
+    return _give_up(turn, collector, error)
+
+
+def internal(error: Exception) -> BackendError:
+    """A fault of our own, as a failed attempt: it may be tried again, and the operator sees what it was."""
+    wrapped = BackendError(
+        f"{type(error).__name__}: {error}"[:500], public="Switchboard had a fault of its own while the agent answered."
+    )
+    wrapped.code, wrapped.retryable = "turn.crashed", True
+    return wrapped
+
+
+def switched_off(turn: Turn) -> BackendError:
+    """The agent's service is disabled."""
+    from agents.backends.base import BackendRejected
+
+    return BackendRejected(
+        f"The service {turn.agent.service.name} is switched off.", public=f"{turn.agent.name} is switched off at the moment."
+    )
+
+
+def _requeue(turn: Turn, error: BackendError, *, counts: bool) -> None:
+    tries = turn.attempts if counts else turn.waits + 1
+    delay = error.retry_after if error.retry_after is not None else min(2.0 ** min(tries - 1, 10), LONGEST_DELAY)
+    # Some randomness, so that a backend that comes back is not asked by everybody at once.
+    delay = max(0.2, min(delay, 3600.0)) * random.uniform(1.0, 1.2)
+    fields: dict[str, Any] = {
+        "state": TurnState.QUEUED,
+        "not_before": timezone.now() + timedelta(seconds=delay),
+        "lease_until": None,
+        "error_code": error.code,
+        "error_reason": error.reason[:2000],
+    }
+    if not counts:
+        # Back-pressure is no failed attempt.
+        fields |= {"attempts": max(0, turn.attempts - 1), "waits": turn.waits + 1}
+    _end(turn, **fields)
+    log.info("turn.later", code=error.code, seconds=round(delay, 1), attempt=turn.attempts)
+    from chat.wakeup import wake_turns_later
+
+    wake_turns_later(turn.pk, delay)
+
+
+def _give_up(turn: Turn, collector: Collector, error: BackendError) -> list[int]:
+    state = TurnState.FAILED
+    if isinstance(error, BackendTimeout):
+        state = TurnState.TIMED_OUT
+    elif error.retryable:
+        state = TurnState.DEAD
+    public = error.public if error.public.endswith(".") else f"{error.public}."
+    sentence = f"{public} Your message is kept; it can be answered again once that is mended."
+    text = collector.text.strip()
+    deliveries: list[int] = []
+    with transaction.atomic():
+        for room in rooms_of(turn):
+            # A part of the answer that people have seen already stays, with the sentence behind it.
+            told = f"{text}\n\n{sentence}" if text and _has_preview(turn) else sentence
+            deliveries.append(
+                outbox.notice(
+                    turn.conversation, room, told, about=turn.message, turn=turn, account=_account(turn)
+                ).pk
+            )
+        if not deliveries:
+            _store_notice(turn, sentence)
+        _end(
+            turn,
+            state=state,
+            finished_at=timezone.now(),
+            first_token_at=turn.first_token_at,
+            error_code=error.code,
+            error_public=sentence[:500],
+            error_reason=error.reason[:5000],
+        )
+    log.warning("turn.gave_up", code=error.code, reason=error.reason[:500], attempts=turn.attempts)
+    _announce(turn, state)
+    return deliveries
+
+
+def _end(turn: Turn, **fields: Any) -> None:
+    """Every last write of a claim goes through the fence; whoever lost it rolls back all of it."""
+    fields.setdefault("worker", "")
+    fields.setdefault("lease_until", None)
+    if not fenced_update(turn, **fields):
+        raise LeaseLost
+
+
+def _store_reply(turn: Turn, text: str, collector: Collector) -> Message:
+    now = timezone.now()
+    parts = collector.parts if any(part["type"] != "text" for part in collector.parts) else []
+    return Message.objects.create(
+        conversation_id=turn.conversation_id, seq=next_seq(turn.conversation_id), sender_id=_speaker_id(turn),
+        role=Role.ASSISTANT, text=text, parts=parts, transport="turn", external_id=str(turn.pk),
+        in_reply_to_id=turn.message_id, hop=turn.message.hop, received_at=now, stored_at=now,
+    )  # fmt: skip
+
+
+def _store_notice(turn: Turn, sentence: str) -> None:
+    now = timezone.now()
+    Message.objects.create(
+        conversation_id=turn.conversation_id, seq=next_seq(turn.conversation_id), sender_id=_speaker_id(turn),
+        role=Role.NOTICE, text=sentence, transport="notice", in_reply_to_id=turn.message_id, received_at=now, stored_at=now,
+    )  # fmt: skip
+
+
+def _speaker_id(turn: Turn) -> int:
+    return participant(
+        turn.conversation_id,
+        kind=ParticipantKind.AGENT,
+        external_id=str(turn.agent_id),
+        name=turn.agent.name,
+        agent_id=turn.agent_id,
+    ).pk
+
+
+def _account(turn: Turn) -> Any:
+    mapping = getattr(turn.agent, "mapping", None)
+    return mapping.account if mapping is not None else None
+
+
+def _has_preview(turn: Turn) -> bool:
+    return turn.deliveries.filter(state="streaming").exists()
+
+
+def rooms_of(turn: Turn) -> list[Room]:
+    """The Matrix rooms in which the conversation is shown."""
+    links = Link.objects.filter(conversation_id=turn.conversation_id, room__isnull=False).select_related("room")
+    return [link.room for link in links if link.room is not None]
+
+
+def _announce(turn: Turn, state: str) -> None:
+    live.publish(turn.pk, {"type": "turn", "turn": turn.pk, "state": str(state)})

@@ -1,0 +1,174 @@
+"""Runs a turn: claim, ask the backend, collect the answer, finish, go on with the next of the lane."""
+
+from __future__ import annotations
+
+from django.conf import settings
+
+from agents.backends.base import (
+    AgentGone,
+    Backend,
+    BackendBroken,
+    BackendError,
+    HistoryItem,
+    ReplyRequest,
+    Speaker,
+)
+from agents.backends.registry import kind_of, open_backend
+from agents.models import AgentState, MemoryPolicy
+from agents.services.backends import spec_of
+from chat.deliveries.run import run_delivery
+from chat.intake.store import participant
+from chat.matrix.preview import Preview
+from chat.models import Message, MessageState, Participant, ParticipantKind, Role, Turn
+from chat.turns import claim, finish
+from chat.turns.slots import SLOTS
+from chat.turns.stream import Collector, LeaseLost
+from chat.wakeup import wake_turns
+from ops.logs import bind, get_logger
+
+log = get_logger(__name__)
+
+IN_ONE_GO = 50
+
+
+def run_turn(pk: int) -> None:
+    """Run one turn if it is to be had, then those that waited behind it. Safe to call twice, and for a turn that is over."""
+    if not SLOTS.take():
+        return
+    try:
+        waiting = [pk]
+        for _ in range(IN_ONE_GO):
+            if not waiting:
+                return
+            waiting = _run_one(waiting.pop(0)) or waiting
+        wake_turns(waiting[:1])
+    finally:
+        SLOTS.give_back()
+
+
+def _run_one(pk: int) -> list[int]:
+    """Returns the turns that may be next."""
+    turn = claim.load(pk)
+    if turn is None or not claim.may_run(turn) or not claim.claim_turn(turn):
+        return []
+    with bind(turn_id=turn.pk, message_id=turn.message_id):
+        try:
+            deliveries = _answer(turn)
+        except LeaseLost:
+            # Somebody else has taken the turn over. Nothing more may be written from here.
+            log.warning("turn.lease_lost")
+            return []
+        for delivery in deliveries:
+            run_delivery(delivery)
+    following = claim.next_in_lane(turn.lane)
+    if not following and SLOTS.turned_away.is_set():
+        SLOTS.turned_away.clear()
+        following = [row.pk for row in claim.runnable(limit=1)]
+    return following
+
+
+def _answer(turn: Turn) -> list[int]:
+    """Ask the backend and write down what came of it. Returns the deliveries to send."""
+    preview = Preview(turn)
+    collector = Collector(turn, preview.show)
+    preview.begin()
+    try:
+        if turn.agent.state == AgentState.ARCHIVED:
+            raise AgentGone(f"{turn.agent.name} is archived: it is no longer in the list of {turn.agent.service.name}.")
+        if not turn.agent.service.enabled:
+            raise finish.switched_off(turn)
+        backend = open_backend(spec_of(turn.agent.service))
+        request = _request(turn, backend)
+        for chunk in backend.stream_reply(request, should_stop=collector.should_stop):
+            collector.take(chunk)
+        if collector.finished is None:
+            raise BackendBroken(f"{turn.agent.service.name} ended its answer without saying so.")
+        if not collector.text.strip() and collector.finished.reason not in {"cancelled", "approval"}:
+            raise BackendBroken(
+                f"{turn.agent.service.name} gave an empty answer (reason: {collector.finished.reason}).",
+                public=f"{turn.agent.name} gave an empty answer.",
+            )
+    except BackendError as error:
+        preview.end()
+        return finish.failed(turn, collector, error)
+    except LeaseLost:
+        preview.end()
+        raise
+    except Exception as error:
+        log.exception("turn.crashed")
+        preview.end()
+        return finish.failed(turn, collector, finish.internal(error))
+    collector.flush()
+    preview.end()
+    return finish.done(turn, collector)
+
+
+def _request(turn: Turn, backend: Backend) -> ReplyRequest:
+    traits, agent, message = kind_of(turn.agent.service.kind).traits, turn.agent, turn.message
+    return ReplyRequest(
+        agent_external_id=agent.external_id,
+        text=message.text,
+        speaker=_speaker(message.sender),
+        idempotency_id=idempotency_id(turn),
+        # A turn that stepped back because the backend was busy has never been heard there.
+        attempt=turn.attempts,
+        conversation_ref=_conversation_ref(turn, backend) if traits.has_conversations else "",
+        resume_ref=turn.upstream_ref,
+        history=() if traits.keeps_history else _history(turn),
+        definition=agent.definition,
+        timeout_seconds=settings.TURN_TIMEOUT,
+    )
+
+
+def idempotency_id(turn: Turn) -> str:
+    """The same for every attempt at one message and agent; different on another installation's database."""
+    import uuid
+
+    return str(uuid.uuid5(uuid.NAMESPACE_URL, f"switchboard:{_installation()}:{turn.message_id}:{turn.agent_id}"))
+
+
+def _installation() -> str:
+    import hashlib
+
+    return hashlib.sha256(f"installation:{settings.MATRIX_HS_TOKEN}".encode()).hexdigest()[:16]
+
+
+def _speaker(sender: Participant) -> Speaker:
+    kind = "agent" if sender.kind == ParticipantKind.AGENT else "person"
+    return Speaker(name=sender.name or sender.external_id, kind=kind, id=sender.external_id)  # type: ignore[arg-type]
+
+
+def _conversation_ref(turn: Turn, backend: Backend) -> str:
+    """The server's own conversation for this one of ours; made at the first turn of an isolated agent."""
+    if turn.agent.memory_policy != MemoryPolicy.ISOLATED:
+        return ""
+    row = participant(
+        turn.conversation_id,
+        kind=ParticipantKind.AGENT,
+        external_id=str(turn.agent_id),
+        name=turn.agent.name,
+        agent_id=turn.agent_id,
+    )
+    if not row.backend_ref:
+        title = turn.conversation.title or turn.agent.name
+        key = f"switchboard-{_installation()}-{turn.conversation_id}"
+        ref = backend.open_conversation(turn.agent.external_id, title=title, key=key)
+        if ref:
+            # Only the first of two racing workers writes; the other one's conversation on the server stays unused.
+            Participant.objects.filter(pk=row.pk, backend_ref="").update(backend_ref=ref)
+            row.refresh_from_db(fields=["backend_ref"])
+    return row.backend_ref
+
+
+def _history(turn: Turn) -> list[HistoryItem]:
+    limit = settings.HISTORY_MESSAGES
+    if not limit:
+        return []
+    rows = (
+        Message.objects.filter(conversation_id=turn.conversation_id, seq__lt=turn.seq)
+        .exclude(role=Role.NOTICE)
+        .exclude(state=MessageState.REDACTED)
+        .order_by("-seq")
+        .values_list("role", "text", "sender__name")[:limit]
+    )
+    return [HistoryItem(role=row[0], text=row[1], name=row[2]) for row in reversed(rows)]

@@ -1,0 +1,144 @@
+"""An answer while it comes in: collected, published at most 20 times a second, kept in the row at most twice a second."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from django.utils import timezone
+
+from agents.backends.base import Chunk, Finished, ReasoningDelta, RunStarted, TextDelta, ToolCall, ToolResult
+from chat import live
+from chat.models import Turn
+from ops.leases import fenced_update, lease_end
+
+PUBLISH_EVERY = 1 / 20
+PERSIST_EVERY = 0.5
+RENEW_EVERY = 10.0
+CHECK_STOP_EVERY = 0.5
+MAX_TEXT = 2_000_000
+
+
+class LeaseLost(Exception):
+    """Another worker has the turn; this one must not write any more."""
+
+
+class Collector:
+    """Takes chunks, keeps lease and row up to date. Used by one thread.
+
+    ``preview`` is called with the text so far whenever there is more (the room's streamed edits).
+    """
+
+    def __init__(self, turn: Turn, preview: Callable[[str], None] | None = None) -> None:
+        self.turn = turn
+        self.parts: list[dict[str, Any]] = []
+        self.finished: Finished | None = None
+        self.stop_requested = False
+        self._preview = preview
+        self._pieces: list[str] = []
+        self._length = 0
+        self._published = 0
+        now = time.monotonic()
+        self._published_at = 0.0
+        self._persisted_at = self._renewed_at = self._stop_checked_at = now
+        self._persisted_length = 0
+        self._fields: dict[str, Any] = {}
+
+    @property
+    def text(self) -> str:
+        if len(self._pieces) > 1:
+            self._pieces = ["".join(self._pieces)]
+        return self._pieces[0] if self._pieces else ""
+
+    def take(self, chunk: Chunk) -> None:
+        """One chunk of the reply. Raises ``LeaseLost`` when the row belongs to somebody else by now."""
+        if isinstance(chunk, TextDelta):
+            self._take_text(chunk.text)
+        elif isinstance(chunk, Finished):
+            self.finished = chunk
+        elif isinstance(chunk, RunStarted):
+            self.turn.upstream_ref = chunk.ref[:255]
+            self._fields["upstream_ref"] = self.turn.upstream_ref
+            self._write(time.monotonic())
+        else:
+            self._take_part(chunk)
+        self._tick()
+
+    def _take_text(self, text: str) -> None:
+        if not text or self._length >= MAX_TEXT:
+            return
+        # PostgreSQL cannot store NUL, and no surface can show it.
+        text = text.replace("\x00", "")
+        if self.turn.first_token_at is None:
+            self.turn.first_token_at = timezone.now()
+        self._pieces.append(text)
+        self._length += len(text)
+        if self.parts and self.parts[-1]["type"] == "text":
+            self.parts[-1]["end"] = self._length
+        else:
+            self.parts.append({"type": "text", "start": self._length - len(text), "end": self._length})
+
+    def _take_part(self, chunk: ReasoningDelta | ToolCall | ToolResult) -> None:
+        if isinstance(chunk, ReasoningDelta):
+            if self.parts and self.parts[-1]["type"] == "reasoning":
+                self.parts[-1]["text"] += chunk.text
+            else:
+                self.parts.append({"type": "reasoning", "text": chunk.text})
+        elif isinstance(chunk, ToolCall):
+            self.parts.append({"type": "tool_call", "id": chunk.id, "name": chunk.name, "arguments": chunk.arguments})
+        else:
+            self.parts.append(
+                {"type": "tool_result", "id": chunk.id, "name": chunk.name, "output": chunk.output[:100_000], "ok": chunk.ok}
+            )
+        if not isinstance(chunk, ReasoningDelta):
+            live.publish(self.turn.pk, {"type": "part", "turn": self.turn.pk, "part": self.parts[-1]})
+
+    def should_stop(self) -> bool:
+        """Asked by backends between chunks and while nothing comes: also keeps the lease alive."""
+        self._tick()
+        return self.stop_requested
+
+    def _tick(self) -> None:
+        now = time.monotonic()
+        if self._length > self._published and now - self._published_at >= PUBLISH_EVERY:
+            self._publish(now)
+        if self._length > self._persisted_length and now - self._persisted_at >= PERSIST_EVERY:
+            self._write(now)
+        elif now - self._renewed_at >= RENEW_EVERY:
+            self._write(now)
+        if now - self._stop_checked_at >= CHECK_STOP_EVERY:
+            self._stop_checked_at = now
+            asked = Turn.objects.filter(pk=self.turn.pk, fence=self.turn.fence).values_list("stop_requested_by", flat=True)
+            by = asked.first()
+            if by is None:
+                raise LeaseLost
+            self.stop_requested = bool(by)
+        if self._preview is not None and self._length:
+            self._preview_text()
+
+    def _preview_text(self) -> None:
+        assert self._preview is not None
+        self._preview(self.text)
+
+    def _publish(self, now: float) -> None:
+        live.publish(
+            self.turn.pk,
+            {"type": "delta", "turn": self.turn.pk, "offset": self._published, "text": self.text[self._published :]},
+        )
+        self._published, self._published_at = self._length, now
+
+    def _write(self, now: float) -> None:
+        fields = dict(self._fields)
+        if self._length > self._persisted_length:
+            fields |= {"partial": self.text, "first_token_at": self.turn.first_token_at}
+        if not fenced_update(self.turn, lease_until=lease_end(), **fields):
+            raise LeaseLost
+        self._fields.clear()
+        self._persisted_at = self._renewed_at = now
+        self._persisted_length = self._length
+
+    def flush(self) -> None:
+        """Publish what is left; the row is written by whoever finishes the turn."""
+        if self._length > self._published:
+            self._publish(time.monotonic())

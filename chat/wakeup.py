@@ -1,0 +1,54 @@
+"""Wakes workers after a commit. A lost wake-up costs a sweep's interval, never a message."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+
+from ops.logs import get_logger
+
+log = get_logger(__name__)
+
+LONGEST_TIMER = 30.0
+
+
+def wake_turns(ids: Iterable[int]) -> None:
+    """Tell a worker that these turns may be claimed."""
+    from chat.tasks import run_turn
+
+    for pk in ids:
+        _send(run_turn, pk)
+
+
+def wake_deliveries(ids: Iterable[int]) -> None:
+    """Tell a worker that these deliveries may be sent."""
+    from chat.tasks import deliver
+
+    for pk in ids:
+        _send(deliver, pk)
+
+
+def wake_turns_later(pk: int, seconds: float) -> None:
+    """Wake a turn when its delay is over."""
+    _later(wake_turns, pk, seconds)
+
+
+def wake_deliveries_later(pk: int, seconds: float) -> None:
+    """Wake a delivery when its delay is over."""
+    _later(wake_deliveries, pk, seconds)
+
+
+def _later(wake: Callable[[Iterable[int]], None], pk: int, seconds: float) -> None:
+    """Short delays get a timer of this process; the sweep finds the others, and those whose process has gone."""
+    if seconds <= LONGEST_TIMER:
+        timer = threading.Timer(seconds + 0.01, wake, args=([pk],))
+        timer.daemon = True
+        timer.start()
+
+
+def _send(task: object, pk: int) -> None:
+    try:
+        task.apply_async((pk,), ignore_result=True, retry=False)  # type: ignore[attr-defined]
+    except Exception as error:
+        # The broker is down. The row is there, and the sweep finds it; whoever waits for this commit must not fail.
+        log.warning("wakeup.lost", error=f"{type(error).__name__}: {error}"[:300])
