@@ -21,11 +21,16 @@ from .base import PROJECT_ROOT, Peer, free_port
 
 
 class Ledger:
-    """Everything a stand-in was asked, in order, in memory and, if a file is named, as JSON lines in it."""
+    """Everything a stand-in was asked, in order, in memory and, if a file is named, as JSON lines in it.
+
+    Entries that the file already holds are taken over: a killed and restarted stand-in goes on where it was.
+    """
 
     def __init__(self, path: Path | None = None) -> None:
         self.entries: list[dict[str, Any]] = []
-        self._numbers = itertools.count(1)
+        if path and path.exists():
+            self.entries = [json.loads(line) for line in path.read_text().splitlines()]
+        self._numbers = itertools.count(len(self.entries) + 1)
         self._file = path.open("a", buffering=1) if path else None
 
     def add(self, **entry: Any) -> dict[str, Any]:
