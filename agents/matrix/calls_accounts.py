@@ -119,10 +119,11 @@ class AccountCalls(Calls):
         except TokenRefused:
             raise
         except MatrixError as error:
-            detail = _PING_FAILURES.get(error.errcode)
-            if detail is None and (error.retryable):
+            meaning = _PING_FAILURES.get(error.errcode)
+            if meaning is None and error.retryable:
                 raise
-            return PingResult(False, None, detail or f"The homeserver refused the ping ({error.code}): {error.message}")
+            meaning = meaning or "The homeserver refused the ping."
+            return PingResult(False, None, f"{meaning} It says: {error.message} ({error.code}).")
         duration = data.get("duration_ms")
         return PingResult(True, duration if isinstance(duration, int) else None, "")
 
