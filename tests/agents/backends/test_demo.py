@@ -85,7 +85,9 @@ def test_slow_joe_can_be_stopped():
 
 def test_words_come_at_the_chosen_speed():
     begin = time.monotonic()
-    ask(DemoBackend(ServiceSpec("demo", "demo", "", options={"speed": 50})), request("a b c d e f g h i j", "demo-echo"))
+    ask(
+        DemoBackend(ServiceSpec("demo", "demo", "", options={"speed": 50})), request("a b c d e f g h i j", "demo-echo")
+    )
     assert 0.15 < time.monotonic() - begin < 1.5
 
 

@@ -9,7 +9,7 @@ def events(*chunks: bytes) -> list[SseEvent]:
     return list(parse_events(chunks))
 
 
-STREAM = 'event: note\ndata: one\n\n: ping\n\ndata: zwei ü\r\ndata: drei\r\n\r\ndata: [DONE]\r\r'.encode()
+STREAM = "event: note\ndata: one\n\n: ping\n\ndata: zwei ü\r\ndata: drei\r\n\r\ndata: [DONE]\r\r".encode()
 PARSED = [SseEvent("one", "note"), SseEvent("", "comment"), SseEvent("zwei ü\ndrei"), SseEvent("[DONE]")]
 
 
@@ -27,7 +27,9 @@ def test_an_event_without_its_empty_line_is_dropped():
     assert events(b"data: whole\n\ndata: half\n") == [SseEvent("whole")]
 
 
-@pytest.mark.parametrize("garbage", [b"<html>\n\n", b'{"error": 1}\n\n', b"data: ok\n\nnonsense\n\n", b"data: \xff\xfe\n\n"])
+@pytest.mark.parametrize(
+    "garbage", [b"<html>\n\n", b'{"error": 1}\n\n', b"data: ok\n\nnonsense\n\n", b"data: \xff\xfe\n\n"]
+)
 def test_what_is_no_event_is_refused(garbage):
     with pytest.raises(SseGarbage):
         events(garbage)
