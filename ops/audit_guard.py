@@ -10,28 +10,26 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-_REFUSAL = "audit events are append-only"
-
 _SQLITE = (
-    f"""
+    """
     CREATE TRIGGER IF NOT EXISTS ops_audit_no_update BEFORE UPDATE ON ops_auditevent
-    BEGIN SELECT RAISE(ABORT, '{_REFUSAL}'); END
+    BEGIN SELECT RAISE(ABORT, 'audit events are append-only'); END
     """,
-    f"""
+    """
     CREATE TRIGGER IF NOT EXISTS ops_audit_no_delete BEFORE DELETE ON ops_auditevent
     WHEN NOT EXISTS (SELECT 1 FROM ops_auditpruning WHERE open)
-    BEGIN SELECT RAISE(ABORT, '{_REFUSAL}'); END
+    BEGIN SELECT RAISE(ABORT, 'audit events are append-only'); END
     """,
 )
 
 _POSTGRESQL = (
-    f"""
+    """
     CREATE OR REPLACE FUNCTION ops_audit_refuse() RETURNS trigger LANGUAGE plpgsql AS $$
     BEGIN
         IF TG_OP = 'DELETE' AND EXISTS (SELECT 1 FROM ops_auditpruning WHERE open) THEN
             RETURN OLD;
         END IF;
-        RAISE EXCEPTION '{_REFUSAL}' USING ERRCODE = 'integrity_constraint_violation';
+        RAISE EXCEPTION 'audit events are append-only' USING ERRCODE = 'integrity_constraint_violation';
     END $$
     """,
     "DROP TRIGGER IF EXISTS ops_audit_no_change ON ops_auditevent",

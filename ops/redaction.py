@@ -22,11 +22,30 @@ _lock = threading.Lock()
 _secrets: tuple[str, ...] = ()
 
 _SECRET_WORDS = frozenset(
-    "token tokens password passwd passphrase pwd secret secrets key keys authorization credential credentials cookie "
-    "cookies apikey pepper".split()
+    {
+        *("token", "tokens", "password", "passwd", "passphrase", "pwd", "secret", "secrets", "key", "keys", "apikey"),
+        *("authorization", "credential", "credentials", "cookie", "cookies", "pepper"),
+    }
 )
 # "token_id", "key_name" and the like say which secret, not what it is.
-_ABOUT_WORDS = frozenset("id ids name names count prefix kind type file path present set scope".split())
+_ABOUT_WORDS = frozenset(
+    {
+        "id",
+        "ids",
+        "name",
+        "names",
+        "count",
+        "prefix",
+        "kind",
+        "type",
+        "file",
+        "path",
+        "present",
+        "set",
+        "scope",
+        "changed",
+    }
+)
 _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+")
 
 _HINTS = (

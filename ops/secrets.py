@@ -200,7 +200,10 @@ class EncryptedJSONField(EncryptedField):
 
 # Parts of credentials that are no secret; hiding "admin" everywhere would make logs unreadable.
 _OPEN_PARTS = frozenset(
-    "username user user_id login name email url base_url homeserver device_id organization project".split()
+    {
+        *("username", "user", "user_id", "login", "name", "email"),
+        *("url", "base_url", "homeserver", "device_id", "organization", "project"),
+    }
 )
 
 
@@ -250,7 +253,9 @@ def _rotate_field(model: type[models.Model], field: EncryptedField, dry_run: boo
     connection = connections[router.db_for_write(model)]
     quote = connection.ops.quote_name
     pk_field = model._meta.pk
-    assert pk_field is not None and pk_field.column is not None and field.column is not None
+    assert pk_field is not None
+    assert pk_field.column is not None
+    assert field.column is not None
     table, column, pk = quote(model._meta.db_table), quote(field.column), quote(pk_field.column)
     rotated = current = empty = 0
     broken: list[str] = []
