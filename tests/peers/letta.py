@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import secrets
+import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -35,7 +37,10 @@ with engine.begin() as connection:
 
 
 class Letta(Peer):
-    """One server. ``with_redis`` adds what its conversation locks, background runs and cancelling need."""
+    """One server, as its official image runs it.
+
+    Without ``with_redis`` it has no conversation locks (no 409), no background runs and recognises no repeated otid.
+    """
 
     name = "letta"
     ready_seconds = 150.0
@@ -45,7 +50,7 @@ class Letta(Peer):
         model_base_url: str,
         password: str | None = None,
         *,
-        with_redis: bool = False,
+        with_redis: bool = True,
         folder: Path | None = None,
     ) -> None:
         super().__init__(folder)
@@ -67,8 +72,20 @@ class Letta(Peer):
         self.postgres.create_database(_DATABASE)
         with self.postgres.connect(_DATABASE) as connection:
             connection.execute("create extension if not exists vector")
-        tables = _Once(self, [str(self._bin / "python"), "-c", _MAKE_TABLES])
-        tables.run()
+        self._make_tables()
+
+    def _make_tables(self) -> None:
+        done = subprocess.run(
+            [str(self._bin / "python"), "-c", _MAKE_TABLES],
+            env={**os.environ, **self.environment()},
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            timeout=150,
+            check=False,
+        )
+        if done.returncode:
+            raise PeerError(f"Letta's tables could not be made: {done.stderr[-1500:]}")
 
     def environment(self) -> dict[str, str]:
         settings = {
@@ -150,27 +167,3 @@ class Letta(Peer):
         while page := self._call("GET", "/v1/agents/", params={"limit": 50}):
             for agent in page:
                 self.delete_agent(agent["id"])
-
-
-class _Once:
-    """A command that runs to its end in a peer's environment."""
-
-    def __init__(self, peer: Letta, command: Sequence[str]) -> None:
-        self._peer = peer
-        self._command = list(command)
-
-    def run(self) -> None:
-        import os
-        import subprocess
-
-        done = subprocess.run(
-            self._command,
-            env={**os.environ, **self._peer.environment()},
-            cwd=self._peer.folder,
-            capture_output=True,
-            text=True,
-            timeout=150,
-            check=False,
-        )
-        if done.returncode:
-            raise PeerError(f"Letta's tables could not be made: {done.stderr[-1500:]}")

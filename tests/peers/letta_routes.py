@@ -336,8 +336,10 @@ class Routes:
         return web.json_response(self.world.ids())
 
     async def control(self, request: web.Request) -> web.Response:
-        """``{"reset": true, "agents": N, "rename": {id: name}, "delete": [id], "restore": [id], FAULT: VALUE ...}``."""
+        """``{"fresh": N, "reset": true, "agents": N, "rename": {id: name}, "delete": [id], "restore": [id], FAULT: VALUE ...}``."""
         body: dict[str, Any] = await request.json()
+        if "fresh" in body:
+            self.world.begin_anew(int(body.pop("fresh")))
         if body.pop("reset", False):
             self.world.faults = Faults()
         if "agents" in body:

@@ -29,6 +29,7 @@ class LettaStub(StubPeer):
     def __init__(self, agents: int = 0, password: str = "", folder: Path | None = None) -> None:
         arguments = ["--agents", str(agents), *(["--password", password] if password else [])]
         super().__init__(folder, arguments)
+        self.first_agents = agents
         self.password = password
 
     def control(self, **changes: Any) -> dict[str, Any]:
@@ -39,9 +40,9 @@ class LettaStub(StubPeer):
         state: dict[str, Any] = answer.json()
         return state
 
-    def reset(self) -> None:
-        """No faults, an empty ledger."""
-        self.control(reset=True)
+    def reset(self, agents: int | None = None) -> None:
+        """As just started: no faults, an empty ledger, ``agents`` agents (as many as at first when not given)."""
+        self.control(fresh=self.first_agents if agents is None else agents)
         self.clear_ledger()
 
     def agent_ids(self) -> list[str]:

@@ -239,6 +239,10 @@ class World:
     """All of it. Agents are kept in the order in which they were made."""
 
     def __init__(self, agents: int = 0) -> None:
+        self.begin_anew(agents)
+
+    def begin_anew(self, agents: int) -> None:
+        """Forget everything and make ``agents`` agents, with the same ids as ever."""
         self.faults = Faults()
         self.agents: dict[str, Agent] = {}
         self.conversations: dict[str, Conversation] = {}

@@ -51,6 +51,8 @@ class Ledger:
 
     async def _clear(self, request: web.Request) -> web.Response:
         self.entries.clear()
+        if self._file:
+            self._file.truncate(0)
         return web.json_response({"cleared": True})
 
 
@@ -88,7 +90,7 @@ class StubPeer(Peer):
         return [json.loads(line) for line in lines]
 
     def clear_ledger(self) -> None:
-        """Forget what was asked; the file stays."""
+        """Forget what was asked, in the file too."""
         httpx.delete(f"{self.url}/ledger", timeout=10).raise_for_status()
 
 

@@ -1,0 +1,12 @@
+"""What all tests share: the project on the import path, and the peers' fixtures."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+_ROOT = str(Path(__file__).resolve().parents[1])
+if _ROOT not in sys.path:
+    sys.path.insert(0, _ROOT)
+
+pytest_plugins = ["tests.peers.fixtures"]
