@@ -28,6 +28,7 @@ SERVER = "client.test"
 class Receiver(BaseHTTPRequestHandler):
     """Our end of the appservice API, as far as a ping and transactions need it."""
 
+    protocol_version = "HTTP/1.1"
     hs_token = ""
 
     def _answer(self) -> None:

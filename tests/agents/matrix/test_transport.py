@@ -242,6 +242,16 @@ def test_what_the_ping_found(server: Server, client: AppserviceClient, errcode: 
         client.ping("sb")
 
 
+def test_a_ping_over_a_stale_connection_is_repeated_once(server: Server, client: AppserviceClient) -> None:
+    replies = [(502, b'{"errcode": "M_CONNECTION_FAILED"}'), (200, b'{"duration_ms": 7}')]
+    server.answer = lambda method, path: replies.pop(0)  # type: ignore[method-assign]
+    assert client.ping("sb").duration_ms == 7
+    refusal = b'{"errcode": "M_CONNECTION_FAILED", "error": "refused"}'
+    server.answer = lambda method, path: (502, refusal)  # type: ignore[method-assign]
+    assert "refused" in client.ping("sb").detail
+    assert len(server.seen) == 4
+
+
 def test_an_identifier_cannot_climb_out_of_its_path(client: AppserviceClient) -> None:
     assert quote_part("!a/../b?c#d") == "%21a%2F..%2Fb%3Fc%23d"
     for part in (".", ".."):
