@@ -15,7 +15,7 @@ class Migration(migrations.Migration):
     dependencies = [
         ('agents', '0001_initial'),
         ('auth', '0012_alter_user_first_name_max_length'),
-        ('ops', '0002_apitoken'),
+        ('ops', '0001_initial'),
     ]
 
     operations = [

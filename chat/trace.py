@@ -1,0 +1,107 @@
+"""The way of a message: which hop it reached when, and where it stopped."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from chat.models import Delivery, DeliveryState, Message, MessageState, Turn, TurnState
+
+WORKING, GOOD, TROUBLE, OFF = "working", "good", "trouble", "off"
+
+
+@dataclass(frozen=True, slots=True)
+class Hop:
+    """One hop. ``at`` is empty while it was not reached; ``lamp`` is good, working, trouble or off; ``note`` says what happened."""
+
+    name: str
+    label: str
+    at: datetime | None
+    lamp: str
+    note: str = ""
+    after_ms: float | None = None
+
+
+def trace(message: Message) -> list[Hop]:
+    """The hops of what a person said: said, received, stored, started, first token, finished, delivered. Reads rows only."""
+    hops = [
+        _hop("said", "Said", message.said_at),
+        _hop("received", "Received", message.received_at),
+        _hop("stored", "Stored", message.stored_at),
+    ]
+    turn = message.turns.select_related("reply").order_by("pk").first()
+    if turn is None:
+        hops.append(_unanswered(message))
+        return _with_times([hop for hop in hops if hop.at or hop.lamp != GOOD])
+    hops += _turn_hops(turn)
+    hops += _delivery_hops(turn)
+    return _with_times([hop for hop in hops if hop.name != "said" or hop.at])
+
+
+def _hop(name: str, label: str, at: datetime | None, note: str = "") -> Hop:
+    return Hop(name, label, at, GOOD if at else OFF, note)
+
+
+_GUARDS = {
+    "quiet": "The room is quiet: only messages that mention the agent are answered.",
+    "hop_limit": "Agents have answered each other often enough; a person has to speak.",
+    "reply_limit": "Agents spoke too often within a minute.",
+    "fan_out": "The sender said the same to many agents within a minute.",
+    "too_long": "The message is longer than an agent may be given.",
+    "no_agent": "No agent answers in this conversation.",
+}
+
+
+def _unanswered(message: Message) -> Hop:
+    if message.state == MessageState.REDACTED:
+        return Hop("started", "Started", None, OFF, "Its sender took it back.")
+    if message.guard:
+        return Hop("started", "Started", None, TROUBLE, _GUARDS.get(message.guard, f"Held back: {message.guard}."))
+    return Hop("started", "Started", None, OFF, "Nobody was to answer it.")
+
+
+def _turn_hops(turn: Turn) -> list[Hop]:
+    failed = turn.state in {TurnState.FAILED, TurnState.TIMED_OUT, TurnState.DEAD}
+    started = Hop("started", "Started", turn.started_at, GOOD if turn.started_at else WORKING, _waiting_note(turn))
+    first = _hop("first_token", "First token", turn.first_token_at)
+    if turn.state == TurnState.RUNNING:
+        return [started, Hop("finished", "Finished", None, WORKING, "The agent is answering.")]
+    if turn.state == TurnState.QUEUED:
+        lamp = TROUBLE if turn.error_code and turn.attempts else WORKING
+        return [Hop("started", "Started", turn.started_at, lamp, _waiting_note(turn))]
+    note = turn.error_reason if failed else (turn.finish_reason if turn.state == TurnState.CANCELLED else "")
+    finished = Hop("finished", "Finished", turn.finished_at, TROUBLE if failed else GOOD, note)
+    return [started, first, finished]
+
+
+def _waiting_note(turn: Turn) -> str:
+    if turn.state != TurnState.QUEUED:
+        return f"Attempt {turn.attempts}." if turn.attempts > 1 else ""
+    if turn.agent.paused:
+        return "The agent is paused."
+    if turn.error_code:
+        return f"Tried {turn.attempts} times; next at {turn.not_before:%H:%M:%S} UTC. Last: {turn.error_reason}"
+    ahead = Turn.objects.filter(lane=turn.lane, state=TurnState.RUNNING).exclude(pk=turn.pk).exists()
+    return "The agent is busy with an earlier message." if ahead else "Waiting for a worker."
+
+
+def _delivery_hops(turn: Turn) -> list[Hop]:
+    hops = []
+    for delivery in Delivery.objects.filter(turn=turn).select_related("room").order_by("pk"):
+        if delivery.state == DeliveryState.STREAMING:
+            continue
+        lamp = {DeliveryState.SENT: GOOD, DeliveryState.DEAD: TROUBLE, DeliveryState.DISCARDED: OFF}.get(
+            DeliveryState(delivery.state), TROUBLE if delivery.error_code else WORKING
+        )
+        hops.append(Hop("delivered", f"Delivered to {delivery.room or delivery.target}", delivery.sent_at, lamp, delivery.error_reason))
+    return hops
+
+
+def _with_times(hops: list[Hop]) -> list[Hop]:
+    timed: list[Hop] = []
+    before: datetime | None = None
+    for hop in hops:
+        after = (hop.at - before).total_seconds() * 1000 if hop.at and before else None
+        timed.append(Hop(hop.name, hop.label, hop.at, hop.lamp, hop.note, after))
+        before = hop.at or before
+    return timed
