@@ -73,7 +73,7 @@ _SHAPES = re.compile(
         (?:token|password|passwd|passphrase|pwd|secret|api[_-]?key|key|authorization|set-cookie|cookie)
         ["']?\s*[=:]\s*
       )
-      (?!\s*(?:bearer|basic)\s)
+      (?!\s*(?:bearer|basic)\s)(?!\[hidden\])      # what is hidden already stays as it is
       (?:"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|[^\s"',;&}\])]+)
     | (?P<user>://)[^\s/@:"']*:[^\s/@"']+(?=@)
     | \b(?:sk|pk|rk)-[A-Za-z0-9_\-*]{6,}

@@ -157,3 +157,9 @@ def test_redaction_is_cheap():
         redaction.redact_event(None, "info", dict(event))
     assert (time.perf_counter() - started) / 2000 < 0.0005
     redaction.set_secrets([])
+
+
+def test_redacting_twice_changes_nothing_more():
+    once = redaction.redact_text("password=hunter22; Bearer abc123 http://u:p@h/?token=abc 'key': 'v'")
+    assert redaction.redact_text(once) == once
+    assert once.count("[hidden]") == 5

@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+import threading
+import time
+from datetime import timedelta
+
+import pytest
+from django.db import connections
+from django.utils import timezone
+
+from ops.leases import WORKER
+from ops.locks import LockHeld, LockLost, named_lock
+from ops.models import NamedLock
+
+
+@pytest.mark.django_db(transaction=True)
+def test_one_holder_at_a_time():
+    with named_lock("sync") as lock:
+        assert lock.fence == 1
+        with pytest.raises(LockHeld, match="'sync' is held by"), named_lock("sync"):
+            pass
+        with named_lock("other"):
+            pass
+    with named_lock("sync") as lock:
+        assert lock.fence == 2
+
+
+@pytest.mark.django_db(transaction=True)
+def test_it_is_free_again_after_an_error():
+    with pytest.raises(ZeroDivisionError), named_lock("sync"):
+        _ = 1 / 0
+    with named_lock("sync") as lock:
+        lock.check()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_waiting_gets_it_as_soon_as_it_is_free():
+    taken, done = threading.Event(), []
+
+    def hold():
+        with named_lock("sync"):
+            taken.set()
+            time.sleep(0.2)
+        connections.close_all()
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    assert taken.wait(5)
+    started = time.monotonic()
+    with named_lock("sync", wait=5):
+        done.append(time.monotonic() - started)
+    holder.join()
+    assert 0.05 < done[0] < 3
+
+
+@pytest.mark.django_db(transaction=True)
+def test_of_many_who_want_it_exactly_one_is_inside():
+    inside, worst, entered = [0], [0], [0]
+    guard = threading.Lock()
+    errors = []
+
+    def work():
+        try:
+            with named_lock("sync", wait=20):
+                with guard:
+                    inside[0] += 1
+                    worst[0] = max(worst[0], inside[0])
+                    entered[0] += 1
+                time.sleep(0.01)
+                with guard:
+                    inside[0] -= 1
+        except Exception as error:
+            errors.append(error)
+        finally:
+            connections.close_all()
+
+    threads = [threading.Thread(target=work) for _ in range(5)]
+    [thread.start() for thread in threads]
+    [thread.join(30) for thread in threads]
+    assert errors == []
+    assert (worst[0], entered[0]) == (1, 5)
+    assert NamedLock.objects.get().fence == 5
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_expired_lock_is_taken_over_and_the_old_holder_notices():
+    with named_lock("sync", ttl=60) as old:
+        NamedLock.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
+        with named_lock("sync") as new:
+            assert new.fence == old.fence + 1
+            assert old.renew() is False
+            with pytest.raises(LockLost):
+                old.check()
+        # The old holder's release must not free what is not its own.
+        NamedLock.objects.update(expires_at=timezone.now() + timedelta(seconds=60))
+    assert NamedLock.objects.get().expires_at > timezone.now()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_lock_of_a_killed_process_on_this_host_is_free_at_once():
+    host_and_pid = WORKER.rsplit(":", 1)[0]
+    NamedLock.objects.create(
+        name="sync", holder=f"{host_and_pid}:1/abc", fence=8, expires_at=timezone.now() + timedelta(hours=1)
+    )
+    with named_lock("sync") as lock:
+        assert lock.fence == 9
+
+
+@pytest.mark.django_db(transaction=True)
+def test_it_is_renewed_while_it_is_held():
+    with named_lock("sync", ttl=0.6) as lock:
+        time.sleep(1.2)
+        assert lock.lost is False
+        with pytest.raises(LockHeld), named_lock("sync"):
+            pass
