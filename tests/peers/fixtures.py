@@ -51,6 +51,9 @@ def _running(peer: Peer) -> Iterator[Any]:
     except PeerUnavailable as error:
         peer.stop()
         unavailable(error)
+    except BaseException:
+        peer.stop()
+        raise
     yield peer
     peer.stop()
 

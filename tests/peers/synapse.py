@@ -126,9 +126,6 @@ class Synapse(Peer):
     def command(self) -> Sequence[str]:
         return [self._python, "-m", "synapse.app.homeserver", "--config-path", str(self.config_path)]
 
-    def environment(self) -> dict[str, str]:
-        return {"PYTHONDONTWRITEBYTECODE": "", "SYNAPSE_CACHE_FACTOR": "1.0"}
-
     def is_ready(self) -> bool:
         return httpx.get(f"{self.url}/health", timeout=2).status_code == 200
 
