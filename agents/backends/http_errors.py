@@ -77,7 +77,9 @@ def words_of(body: Any) -> str:
         return ": ".join(str(part) for part in parts if part and isinstance(part, str | int))
     for key in ("error", "detail", "message", "msg"):
         if body.get(key):
-            return words_of(body[key])
+            words = words_of(body[key])
+            code = body.get("code")
+            return f"{code}: {words}" if isinstance(code, str) and code else words
     return ""
 
 
@@ -117,6 +119,8 @@ def error_of_exception(error: Exception, *, where: str, secrets: Iterable[str] =
         if isinstance(_root(error), ssl.SSLError):
             return BackendRejected(f"{where}: the server's certificate is not accepted: {said}")
         return BackendUnavailable(f"{where}: cannot connect ({said}); is the server running at this address?")
+    if isinstance(error, httpx.RemoteProtocolError) and "without sending a response" in said:
+        return BackendUnavailable(f"{where}: the server closed the connection without an answer.")
     if isinstance(error, httpx.DecodingError | httpx.RemoteProtocolError):
         return BackendBroken(f"{where}: the answer broke off or is not HTTP ({said}).")
     if isinstance(error, httpx.InvalidURL | httpx.UnsupportedProtocol | UnicodeError):

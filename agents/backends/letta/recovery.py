@@ -78,7 +78,10 @@ class Recovery:
                 yield RunStarted(run)
             self.run = run
             state = self._wait(run)
-            messages = self._run_messages(run) or messages
+            messages = self._run_messages(run) or [one for one in messages if one.get("run_id") == run]
+            # A run begins with its input, so an input at the end means newest first.
+            if len(messages) > 1 and messages[-1].get("otid") == self._request.idempotency_id:
+                messages.reverse()
         yield from self._retell(messages, state)
         return True
 

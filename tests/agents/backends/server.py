@@ -36,6 +36,10 @@ class Asked:
         self._handler.end_headers()
         self._handler.wfile.write(raw)
 
+    def hang_up(self) -> None:
+        """Close the connection without a word."""
+        self._handler.close_connection = True
+
     def stream(self, *parts: str | float | bytes | dict[str, Any], cut: bool = False) -> None:
         """Server-sent events: text as it is, a dict as one event, a number as a silence. ``cut`` breaks the connection off."""
         out = self._handler

@@ -102,6 +102,12 @@ def test_nobody_listens():
         connect("http://127.0.0.1:9").json("GET", "/x")
 
 
+def test_a_server_that_hangs_up_without_a_word(server):
+    server.on("GET", "/x", lambda asked: asked.hang_up())
+    with pytest.raises(BackendUnavailable, match="without an answer"):
+        connect(server).json("GET", "/x")
+
+
 def test_silence_before_the_answer_is_a_timeout(server):
     server.on("GET", "/x", lambda asked: time.sleep(1))
     with pytest.raises(BackendTimeout):
