@@ -58,7 +58,8 @@ def stop_reason(reason: str) -> dict[str, Any]:
     return {"message_type": "stop_reason", "stop_reason": reason}
 
 
-def usage(asked: str, answer: str, steps: int = 1) -> dict[str, Any]:
+def usage(asked: str, answer: str, steps: int = 1, *, details: int | None = None) -> dict[str, Any]:
+    """The last event of a good stream. ``details`` is what a model's answer in one piece says of caches and reasoning."""
     read, written = 500 + count_tokens(asked), count_tokens(answer)
     return {
         "message_type": "usage_statistics",
@@ -67,9 +68,9 @@ def usage(asked: str, answer: str, steps: int = 1) -> dict[str, Any]:
         "total_tokens": read + written,
         "step_count": steps,
         "run_ids": None,
-        "cached_input_tokens": None,
-        "cache_write_tokens": None,
-        "reasoning_tokens": None,
+        "cached_input_tokens": details,
+        "cache_write_tokens": details,
+        "reasoning_tokens": details,
         "context_tokens": read + written,
     }
 
@@ -112,6 +113,7 @@ class Answer:
     frames: list[Frame]
     kept: list[dict[str, Any]]
     usage: dict[str, Any]
+    step: str
     failed: int = 0
 
 
@@ -119,13 +121,13 @@ def compose(script: Script, text: str, run: str, *, tokens: bool, pings: bool) -
     """The answer that ``script`` asks for, as a ``letta_v1_agent`` gives it."""
     frames: list[Frame] = []
     kept: list[dict[str, Any]] = []
-    step = new_id("step")
+    first_step = step = new_id("step")
     if pings:
         ping = message("ping", new_id("ping"), otid=None, run=run, step=None)
         frames.append(Frame(ping, seq=True))
     if script.error and script.error_after is None:
         _add_failure(frames, script.error, run)
-        return Answer(frames, kept, usage(text, ""), failed=script.error)
+        return Answer(frames, kept, usage(text, ""), first_step, failed=script.error)
 
     def say(kind: str, field: str, pieces: list[str], **fields: Any) -> None:
         message_id = new_id("message")
@@ -144,12 +146,12 @@ def compose(script: Script, text: str, run: str, *, tokens: bool, pings: bool) -
         if words[: script.error_after]:
             say("assistant_message", "content", words[: script.error_after])
         _add_failure(frames, script.error, run)
-        return Answer(frames, [], usage(text, ""), failed=script.error)
+        return Answer(frames, [], usage(text, ""), first_step, failed=script.error)
     if words:
         say("assistant_message", "content", words)
-    total = usage(text, script.text, 2 if script.tool else 1)
+    total = usage(text, script.text, 2 if script.tool else 1, details=None if tokens else 0)
     frames += [Frame(stop_reason("end_turn")), Frame(total)]
-    return Answer(frames, kept, total)
+    return Answer(frames, kept, total, first_step)
 
 
 def _add_failure(frames: list[Frame], status: int, run: str) -> None:

@@ -193,7 +193,7 @@ class Turns:
         for item in inputs:
             known = {"name": item.get("name"), "sender_id": item.get("sender_id"), "content": item.get("content")}
             said.append(
-                message("user_message", new_id("message"), otid=item.get("otid"), run=run.id, step=None, **known)
+                message("user_message", new_id("message"), otid=item.get("otid"), run=run.id, step=answer.step, **known)
             )
         where = conversation.id if conversation else None
         for kept in (*said, *answer.kept):

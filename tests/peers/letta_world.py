@@ -10,6 +10,7 @@ from typing import Any
 
 from .letta_events import DONE, Frame, new_id, now
 
+_USER = "user-00000000-0000-4000-8000-000000000000"
 _RUNS_KEPT = 10000
 _EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -151,11 +152,13 @@ class Conversation:
 
     def as_dict(self) -> dict[str, Any]:
         return {
+            "created_by_id": _USER,
+            "last_updated_by_id": _USER,
+            "created_at": self.created_at,
+            "updated_at": self.created_at,
             "id": self.id,
             "agent_id": self.agent_id,
             "summary": self.summary,
-            "created_at": self.created_at,
-            "updated_at": self.created_at,
             "in_context_message_ids": [],
             "isolated_block_ids": [],
             "model": None,

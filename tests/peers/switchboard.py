@@ -1,0 +1,181 @@
+"""Switchboard itself as separate processes (web, workers, beat), so that tests can kill and restart each part."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from agents.matrix.registration import Registration
+
+from .base import Peer, free_port
+
+PROJECT = Path(__file__).resolve().parents[2]
+
+
+class Part(Peer):
+    """One process of a stack."""
+
+    ready_seconds = 60.0
+
+    def __init__(self, stack: Stack, name: str, arguments: Sequence[str]) -> None:
+        self.name = name
+        super().__init__(stack.folder / name)
+        self._stack = stack
+        self._arguments = list(arguments)
+
+    @property
+    def working_folder(self) -> Path:
+        return PROJECT
+
+    def command(self) -> Sequence[str]:
+        return [sys.executable, *self._arguments]
+
+    def environment(self) -> Mapping[str, str]:
+        return self._stack.environment
+
+
+class Web(Part):
+    """daphne."""
+
+    def __init__(self, stack: Stack) -> None:
+        super().__init__(
+            stack, "web", ["-m", "daphne", "-b", "127.0.0.1", "-p", str(stack.port), "controlplane.asgi:application"]
+        )
+
+    def is_ready(self) -> bool:
+        return httpx.get(f"{self._stack.url}/livez", timeout=5).status_code == 200
+
+
+class Worker(Part):
+    """A Celery worker with the threads pool."""
+
+    def __init__(self, stack: Stack, number: int = 1, concurrency: int = 24) -> None:
+        super().__init__(
+            stack,
+            f"worker{number}",
+            ["-m", "celery", "-A", "controlplane", "worker", "-P", "threads", "-c", str(concurrency),
+             "-n", f"worker{number}-{secrets.token_hex(3)}@%h", "--without-mingle", "--without-gossip"],
+        )  # fmt: skip
+
+    def after_start(self) -> None:
+        return None
+
+
+class Beat(Part):
+    """Celery beat."""
+
+    def __init__(self, stack: Stack) -> None:
+        super().__init__(stack, "beat", ["-m", "celery", "-A", "controlplane", "beat"])
+
+
+class Stack:
+    """All parts over one database and broker.
+
+    ``environment`` is what every process (and ``manage``) gets. Without ``database_url`` it is SQLite, without ``redis_url``
+    there can be no workers of their own.
+    """
+
+    def __init__(
+        self,
+        *,
+        homeserver_url: str = "",
+        server_name: str = "sb.test",
+        database_url: str = "",
+        redis_url: str = "",
+        workers: int = 1,
+        concurrency: int = 24,
+        settings: Mapping[str, str] | None = None,
+        folder: Path | None = None,
+    ) -> None:
+        self.folder = folder or Path(tempfile.mkdtemp(prefix="sb-stack-"))
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.server_name = server_name
+        self.as_token, self.hs_token = secrets.token_urlsafe(24), secrets.token_urlsafe(24)
+        self.environment: dict[str, str] = {
+            "DATA_DIR": str(self.folder / "data"),
+            "HOST": "127.0.0.1",
+            "PORT": str(self.port),
+            "PUBLIC_URL": self.url,
+            "DATABASE_URL": database_url,
+            "REDIS_URL": redis_url,
+            "CELERY_BROKER_URL": redis_url,
+            "MATRIX_HOMESERVER_URL": homeserver_url,
+            "MATRIX_SERVER_NAME": server_name,
+            "MATRIX_AS_TOKEN": self.as_token,
+            "MATRIX_HS_TOKEN": self.hs_token,
+            "DEMO_AGENTS": "false",
+            "SYNC_INTERVAL": "3600",
+            "LOG_FORMAT": "console",
+            "LOG_LEVEL": "info",
+            "DJANGO_SETTINGS_MODULE": "controlplane.settings",
+            "PYTHONPATH": str(PROJECT),
+            **(settings or {}),
+        }
+        self.web = Web(self)
+        self.workers = [Worker(self, number + 1, concurrency) for number in range(workers)]
+        self.beat = Beat(self)
+
+    @property
+    def parts(self) -> list[Part]:
+        return [self.web, *self.workers, self.beat]
+
+    def write_registration(self, path: Path | None = None) -> Path:
+        """The registration file for the homeserver; needs no running process."""
+        path = path or self.folder / "registration.yaml"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        registration = Registration(
+            id="switchboard", url=self.url, as_token=self.as_token, hs_token=self.hs_token,
+            sender_localpart="switchboard", server_name=self.server_name,
+        )  # fmt: skip
+        path.write_text(registration.to_yaml(), encoding="utf-8")
+        return path
+
+    def manage(self, *arguments: str, check: bool = True, timeout: float = 300) -> subprocess.CompletedProcess[str]:
+        """``manage.py …`` with this stack's settings."""
+        done = subprocess.run(
+            [sys.executable, "manage.py", *arguments],
+            cwd=PROJECT, env={**os.environ, **self.environment}, capture_output=True, text=True, timeout=timeout,
+        )  # fmt: skip
+        if check and done.returncode != 0:
+            raise AssertionError(
+                f"manage.py {' '.join(arguments)} ended with {done.returncode}\n{done.stdout}\n{done.stderr}"
+            )
+        return done
+
+    def ask(self, code: str) -> Any:
+        """Run Python inside Django; the code puts JSON-able data into ``result``."""
+        script = f"import json,sys\nresult=None\n{code}\nsys.stdout.write('\\n@@'+json.dumps(result,default=str))"
+        return json.loads(self.manage("shell", "-v0", "-c", script).stdout.rpartition("@@")[2])
+
+    def prepare(self) -> None:
+        """Tables and services."""
+        self.manage("migrate", "-v0")
+        self.manage("provision")
+
+    def start(self) -> Stack:
+        for part in self.parts:
+            part.start()
+        return self
+
+    def stop(self) -> None:
+        for part in reversed(self.parts):
+            part.stop()
+
+    def logs(self, lines: int = 60) -> str:
+        return "\n".join(part.log_tail(lines) for part in self.parts)
+
+    def __enter__(self) -> Stack:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
