@@ -73,7 +73,7 @@ class LampChoices(models.TextChoices):
 
     lamp: Lamp
 
-    def __new__(cls, value: str, lamp: Lamp) -> LampChoices:
+    def __new__(cls, value: str, lamp: Lamp = Lamp.OFF) -> LampChoices:
         member = str.__new__(cls, value)
         member._value_ = value
         member.lamp = lamp

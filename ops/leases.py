@@ -84,7 +84,7 @@ def claim(rows: models.QuerySet[Row], **fields: Any) -> bool:
 
 def fenced_update(row: Row, **fields: Any) -> bool:
     """Write to a claimed row. False: the lease was lost, and nothing was written; the caller must stop."""
-    return type(row)._default_manager.filter(pk=row.pk, fence=row.fence, state="running").update(**fields) == 1  # type: ignore[attr-defined]
+    return type(row)._default_manager.filter(pk=row.pk, fence=row.fence, state="running").update(**fields) == 1
 
 
 def renew(row: Row, **fields: Any) -> bool:

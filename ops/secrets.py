@@ -183,6 +183,10 @@ class EncryptedTextField(EncryptedField):
 class EncryptedJSONField(EncryptedField):
     """A JSON object that is encrypted in the database as a whole."""
 
+    # For the type checker: what the attribute takes and gives.
+    _pyi_private_set_type: Any
+    _pyi_private_get_type: Any
+
     def wrap(self, value: Any) -> Any:
         return SecretDict(value) if isinstance(value, dict) and not isinstance(value, SecretDict) else value
 

@@ -89,6 +89,6 @@ def token_revoke(*, token: ApiToken, actor: str) -> None:
     token.refresh_from_db(fields=["revoked_at"])
 
 
-def _digest(plaintext: str, key: str) -> str:
+def _digest(plaintext: str, key: str | bytes) -> str:
     """HMAC-SHA256 with a key derived from the secret key for this one use: a stolen database holds no usable token."""
     return salted_hmac("ops.ApiToken", plaintext, secret=key, algorithm="sha256").hexdigest()

@@ -59,7 +59,7 @@ def test_revoked_expired_and_inactive_are_nobody(made, alice):
 
 
 def test_last_use_is_written_once_a_minute(made):
-    token, plaintext = made
+    _, plaintext = made
     first = token_authenticate(plaintext).last_used_at
     assert token_authenticate(plaintext).last_used_at == first
     ApiToken.objects.update(last_used_at=timezone.now() - timedelta(seconds=61))

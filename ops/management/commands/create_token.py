@@ -26,7 +26,7 @@ class Command(BaseCommand):
     def handle(self, *args: Any, username: str, name: str, scope: str, days: float | None, **options: Any) -> None:
         people = get_user_model()
         try:
-            owner = people._default_manager.get_by_natural_key(username)  # type: ignore[attr-defined]
+            owner = people._default_manager.get_by_natural_key(username)
         except people.DoesNotExist:
             raise CommandError(f"There is nobody with the username {username!r}.") from None
         expires_at = timezone.now() + timedelta(days=days) if days is not None else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import Any
+from typing import IO, Any, cast
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from rich.console import Console
@@ -59,5 +59,5 @@ class Command(BaseCommand):
                 Text(run.sentence),
                 str(run.duration_ms),
             )
-        console = Console(file=self.stdout, width=None if sys.stdout.isatty() else 160)
+        console = Console(file=cast(IO[str], self.stdout), width=None if sys.stdout.isatty() else 160)
         console.print(table)
