@@ -72,7 +72,7 @@ def make_client(base_url: str, headers: Mapping[str, str], proxy: str | None = N
     transport = httpx.HTTPTransport(verify=tls_context(), limits=limits, proxy=proxy)
     # httpx has no public way to give its pool another network; httpcore's pool has one, so it is set there.
     pool = transport._pool
-    pool._network_backend = WatchedNetwork(pool._network_backend)  # type: ignore[union-attr]
+    pool._network_backend = WatchedNetwork(pool._network_backend)
     timeout = httpx.Timeout(READ_SECONDS, connect=CONNECT_SECONDS, pool=CONNECT_SECONDS)
     agent = {"User-Agent": f"Switchboard/{product_version()}"}
     return httpx.Client(base_url=base_url, headers={**agent, **headers}, transport=transport, timeout=timeout)

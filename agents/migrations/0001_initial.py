@@ -9,7 +9,7 @@ class Migration(migrations.Migration):
     initial = True
 
     dependencies = [
-        ('ops', '0002_apitoken'),
+        ('ops', '0001_initial'),
     ]
 
     operations = [

@@ -60,7 +60,12 @@ class Homeserver:
 
     @property
     def sender_id(self) -> str:
-        return f"@{self.client.sender_localpart}:{self.server_name}"
+        """Switchboard's own account, which holds the space."""
+        return self.client.sender
+
+    @property
+    def sender_localpart(self) -> str:
+        return self.client.sender[1:].partition(":")[0]
 
 
 def user_prefix(homeserver: Homeserver) -> str:

@@ -29,7 +29,7 @@ def register_account(homeserver: Homeserver, account: Account) -> None:
 
 def register_sender(homeserver: Homeserver) -> None:
     """Switchboard's own account, which holds the space."""
-    homeserver.client.register(homeserver.client.sender_localpart)
+    homeserver.client.register(homeserver.sender_localpart)
 
 
 def set_profile(homeserver: Homeserver, account: Account, agent: Agent) -> None:

@@ -1,8 +1,8 @@
 """Notices at once when the homeserver goes away and comes back, and then makes sure that nothing was lost.
 
-One thread of one worker holds a long poll as Switchboard's own account. When it breaks, the homeserver is down; when it answers
-again, events may have been lost in its memory: the epoch rises, the homeserver is pinged (it would wait up to 512 s before it
-sends the next transaction), rooms are walked, and what waits in the outbox is sent.
+One thread of one worker keeps a connection open (``chat.matrix.tripwire``). When it breaks, events that were on their way may have
+been lost in the homeserver's memory: the epoch rises, the homeserver is pinged (it would wait up to 512 s before it sends the
+next transaction), rooms are walked, and what waits in the outbox is sent.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from django.utils import timezone
 
 from agents.matrix.errors import HomeserverUnreachable, MatrixError
 from agents.services.backends import Homeserver, NoHomeserver, homeserver_of, homeserver_service, open_homeserver
-from agents.sync.rooms import register_sender
 from chat.matrix import gaps
+from chat.matrix.tripwire import Broken, Tripwire
 from chat.models import Delivery, DeliveryState
 from chat.wakeup import wake_deliveries
 from ops.locks import LockHeld, named_lock
@@ -25,12 +25,8 @@ from ops.logs import get_logger
 log = get_logger(__name__)
 
 LOCK = "chat.watch"
-POLL_MS = 25_000
-_QUIET_FILTER = {
-    "presence": {"types": []},
-    "account_data": {"types": []},
-    "room": {"rooms": []},
-}
+# How long a stretch of watching lasts before settings and database connections are looked at again.
+STRETCH = 20.0
 
 
 class Watch(threading.Thread):
@@ -56,33 +52,30 @@ class Watch(threading.Thread):
     def _watch(self) -> None:
         first = True
         while not self.stop.is_set():
+            close_old_connections()
+            wire: Tripwire | None = None
             try:
                 homeserver = open_homeserver()
-                homeserver.client.versions()
+                wire = Tripwire(homeserver.service.base_url)
+                wire.watch(self.stop, 0)
                 if first:
                     came_back(homeserver, "Switchboard started")
                     first = False
-                since = self._begin(homeserver)
-                while not self.stop.is_set() and since:
-                    since = str(
-                        homeserver.client.sync(None, since=since, timeout_ms=POLL_MS, filter=_QUIET_FILTER).get("next_batch", "")
-                    )
+                while not self.stop.is_set() and homeserver_service() == homeserver.service:
+                    wire.watch(self.stop, STRETCH)
                     close_old_connections()
-                    if homeserver_service() is None:
-                        break
             except NoHomeserver:
                 self.stop.wait(5)
-            except HomeserverUnreachable as error:
+            except (Broken, HomeserverUnreachable) as error:
                 log.warning("homeserver.gone", reason=str(error)[:200])
                 self._wait_for_return()
             except MatrixError as error:
                 # Not an outage: the token is refused, say. The health check tells the operator; look again later.
                 log.warning("watch.refused", error=error.sentence[:300])
                 self.stop.wait(15)
-
-    def _begin(self, homeserver: Homeserver) -> str:
-        register_sender(homeserver)
-        return str(homeserver.client.sync(None, timeout_ms=0, filter=_QUIET_FILTER).get("next_batch", ""))
+            finally:
+                if wire is not None:
+                    wire.close()
 
     def _wait_for_return(self) -> None:
         pause = 0.25
