@@ -13,7 +13,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -144,4 +144,8 @@ def ensure_chromium() -> Path:
     return CHROMIUM
 
 
-INSTALLERS = {"synapse": ensure_synapse, "letta": ensure_letta, "chromium": ensure_chromium}
+INSTALLERS: dict[str, Callable[[], Path]] = {
+    "synapse": ensure_synapse,
+    "letta": ensure_letta,
+    "chromium": ensure_chromium,
+}

@@ -78,7 +78,7 @@ class Turns:
         if first:
             self.ledger.add(**entry, accepted=False, honoured=True, status=200, run=first.id)
             return await self.follow(request, first)
-        run = Run(agent.id, conversation.id if conversation else None, entry["background"])
+        run = Run(agent.id, conversation.id if conversation else None, bool(entry["background"]))
         self.ledger.add(**entry, accepted=True, honoured=False, status=200, run=run.id)
         self.world.remember(run, otid)
         spoiler = next((name for name in _SPOILERS if self.world.faults.hits(name, agent.id)), "")
@@ -252,7 +252,7 @@ class Turns:
             error = {"type": failure["error_type"], "message": failure["message"], "detail": failure["detail"]}
             return web.json_response({"error": error}, status=answer.failed)
         if run.status == "cancelled":
-            body = {"messages": [], "stop_reason": stop_reason("cancelled"), "usage": usage("", "")}
+            body: dict[str, Any] = {"messages": [], "stop_reason": stop_reason("cancelled"), "usage": usage("", "")}
         else:
             body = {"messages": answer.kept, "stop_reason": stop_reason("end_turn"), "usage": answer.usage}
         return web.json_response({**body, "logprobs": None, "turns": None})

@@ -48,7 +48,9 @@ class Web(Part):
 
     def __init__(self, stack: Stack) -> None:
         super().__init__(
-            stack, "web", ["-m", "daphne", "-v", "0", "-b", "127.0.0.1", "-p", str(stack.port), "controlplane.asgi:application"]
+            stack,
+            "web",
+            ["-m", "daphne", "-v", "0", "-b", "127.0.0.1", "-p", str(stack.port), "controlplane.asgi:application"],
         )
 
     def is_ready(self) -> bool:
