@@ -67,10 +67,10 @@ _HINTS = (
 
 _SHAPES = re.compile(
     r"""
-      (?P<scheme>\b(?:bearer|basic)\s+)[^\s"',;]+
+      (?P<scheme>\b(?:bearer\s+|basic\s+(?=\S*(?-i:[A-Z0-9=]))))[^\s"',;]+   # "basic setup" is no credential
     | (?P<field>
-        (?<![A-Za-z0-9])["']?(?:[A-Za-z0-9]+[_-])*
-        (?:token|password|passwd|passphrase|pwd|secret|api[_-]?key|key|authorization|set-cookie|cookie)
+        (?<![A-Za-z0-9])["']?(?:[A-Za-z0-9]{1,40}[_-]){0,4}
+        (?:[A-Za-z0-9]{0,30}(?:token|password|passwd|passphrase|secret)|pwd|api[_-]?key|key|authorization|cookie)
         ["']?\s*[=:]\s*
       )
       (?!\s*(?:bearer|basic)\s)(?!\[hidden\])      # what is hidden already stays as it is

@@ -250,3 +250,21 @@ def test_a_long_step_keeps_its_lease_and_two_workers_do_not_run_it_twice(clean_r
     first.join(10)
     job.refresh_from_db()
     assert (job.state, job.result, ran) == ("succeeded", {"renewed": True}, [1])
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_real_worker_takes_the_job(clean_registry):
+    from celery import current_app
+    from celery.contrib.testing.worker import start_worker
+
+    job_kind("t.job", label="x")(lambda job, *, n: {"thread": threading.current_thread().name, "n": n})
+    main = threading.current_thread().name
+    with start_worker(current_app, pool="threads", concurrency=2, perform_ping_check=False, shutdown_timeout=30):
+        job = start(params={"n": 4})
+        until = time.monotonic() + 20
+        while not job.is_final and time.monotonic() < until:
+            time.sleep(0.05)
+            job.refresh_from_db()
+    assert job.state == "succeeded"
+    assert job.result["n"] == 4
+    assert job.result["thread"] != main

@@ -54,6 +54,9 @@ def test_structlog_and_stdlib_records_share_one_shape(stream):
         "api_key=abcDEF123456",
         "sk-abcDEF123456",
         "hs_token: abcDEF123456",
+        "accessToken=abcDEF123456",
+        "Authorization: Basic abcDEF123456",
+        "Set-Cookie: abcDEF123456; Path=/",
     ],
 )
 def test_secrets_leave_no_trace_in_any_text(stream, text):
@@ -163,3 +166,17 @@ def test_redacting_twice_changes_nothing_more():
     once = redaction.redact_text("password=hunter22; Bearer abc123 http://u:p@h/?token=abc 'key': 'v'")
     assert redaction.redact_text(once) == once
     assert once.count("[hidden]") == 5
+
+
+def test_harmless_words_stay():
+    for text in ("basic setup done", "monkey: banana", "the key is missing", "tokens: 12", "http://h:80/a@b"):
+        assert redaction.redact_text(text) == text
+
+
+def test_long_texts_take_no_long_time():
+    import time
+
+    started = time.perf_counter()
+    for text in ("token-" * 30_000, "a-b_" * 50_000, "key" * 60_000, "x" * 200_000 + "token", "://a:" * 40_000):
+        redaction.redact_text(text)
+    assert time.perf_counter() - started < 3
