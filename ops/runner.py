@@ -19,7 +19,7 @@ from ops.locks import LockHeld, named_lock
 from ops.logs import bind, get_logger
 from ops.models import CheckResult, CheckState
 from ops.redaction import redact, redact_text
-from ops.registry import Check, CheckOutcome, all_checks
+from ops.registry import Check, CheckOutcome, all_checks, get_check
 
 logger = get_logger(__name__)
 
@@ -170,10 +170,15 @@ def _run_wave(todo: list[tuple[Check, str]], statuses: dict[tuple[str, str], str
 
 
 def _blocker(check: Check, target: str, statuses: dict[tuple[str, str], str]) -> str:
+    """Id of the failed check at the root of it, "" when nothing stands in the way."""
     for needed in check.depends_on:
         for place in dict.fromkeys(((needed, target), (needed, ""))):
-            if statuses.get(place) in _BROKEN:
+            status = statuses.get(place)
+            if status == CheckStatus.FAIL:
                 return needed
+            if status == CheckStatus.BLOCKED:
+                further = get_check(needed)
+                return (_blocker(further, target, statuses) if further is not None else "") or needed
     return ""
 
 

@@ -86,6 +86,7 @@ class TestEngine:
             ("t.leaf", "blocked"),
         ]
         assert box["asked"] == 0
+        assert CheckState.objects.get(check_id="t.leaf").evidence == {"blocked_by": "t.root"}
         assert CheckState.objects.get(check_id="t.leaf").failures_in_a_row == 0
         assert run_checks(["t.leaf"])[0].status == "blocked"  # by the stored state
         box["status"] = "pass"
