@@ -6,7 +6,8 @@ import os
 from typing import Any
 
 from celery import Celery
-from kombu import Queue
+from celery.signals import setup_logging
+from kombu import Exchange, Queue
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "controlplane.settings")
 
@@ -40,8 +41,11 @@ def _defaults() -> dict[str, Any]:
         worker_pool="threads",
         worker_concurrency=settings.WORKER_CONCURRENCY,
         worker_send_task_events=False,
-        task_queues=[Queue("work"), Queue("turns")],
+        # Each queue has an exchange of its own name: with a shared one every message would reach both.
+        task_queues=[Queue(name, Exchange(name), routing_key=name) for name in ("work", "turns")],
         task_default_queue="work",
+        task_default_exchange="work",
+        task_default_routing_key="work",
         task_routes={"chat.run_turn": {"queue": "turns"}, "chat.deliver": {"queue": "turns"}},
         beat_schedule=_beat(),
         # The schedule is made of plain intervals: nothing to remember between two starts.
@@ -54,3 +58,8 @@ def _defaults() -> dict[str, Any]:
 app.set_default()
 app.add_defaults(_defaults)
 app.autodiscover_tasks(["ops", "agents", "chat"])
+
+
+@setup_logging.connect
+def keep_our_logging(**kwargs: Any) -> None:
+    """Settings have configured logs already; whoever answers this signal keeps Celery from doing it again."""
