@@ -6,6 +6,7 @@ import os
 from typing import Any
 
 from celery import Celery
+from celery.signals import worker_init
 from celery.signals import setup_logging
 from kombu import Exchange, Queue
 
@@ -63,3 +64,22 @@ app.autodiscover_tasks(["ops", "agents", "chat"])
 @setup_logging.connect
 def keep_our_logging(**kwargs: Any) -> None:
     """Settings have configured logs already; whoever answers this signal keeps Celery from doing it again."""
+
+
+@worker_init.connect
+def provision_services(**kwargs: Any) -> None:
+    """Every worker starts with the services that its environment describes. `up` has done so before it starts its worker."""
+    if os.environ.get("SWITCHBOARD_UP") == str(os.getpid()):
+        return
+    from controlplane.provision import provision
+    from ops.logs import get_logger
+
+    log = get_logger(__name__)
+    try:
+        result = provision()
+    except Exception:
+        # The database may not be there yet; a worker that starts before it keeps trying its broker and rows.
+        log.exception("provision.failed")
+        return
+    for sentence in (*result.notes, *result.problems):
+        log.warning("provision", note=sentence)
