@@ -3,33 +3,14 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from functools import partial
 
 from django.conf import settings
 from django.utils import timezone
 
-from agents.backends.registry import BACKENDS
 from agents.models import SyncRun, SyncState
-from agents.services.backends import HOMESERVER_KIND, homeserver_service
-from ops.models import Service
+from ops.checks import service_outcome, service_targets
 from ops.registry import CheckOutcome, register_check
-from ops.services.services import service_test
-
-
-def _backends() -> list[str]:
-    return list(Service.objects.filter(enabled=True, kind__in=list(BACKENDS)).values_list("name", flat=True))
-
-
-def _homeservers() -> list[str]:
-    return list(Service.objects.filter(enabled=True, kind=HOMESERVER_KIND).values_list("name", flat=True))
-
-
-def _outcome(name: str) -> CheckOutcome:
-    service = Service.objects.filter(name=name).first()
-    if service is None:
-        return CheckOutcome("skip", f"There is no service {name} any more.")
-    result = service_test(service=service, actor="check")
-    status = {"ok": "pass", "degraded": "warn", "down": "fail"}[result.status]
-    return CheckOutcome(status, result.sentence, {"address": service.base_url, "version": result.version})  # type: ignore[arg-type]
 
 
 @register_check(
@@ -40,12 +21,12 @@ def _outcome(name: str) -> CheckOutcome:
     severity="critical",
     timeout=20,
     scope="service",
-    targets=_homeservers,
+    targets=partial(service_targets, "homeserver"),
     depends_on=["db.reachable"],
 )
 def homeserver_reachable(target: str) -> CheckOutcome:
     """Red when the homeserver is down or refuses our token; a warning when it cannot reach us."""
-    return _outcome(target)
+    return service_outcome(target)
 
 
 @register_check(
@@ -56,12 +37,12 @@ def homeserver_reachable(target: str) -> CheckOutcome:
     severity="error",
     timeout=20,
     scope="service",
-    targets=_backends,
+    targets=partial(service_targets, "backend"),
     depends_on=["db.reachable"],
 )
 def backend_reachable(target: str) -> CheckOutcome:
     """Red when a backend is down or refuses our credentials."""
-    return _outcome(target)
+    return service_outcome(target)
 
 
 @register_check(
@@ -76,7 +57,7 @@ def sync_recent() -> CheckOutcome:
     """Red when no pass ended for a long time, or the last one stopped to ask."""
     last = SyncRun.objects.exclude(state=SyncState.RUNNING).order_by("-id").first()
     if last is None:
-        if homeserver_service() is None and not _backends():
+        if not service_targets("homeserver", "backend"):
             return CheckOutcome("skip", "There is nothing to sync.")
         return CheckOutcome("warn", "No sync has ended yet.")
     evidence = {"run": last.pk, "state": last.state, "started_at": last.started_at.isoformat()}

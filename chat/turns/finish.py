@@ -10,12 +10,12 @@ from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
-from agents.backends.base import BackendBusy, BackendError, BackendTimeout
+from agents.backends.base import BackendBusy, BackendError, BackendTimeout, ConversationGone
 from agents.models import Room
 from chat import live
 from chat.deliveries import outbox
 from chat.intake.store import next_seq, participant
-from chat.models import Link, Message, ParticipantKind, Role, Turn, TurnState
+from chat.models import Link, Message, Participant, ParticipantKind, Role, Turn, TurnState
 from chat.turns.stream import Collector, LeaseLost
 from ops.leases import fenced_update
 from ops.logs import get_logger
@@ -60,6 +60,11 @@ def failed(turn: Turn, collector: Collector, error: BackendError) -> list[int]:
     """Step back, try again later, or give up. Returns the deliveries that tell the person."""
     if isinstance(error, BackendBusy):
         _requeue(turn, error, counts=False)
+        return []
+    if isinstance(error, ConversationGone) and turn.attempts < settings.TURN_ATTEMPTS:
+        # Somebody deleted it on the server; the next attempt opens another one.
+        Participant.objects.filter(conversation_id=turn.conversation_id, agent_id=turn.agent_id).update(backend_ref="")
+        _requeue(turn, error, counts=True)
         return []
     if error.retryable and turn.attempts < settings.TURN_ATTEMPTS:
         _requeue(turn, error, counts=True)
