@@ -1,0 +1,60 @@
+"""Makes rows for agents that are completely mapped, as sync would have left them, without asking any homeserver."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bench.inside.setup import start
+
+
+def main(server_name: str = "sb.test") -> dict[str, Any]:
+    """Map every agent that the service ``letta`` lists. Returns their number."""
+    from django.utils import timezone
+
+    from agents.backends.registry import open_backend
+    from agents.matrix.names import alias, localpart_for, user_id
+    from agents.models import Account, Agent, Mapping, Room, RoomKind
+    from agents.services.backends import spec_of
+    from agents.sync.plan import topic_for
+    from agents.sync.rows import _described
+    from ops.models import Service
+
+    service, homeserver = Service.objects.get(name="letta"), Service.objects.get(name="homeserver")
+    listing = open_backend(spec_of(service)).list_agents()
+    assert listing.complete, listing.proof
+    now = timezone.now()
+    agents = Agent.objects.bulk_create(
+        [Agent(service=service, external_id=info.external_id, **_described(info)) for info in listing.agents], batch_size=2000
+    )
+    names = [localpart_for(agent.external_id) for agent in agents]
+    accounts = Account.objects.bulk_create(
+        [
+            Account(
+                homeserver=homeserver, user_id=user_id(name, server_name), localpart=name, display_name=agent.name, registered_at=now
+            )
+            for agent, name in zip(agents, names, strict=True)
+        ],
+        batch_size=2000,
+    )
+    rooms = Room.objects.bulk_create(
+        [
+            Room(
+                homeserver=homeserver, kind=RoomKind.AGENT, room_id=f"!{name}:{server_name}", alias=alias(name, server_name),
+                name=agent.name, topic=topic_for(agent.name, agent.description), in_space=True, child_order=agent.name.lower(),
+            )
+            for agent, name in zip(agents, names, strict=True)
+        ],
+        batch_size=2000,
+    )  # fmt: skip
+    Mapping.objects.bulk_create(
+        [Mapping(agent=agent, account=account, room=room) for agent, account, room in zip(agents, accounts, rooms, strict=True)],
+        batch_size=2000,
+    )
+    Room.objects.create(
+        homeserver=homeserver, kind=RoomKind.SPACE, room_id=f"!space:{server_name}", name="Letta Agents", in_space=True
+    )
+    return {"agents": len(agents)}
+
+
+if __name__ == "__main__":
+    start(main)
