@@ -6,13 +6,14 @@ import os
 from typing import Any
 
 from celery import Celery
-from celery.signals import worker_init
-from celery.signals import setup_logging
+from celery.signals import setup_logging, worker_init
 from kombu import Exchange, Queue
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "controlplane.settings")
 
 app = Celery("switchboard")
+# `up` provisions before it starts its worker, and knows better whether the local homeserver runs.
+provision_at_start = True
 
 
 def _beat() -> dict[str, dict[str, Any]]:
@@ -68,8 +69,8 @@ def keep_our_logging(**kwargs: Any) -> None:
 
 @worker_init.connect
 def provision_services(**kwargs: Any) -> None:
-    """Every worker starts with the services that its environment describes. `up` has done so before it starts its worker."""
-    if os.environ.get("SWITCHBOARD_UP") == str(os.getpid()):
+    """Every worker starts with the services that its environment describes."""
+    if not provision_at_start:
         return
     from controlplane.provision import provision
     from ops.logs import get_logger

@@ -54,6 +54,7 @@ OPTIONS: tuple[Option, ...] = (
     Option("MATRIX_CLIENT_URL", "Address of the Matrix client in which links open a room; the room id or alias is appended.", default="https://matrix.to/#/", group="Matrix"),
     Option("MATRIX_REGISTRATION_SHARED_SECRET", "Synapse's registration shared secret, to make accounts for operators on it.", secret=True, group="Matrix"),
     Option("MATRIX_EDIT_INTERVAL", "Least seconds between two edits of a streamed answer in a room.", "float", 1.0, floor=1.0, group="Matrix"),
+    Option("SWITCHBOARD_SYNAPSE_VENV", "Python environment that has Synapse, for the local homeserver. One is installed below DATA_DIR when not set.", "path", None, group="Matrix"),
     Option("LETTA_BASE_URL", "Address of a Letta server.", "url", "", aliases=("LETTA_API_URL", "LETTA_SERVER_URL"), group="Backends"),
     Option("LETTA_TOKEN", "Password or token of the Letta server.", secret=True, aliases=("LETTA_API_KEY", "LETTA_PASSWORD"), group="Backends"),
     Option("OPENAI_BASE_URL", "Address of an OpenAI-compatible server whose models are agents (with /v1).", "url", "", aliases=("OPENAI_API_BASE",), group="Backends"),

@@ -7,4 +7,5 @@ from django.urls import include, path
 urlpatterns = [
     path("", include("ops.urls")),
     path("", include("chat.matrix.urls")),
+    path("setup/", include("controlplane.setup.urls")),
 ]

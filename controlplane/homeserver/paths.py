@@ -10,7 +10,6 @@ import os
 import secrets
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from django.conf import settings
 
@@ -112,8 +111,3 @@ def read_text(path: Path) -> str:
         return path.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""
-
-
-def as_json(value: Any) -> str:
-    """Stable JSON for files that are compared."""
-    return json.dumps(value, indent=2, sort_keys=True) + "\n"

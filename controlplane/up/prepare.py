@@ -1,0 +1,74 @@
+"""What has to be right before anything starts: settings, port, tables."""
+
+from __future__ import annotations
+
+import socket
+
+from django.conf import settings
+from django.core import checks
+from django.core.management import call_command
+from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections
+from django.db.migrations.executor import MigrationExecutor
+
+from controlplane.homeserver.configure import port_is_free
+from controlplane.up.errors import CannotStart
+from controlplane.up.terminal import Terminal
+from ops.choices import Lamp
+
+
+def check_settings(terminal: Terminal) -> None:
+    """Print what is odd. Raises ``CannotStart`` when something is wrong."""
+    wrong = []
+    for message in checks.run_checks():
+        if message.is_silenced():
+            continue
+        text = f"{message.msg} {message.hint or ''} ({message.id})"
+        if message.level >= checks.ERROR:
+            wrong.append(text)
+        elif message.level >= checks.WARNING:
+            terminal.say(Lamp.ATTENTION, text)
+    if wrong:
+        raise CannotStart("The settings have to be corrected first.", "\n".join(f"■ {text}" for text in wrong))
+
+
+def check_port() -> None:
+    """Raises ``CannotStart`` when nobody can listen at ``HOST`` and ``PORT``."""
+    host, port = settings.HOST, settings.PORT
+    try:
+        address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][4][0]
+    except socket.gaierror as error:
+        raise CannotStart(f"HOST is {host!r}, which is no address of this machine ({error.strerror}).") from None
+    if port_is_free(port, str(address)):
+        return
+    if port < 1024:
+        raise CannotStart(
+            f"Port {port} on {host} cannot be used: it is taken, or reserved for root. Set PORT to another."
+        )
+    raise CannotStart(
+        f"Port {port} on {host} is taken by another program. Stop that program, or choose another port: "
+        f"make up PORT={port + 1} (or set PORT in .env)."
+    )
+
+
+def free_port() -> int:
+    """A port on ``HOST`` that nobody uses, for ``PORT=0``."""
+    family = socket.AF_INET6 if ":" in settings.HOST else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.bind((settings.HOST, 0))
+        return int(probe.getsockname()[1])
+
+
+def migrate(terminal: Terminal) -> int:
+    """Apply migrations that are missing; returns how many. Raises ``CannotStart`` when the database does not answer."""
+    connection = connections[DEFAULT_DB_ALIAS]
+    try:
+        executor = MigrationExecutor(connection)
+        missing = executor.migration_plan(executor.loader.graph.leaf_nodes())
+        if missing:
+            with terminal.working(f"Applying {len(missing)} migrations") as progress:
+                progress("making tables")
+                call_command("migrate", verbosity=0, interactive=False)
+    except DatabaseError as error:
+        where = "DATABASE_URL" if settings.ENVIRONMENT["DATABASE_URL"] else str(connection.settings_dict["NAME"])
+        raise CannotStart(f"The database ({where}) cannot be used: {' '.join(str(error).split())}") from error
+    return len(missing)

@@ -1,0 +1,82 @@
+"""A Celery worker (threads) and beat inside this process, over the in-memory broker."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any
+
+from celery import signals
+from celery.app.trace import setup_worker_optimizations
+from celery.beat import EmbeddedService
+from celery.worker import WorkController
+from celery.worker import state as worker_state
+
+from controlplane.celery import app
+from ops.logs import get_logger
+
+log = get_logger(__name__)
+
+
+class _Controller(WorkController):  # type: ignore[misc]
+    """Says when it is ready, as the worker program does: others hang their threads on that signal."""
+
+    ready = threading.Event()
+
+    def on_consumer_ready(self, consumer: Any) -> None:
+        signals.worker_ready.send(sender=consumer)
+        self.ready.set()
+
+
+class EmbeddedWorker:
+    """Started once in a process's life."""
+
+    def __init__(self, *, concurrency: int) -> None:
+        self.concurrency = concurrency
+        self._controller: _Controller | None = None
+        self._thread: threading.Thread | None = None
+        self._beat: Any = None
+
+    def start(self, seconds: float = 15.0) -> None:
+        """Returns when the worker takes tasks. Raises ``RuntimeError`` when it does not come up."""
+        app.finalize()
+        app.set_current()
+        app.set_default()
+        # Without this, tasks are received and never run.
+        setup_worker_optimizations(app, "switchboard")
+        worker_state.should_stop = None
+        _Controller.ready.clear()
+        self._controller = _Controller(
+            app=app,
+            hostname="switchboard@embedded",
+            pool_cls="threads",
+            concurrency=self.concurrency,
+            without_mingle=True,
+            without_gossip=True,
+            without_heartbeat=True,
+        )
+        self._thread = threading.Thread(target=self._controller.start, name="worker", daemon=True)
+        self._thread.start()
+        if not _Controller.ready.wait(seconds):
+            raise RuntimeError(f"The worker did not get ready within {seconds:g} seconds; see the log above.")
+        self._beat = EmbeddedService(app, thread=True)
+        self._beat.start()
+
+    @property
+    def is_running(self) -> bool:
+        return self._thread is not None and self._thread.is_alive()
+
+    def stop(self, seconds: float = 3.0) -> int:
+        """Take no more tasks and give those that run a moment. Returns how many still ran when it was over.
+
+        What still runs holds a lease that names this process; the next start sees that it is gone and goes on.
+        """
+        if self._thread is None:
+            return 0
+        until = time.monotonic() + seconds
+        signals.worker_shutting_down.send(sender="switchboard@embedded", sig="SIGTERM", how="warm", exitcode=0)
+        if self._beat is not None:
+            self._beat.service.stop(wait=False)
+        worker_state.should_stop = 0
+        self._thread.join(max(0.0, until - time.monotonic()))
+        return len(worker_state.active_requests) if self._thread.is_alive() else 0
