@@ -74,6 +74,7 @@ def ensure_room(homeserver: Homeserver, mapping: Mapping, invitees: Sequence[str
         _mark_invited(room, invitees)
     elif not created:
         describe(homeserver, room, name, topic, account.user_id)
+        invite_missing(homeserver, room, invitees, account.user_id)
     return created
 
 
@@ -96,6 +97,8 @@ def ensure_space(homeserver: Homeserver, name: str, invitees: Sequence[str]) -> 
     room.save(update_fields=["room_id", "alias", "name"])
     if created and invited:
         _mark_invited(room, invitees)
+    elif not created:
+        invite_missing(homeserver, room, invitees, homeserver.sender_id)
     return room
 
 
@@ -195,6 +198,28 @@ def remove_from_space(homeserver: Homeserver, room: Room, space_room_id: str) ->
     homeserver.client.remove_from_space(space_room_id, room.room_id, user_id=homeserver.sender_id)
     room.in_space, room.child_order = False, ""
     room.save(update_fields=["in_space", "child_order"])
+
+
+_MEMBERSHIPS = {
+    "invite": InvitationState.INVITED,
+    "join": InvitationState.JOINED,
+    "leave": InvitationState.LEFT,
+    "ban": InvitationState.LEFT,
+}
+
+
+def invite_missing(homeserver: Homeserver, room: Room, people: Sequence[str], inviter: str) -> None:
+    """An adopted room knows who was invited before; only the others are. Whoever left is left alone."""
+    if not people:
+        return
+    assert room.room_id
+    members = homeserver.client.members(room.room_id, inviter)
+    for person in people:
+        known = _MEMBERSHIPS.get(members.get(person, ""))
+        if known is None:
+            invite(homeserver, room, person, inviter)
+        else:
+            Invitation.objects.update_or_create(room=room, user_id=person, defaults={"state": known, "error": ""})
 
 
 def invite(homeserver: Homeserver, room: Room, person: str, inviter: str) -> None:
