@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -24,17 +25,36 @@ class Hop:
 
 def trace(message: Message) -> list[Hop]:
     """The hops of what a person said: said, received, stored, started, first token, finished, delivered. Reads rows only."""
+    return traces([message])[message.pk]
+
+
+def traces(messages: Sequence[Message]) -> dict[int, list[Hop]]:
+    """The hops of many messages by their id, in three queries however many they are."""
+    ids = [message.pk for message in messages]
+    turns: dict[int, Turn] = {}
+    for turn in Turn.objects.filter(message_id__in=ids).select_related("agent").order_by("pk"):
+        turns.setdefault(turn.message_id, turn)
+    deliveries: dict[int, list[Delivery]] = {}
+    waiting = [turn.lane for turn in turns.values() if turn.state == TurnState.QUEUED]
+    busy = set(Turn.objects.filter(lane__in=waiting, state=TurnState.RUNNING).values_list("lane", flat=True)) if waiting else set()
+    if turns:
+        of_turns = Delivery.objects.filter(turn_id__in=[turn.pk for turn in turns.values()])
+        for delivery in of_turns.select_related("room").order_by("pk"):
+            deliveries.setdefault(delivery.turn_id or 0, []).append(delivery)
+    return {message.pk: _hops(message, turns.get(message.pk), deliveries, busy) for message in messages}
+
+
+def _hops(message: Message, turn: Turn | None, deliveries: dict[int, list[Delivery]], busy: set[str]) -> list[Hop]:
     hops = [
         _hop("said", "Said", message.said_at),
         _hop("received", "Received", message.received_at),
         _hop("stored", "Stored", message.stored_at),
     ]
-    turn = message.turns.select_related("reply").order_by("pk").first()
     if turn is None:
         hops.append(_unanswered(message))
-        return _with_times([hop for hop in hops if hop.at or hop.lamp != GOOD])
-    hops += _turn_hops(turn)
-    hops += _delivery_hops(turn)
+        return _with_times([hop for hop in hops if hop.at or hop.lamp != OFF or hop.note])
+    hops += _turn_hops(turn, turn.lane in busy)
+    hops += _delivery_hops(deliveries.get(turn.pk, []))
     return _with_times([hop for hop in hops if hop.name != "said" or hop.at])
 
 
@@ -60,34 +80,33 @@ def _unanswered(message: Message) -> Hop:
     return Hop("started", "Started", None, OFF, "Nobody was to answer it.")
 
 
-def _turn_hops(turn: Turn) -> list[Hop]:
+def _turn_hops(turn: Turn, busy: bool) -> list[Hop]:
     failed = turn.state in {TurnState.FAILED, TurnState.TIMED_OUT, TurnState.DEAD}
-    started = Hop("started", "Started", turn.started_at, GOOD if turn.started_at else WORKING, _waiting_note(turn))
+    started = Hop("started", "Started", turn.started_at, GOOD if turn.started_at else WORKING, _waiting_note(turn, busy))
     first = _hop("first_token", "First token", turn.first_token_at)
     if turn.state == TurnState.RUNNING:
         return [started, Hop("finished", "Finished", None, WORKING, "The agent is answering.")]
     if turn.state == TurnState.QUEUED:
         lamp = TROUBLE if turn.error_code and turn.attempts else WORKING
-        return [Hop("started", "Started", turn.started_at, lamp, _waiting_note(turn))]
+        return [Hop("started", "Started", turn.started_at, lamp, _waiting_note(turn, busy))]
     note = turn.error_reason if failed else (turn.finish_reason if turn.state == TurnState.CANCELLED else "")
     finished = Hop("finished", "Finished", turn.finished_at, TROUBLE if failed else GOOD, note)
     return [started, first, finished]
 
 
-def _waiting_note(turn: Turn) -> str:
+def _waiting_note(turn: Turn, busy: bool) -> str:
     if turn.state != TurnState.QUEUED:
         return f"Attempt {turn.attempts}." if turn.attempts > 1 else ""
     if turn.agent.paused:
         return "The agent is paused."
     if turn.error_code:
         return f"Tried {turn.attempts} times; next at {turn.not_before:%H:%M:%S} UTC. Last: {turn.error_reason}"
-    ahead = Turn.objects.filter(lane=turn.lane, state=TurnState.RUNNING).exclude(pk=turn.pk).exists()
-    return "The agent is busy with an earlier message." if ahead else "Waiting for a worker."
+    return "The agent is busy with an earlier message." if busy else "Waiting for a worker."
 
 
-def _delivery_hops(turn: Turn) -> list[Hop]:
+def _delivery_hops(deliveries: Sequence[Delivery]) -> list[Hop]:
     hops = []
-    for delivery in Delivery.objects.filter(turn=turn).select_related("room").order_by("pk"):
+    for delivery in deliveries:
         if delivery.state == DeliveryState.STREAMING:
             continue
         lamp = {DeliveryState.SENT: GOOD, DeliveryState.DEAD: TROUBLE, DeliveryState.DISCARDED: OFF}.get(
