@@ -28,7 +28,8 @@ def _defaults() -> dict[str, Any]:
     from django.conf import settings
 
     return dict(
-        broker_url=settings.CELERY_BROKER_URL,
+        # The in-memory transport ignores the host, but complains when there is none.
+        broker_url="memory://localhost/" if settings.EMBEDDED else settings.CELERY_BROKER_URL,
         broker_connection_retry_on_startup=True,
         broker_transport_options=(
             {"polling_interval": 0.005} if settings.EMBEDDED else {"visibility_timeout": 3600, "socket_keepalive": True}

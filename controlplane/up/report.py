@@ -12,7 +12,7 @@ from django.urls import Resolver404, resolve
 from rich.table import Table
 from rich.text import Text
 
-from agents.models import Mapping
+from agents.models import Agent, AgentState
 from agents.services.sync import SyncBusy, SyncReport, sync_agents
 from chat.models import Person
 from controlplane.setup.links import operator_exists, setup_token, setup_url
@@ -147,24 +147,21 @@ _STATES = {
 
 
 def _agents(terminal: Terminal) -> None:
-    mappings = Mapping.objects.exclude(agent__state="archived").filter(agent__service__enabled=True)
-    total = mappings.count()
+    agents = Agent.objects.exclude(state=AgentState.ARCHIVED).filter(service__enabled=True)
+    total = agents.count()
     if not total:
         terminal.say(Lamp.OFF, "No agents yet. They appear here and in the admin as soon as a backend lists some.")
         return
     table = _table("Agent", "State", "Room")
-    for mapping in mappings.select_related("agent__service", "account", "room").order_by("agent__name", "pk")[
-        :MOST_AGENTS
-    ]:
-        room = mapping.room
-        place = Text(
-            (room.alias or room.room_id or "") if room is not None and room.room_id else "no room yet",
-            overflow="ellipsis",
-        )
-        place.truncate(44, overflow="ellipsis")
-        name = Text(mapping.agent.name)
-        name.truncate(20, overflow="ellipsis")
-        table.add_row(name, lamp_text(_STATES.get(mapping.status, Lamp.OFF), mapping.status), place)
+    table.columns[0].max_width = 20
+    for column in table.columns:
+        column.no_wrap, column.overflow = True, "ellipsis"
+    for agent in agents.select_related("mapping__account", "mapping__room").order_by("name", "pk")[:MOST_AGENTS]:
+        mapping = getattr(agent, "mapping", None)
+        room = mapping.room if mapping is not None else None
+        status = mapping.status if mapping is not None else "no room"
+        place = (room.alias or room.room_id or "") if room is not None and room.room_id else ""
+        table.add_row(Text(agent.name), lamp_text(_STATES.get(status, Lamp.OFF), status), place)
     terminal.console.print(table)
     if total > MOST_AGENTS:
         terminal.plain(f"and {total - MOST_AGENTS} more")
@@ -183,9 +180,9 @@ def _what_to_open(terminal: Terminal) -> None:
         person = Person.objects.filter(is_staff=True).exclude(matrix_user_id="").order_by("pk").first()
         who = f", as {person.matrix_user_id}" if person is not None else ""
         lines.append(("Matrix client", f"Element or another, homeserver {homeserver.base_url}{who}"))
-    agent = Mapping.objects.filter(agent__state="active", agent__service__enabled=True).order_by("agent__name").first()
-    if agent is not None:
-        lines.append(("Talk from here", f'.venv/bin/python manage.py say "{agent.agent.name}" "Hello"'))
+    agent = Agent.objects.filter(state=AgentState.ACTIVE, service__enabled=True).order_by("name").first()
+    if agent is not None and homeserver is not None:
+        lines.append(("Talk from here", f'.venv/bin/python manage.py say "{agent.name}" "Hello"'))
     width = max(len(label) for label, _ in lines) + 2
     for label, text in lines:
         # Never wrapped: an address with a line break in it cannot be clicked or copied.
