@@ -1,0 +1,1 @@
+"""The REST API of agents, their mappings and rooms, and of sync."""

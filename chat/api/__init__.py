@@ -1,0 +1,1 @@
+"""The REST API of conversations, messages, turns and deliveries."""

@@ -1,0 +1,33 @@
+"""How refusals of messages, turns and deliveries look in the API."""
+
+from __future__ import annotations
+
+from chat.services.messages import CannotSend
+from chat.services.turns import WrongState
+from ops.api.problems import Problem, declare, translate
+
+MESSAGE_REFUSED = declare("message.refused", 422, "The message was held back")
+NO_AGENT = declare("conversation.no_agent", 422, "No agent answers in the conversation")
+WRONG_STATE = declare(WrongState.code, 409, "It is not in a state in which this can be done")
+
+_CANNOT_SEND = {
+    known.code: known
+    for known in (
+        declare("message.empty", 422, "The message is empty"),
+        declare("agent.archived", 409, "The agent is archived"),
+        declare("guard.too_long", 422, "The message is too long"),
+        declare("guard.no_agent", 422, "No agent answers here"),
+        declare("guard.hop_limit", 422, "Agents answered each other often enough"),
+        declare("guard.reply_limit", 429, "Agents spoke too often within a minute"),
+        declare("guard.fan_out", 429, "The same was said to many agents within a minute"),
+    )
+}
+
+
+def _cannot_send(error: CannotSend) -> Problem:
+    code = _CANNOT_SEND.get(error.code, MESSAGE_REFUSED)
+    return Problem(code, error.sentence, headers={"Retry-After": "60"} if code.status == 429 else None)
+
+
+translate(CannotSend, _cannot_send)
+translate(WrongState, lambda error: Problem(WRONG_STATE, error.sentence))
