@@ -16,7 +16,9 @@ __all__ = ["Hop", "dead_deliveries", "dead_turns", "find_agents", "trace", "trac
 
 def find_agents(name: str) -> Sequence[Agent]:
     """Agents that a person may mean by ``name``: exact id, Matrix id or name first, then names that contain it."""
-    agents = Agent.objects.select_related("service", "mapping__account", "mapping__room").exclude(state=AgentState.ARCHIVED)
+    agents = Agent.objects.select_related("service", "mapping__account", "mapping__room").exclude(
+        state=AgentState.ARCHIVED
+    )
     exact = Q(external_id=name) | Q(name__iexact=name) | Q(mapping__account__user_id=name)
     if name.isdigit():
         exact |= Q(pk=int(name))
@@ -26,9 +28,17 @@ def find_agents(name: str) -> Sequence[Agent]:
 
 def dead_turns() -> QuerySet[Turn]:
     """Messages that were not answered and wait for an operator's decision, newest first."""
-    return Turn.objects.filter(state__in=FAILED_STATES).select_related("agent", "message", "conversation").order_by("-id")
+    return (
+        Turn.objects.filter(state__in=FAILED_STATES).select_related("agent", "message", "conversation").order_by("-id")
+    )
 
 
 def dead_deliveries() -> QuerySet[Delivery]:
     """Answers that were not delivered and wait for an operator's decision, newest first."""
-    return Delivery.objects.filter(state=DeliveryState.DEAD).select_related("room", "message", "turn__agent").order_by("-id")
+    return (
+        Delivery.objects.filter(state=DeliveryState.DEAD)
+        .select_related("room", "message", "turn__agent")
+        .order_by("-id")
+    )
+
+

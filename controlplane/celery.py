@@ -27,7 +27,7 @@ def _beat() -> dict[str, dict[str, Any]]:
 def _defaults() -> dict[str, Any]:
     from django.conf import settings
 
-    return dict(
+    return dict(  # noqa: C408
         # The in-memory transport ignores the host, but complains when there is none.
         broker_url="memory://localhost/" if settings.EMBEDDED else settings.CELERY_BROKER_URL,
         broker_connection_retry_on_startup=True,

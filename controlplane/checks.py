@@ -26,7 +26,13 @@ def encryption_keys(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[ch
     """``switchboard.E004``: a key that is not a Fernet key would lose every secret written with it."""
     messages: list[checks.CheckMessage] = []
     if not settings.FIELD_ENCRYPTION_KEYS:
-        messages.append(checks.Error("FIELD_ENCRYPTION_KEYS is empty.", hint="Remove the line to have a key generated.", id="switchboard.E004"))
+        messages.append(
+            checks.Error(
+                "FIELD_ENCRYPTION_KEYS is empty.",
+                hint="Remove the line to have a key generated.",
+                id="switchboard.E004",
+            )
+        )
     for number, key in enumerate(settings.FIELD_ENCRYPTION_KEYS, start=1):
         try:
             Fernet(key)
@@ -47,7 +53,13 @@ def matrix_settings(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[ch
     messages: list[checks.CheckMessage] = []
     for user_id in settings.MATRIX_INVITE:
         if not (user_id.startswith("@") and ":" in user_id):
-            messages.append(checks.Error(f"MATRIX_INVITE: {user_id!r} is not a Matrix id.", hint="A Matrix id looks like @name:server.", id="switchboard.E005"))
+            messages.append(
+                checks.Error(
+                    f"MATRIX_INVITE: {user_id!r} is not a Matrix id.",
+                    hint="A Matrix id looks like @name:server.",
+                    id="switchboard.E005",
+                )
+            )
     prefix = settings.MATRIX_USER_PREFIX
     if not prefix or prefix.lower() != prefix or not prefix.replace("_", "a").replace("-", "a").isalnum():
         messages.append(

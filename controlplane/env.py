@@ -221,9 +221,7 @@ def _report_unknown(
         if name in known:
             continue
         if name in known_elsewhere:
-            problems.append(
-                Problem("switchboard.I001", "info", f"{name} is no longer used.", known_elsewhere[name])
-            )
+            problems.append(Problem("switchboard.I001", "info", f"{name} is no longer used.", known_elsewhere[name]))
         elif name.startswith(tuple(prefixes)) if prefixes else False:
             near = _nearest(name, known)
             hint = f"Did you mean {near}?" if near else "See docs/configuration.md for the names Switchboard knows."

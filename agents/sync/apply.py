@@ -26,8 +26,10 @@ from ops.services.audit import record
 
 log = get_logger(__name__)
 
-# createRoom costs the homeserver most of the time; more at once only queue there.
-PARALLEL = 6
+# createRoom costs the homeserver most of the time; more at once only queue there. The other steps of further agents
+# run beside it, so that the homeserver never waits for us.
+PARALLEL = 12
+ROOMS_AT_ONCE = 6
 GIVE_UP_AFTER = 3
 
 
@@ -60,6 +62,7 @@ class Applier:
         self.outcome = Outcome()
         self.space_room_id = ""
         self._lock = threading.Lock()
+        self._creating = threading.Semaphore(ROOMS_AT_ONCE)
         self._outages = 0
         self._total = self._count = 0
 
@@ -172,7 +175,8 @@ class Applier:
         elif step.kind == "account.profile":
             rooms.set_profile(homeserver, mapping.account, agent)
         elif step.kind == "room.create":
-            created = rooms.ensure_room(homeserver, mapping, self.invitees, self.space_room_id)
+            with self._creating:
+                created = rooms.ensure_room(homeserver, mapping, self.invitees, self.space_room_id)
             record(
                 actor=self.actor,
                 action="room.created" if created else "room.adopted",
@@ -208,4 +212,3 @@ class Applier:
 
     def _abort(self, why: str) -> None:
         self.outcome.aborted = why
-

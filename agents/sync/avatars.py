@@ -66,7 +66,4 @@ def _from_web(url: str, own_server: str) -> tuple[bytes, str] | None:
 
 
 def _is_local(host: str) -> bool:
-    for info in socket.getaddrinfo(host, None):
-        if not ipaddress.ip_address(info[4][0]).is_global:
-            return True
-    return False
+    return any(not ipaddress.ip_address(info[4][0]).is_global for info in socket.getaddrinfo(host, None))

@@ -11,11 +11,17 @@ from datetime import datetime
 
 from django.conf import settings
 
-from agents.backends.base import AgentInfo, AgentListing, BackendError
+from agents.backends.base import AgentInfo, AgentListing, BackendError, ServiceSpec
 from agents.backends.registry import open_backend
 from agents.models import Agent, Invitation, InvitationState, Room, RoomKind
 from agents.services.backends import backend_services, spec_of
+from ops.logs import get_logger
 from ops.models import Service
+
+log = get_logger(__name__)
+
+
+LONGEST_AVATAR = 1000
 
 
 def fingerprint(info: AgentInfo) -> str:
@@ -24,6 +30,11 @@ def fingerprint(info: AgentInfo) -> str:
         [info.name, info.description, info.avatar_url, info.model, info.metadata], sort_keys=True, default=str
     )
     return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def usable_avatar(url: str) -> str:
+    """The picture's address as it is kept; "" for one that is too long for a row (half an address shows nothing)."""
+    return url if len(url) <= LONGEST_AVATAR else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,11 +125,13 @@ def invitees() -> tuple[str, ...]:
 def observe(*, service_name: str = "", homeserver: Service | None = None, server_name: str = "") -> Observed:
     """Read every enabled backend (side by side) and our own rows. Never raises for a backend that fails."""
     services = [service for service in backend_services() if not service_name or service.name == service_name]
+    # Read here, so that the threads below need no database.
+    specs = [spec_of(service) for service in services]
     if len(services) > 1:
         with ThreadPoolExecutor(max_workers=min(8, len(services)), thread_name_prefix="observe") as pool:
-            views = list(pool.map(_view, services))
+            views = list(pool.map(_view, services, specs))
     else:
-        views = [_view(service) for service in services]
+        views = [_view(service, spec) for service, spec in zip(services, specs, strict=True)]
     observed = Observed(services=views, skip=frozenset(settings.DISABLED_AGENT_IDS))
     observed.agents = list(known_agents([service.pk for service in services]))
     if homeserver is not None:
@@ -130,11 +143,16 @@ def observe(*, service_name: str = "", homeserver: Service | None = None, server
     return observed
 
 
-def _view(service: Service) -> ServiceView:
+def _view(service: Service, spec: ServiceSpec) -> ServiceView:
     try:
-        listing = open_backend(spec_of(service)).list_agents()
+        listing = open_backend(spec).list_agents()
     except BackendError as error:
         return ServiceView(service.pk, service.name, service.kind, None, error.reason, error.code)
+    except Exception as error:
+        # One adapter's fault must not keep the other services' agents from being synced.
+        log.exception("observe.crashed", service=service.name)
+        reason = f"{type(error).__name__} in the adapter; the log has the details."
+        return ServiceView(service.pk, service.name, service.kind, None, reason, "backend.crashed")
     return ServiceView(service.pk, service.name, service.kind, listing)
 
 
@@ -151,9 +169,10 @@ def known_agents(service_ids: list[int]) -> Iterable[KnownAgent]:
     """Our rows as plain values, in one query whatever their number."""
     rows = Agent.objects.filter(service_id__in=service_ids).order_by("pk").values_list(*_COLUMNS)
     for row in rows.iterator(chunk_size=2000):
-        account = KnownAccount(row[10], row[11], row[12] is not None, row[13], row[14]) if row[10] else None
-        room = KnownRoom(row[15], row[16] or "", row[17], row[18], row[19], row[20]) if row[15] else None
-        yield KnownAgent(*row[:10], account, room)
+        pk, service, external, name, description, avatar, mark, state, missed, since, *mapped = row
+        account = KnownAccount(mapped[0], mapped[1], mapped[2] is not None, *mapped[3:5]) if mapped[0] else None
+        room = KnownRoom(mapped[5], mapped[6] or "", *mapped[7:11]) if mapped[5] else None
+        yield KnownAgent(pk, service, external, name, description, avatar, mark, state, missed, since, account, room)
 
 
 def _space(homeserver: Service) -> KnownRoom | None:

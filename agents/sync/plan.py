@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from agents.backends.base import AgentInfo
-from agents.sync.observe import KnownAgent, KnownRoom, Observed, ServiceView, fingerprint
+from agents.sync.observe import KnownAgent, KnownRoom, Observed, ServiceView, fingerprint, usable_avatar
 from ops.findings import Finding
 
 # Absent from this many complete lists in a row, and for this long, before an agent is archived.
@@ -101,11 +101,15 @@ def _plan_service(
     by_id = {agent.external_id: agent for agent in known}
     if view.listing is None:
         plan.findings.append(
-            Finding("error", view.error_code or "backend.error", f"The agents of {view.name} could not be read: {view.error}", view.name)
+            Finding(
+                "error",
+                view.error_code or "backend.error",
+                f"The agents of {view.name} could not be read: {view.error}",
+                view.name,
+            )
         )
         for agent in known:
-            if agent.state != "archived":
-                plan.steps.extend(_finish(observed, agent))
+            plan.steps.extend(_leave_space(observed, agent) if agent.state == "archived" else _finish(observed, agent))
         return
     listed: dict[str, AgentInfo] = {}
     for info in view.listing.agents:
@@ -122,16 +126,18 @@ def _plan_service(
         )
     steps: list[Step] = []
     gone = [agent for agent in known if agent.external_id not in listed and agent.state != "archived"]
-    if view.listing.complete and _suspicious(gone, known) and not force:
+    # Agents that an operator switched off are gone on purpose; only the others can be a mistake.
+    lost = _lost(gone, view.listing.agents, observed.skip)
+    if view.listing.complete and _suspicious(lost, known) and not force:
         plan.stopped.append(view.name)
         plan.findings.append(
             Finding(
                 "error",
                 "sync.suspicious",
-                f"{len(gone)} of {_population(known)} agents are no longer in the list of {view.name}. Nothing was changed. "
+                f"{len(lost)} of {_population(known)} agents are no longer in the list of {view.name}. Nothing was changed. "
                 "If they were really deleted, run the sync again with force; if not, check the service's address.",
                 view.name,
-                {"gone": [agent.name for agent in gone[:20]], "count": len(gone)},
+                {"gone": [agent.name for agent in lost[:20]], "count": len(lost)},
             )
         )
         return
@@ -142,11 +148,19 @@ def _plan_service(
             steps.extend(_absent(observed, agent, now))
         else:
             steps.extend(_finish(observed, agent))
+    for agent in known:
+        if agent.state == "archived" and agent.external_id not in listed:
+            steps.extend(_leave_space(observed, agent))
     plan.steps.extend(steps)
 
 
 def _population(known: Iterable[KnownAgent]) -> int:
     return sum(agent.state != "archived" for agent in known)
+
+
+def _lost(gone: Sequence[KnownAgent], listed: Sequence[AgentInfo], skip: frozenset[str]) -> list[KnownAgent]:
+    switched_off = {info.external_id for info in listed} & skip
+    return [agent for agent in gone if agent.external_id not in switched_off]
 
 
 def _suspicious(gone: Sequence[KnownAgent], known: Sequence[KnownAgent]) -> bool:
@@ -166,7 +180,9 @@ def _present(observed: Observed, view: ServiceView, known: KnownAgent | None, in
         steps.append(Step("agent.return", key, info.name, {"before": known.state}, info=info, agent_pk=known.pk))
     if known.fingerprint != fingerprint(info):
         steps.append(
-            Step("agent.update", key, info.name, {"before": known.name, "after": info.name}, info=info, agent_pk=known.pk)
+            Step(
+                "agent.update", key, info.name, {"before": known.name, "after": info.name}, info=info, agent_pk=known.pk
+            )
         )
     steps.extend(_finish(observed, known, info))
     return steps
@@ -178,7 +194,7 @@ def _finish(observed: Observed, known: KnownAgent, info: AgentInfo | None = None
         return []
     key, pk = f"{known.service_id}/{known.external_id}", known.pk
     name = info.name if info else known.name
-    avatar = info.avatar_url if info else known.avatar_url
+    avatar = usable_avatar(info.avatar_url) if info else known.avatar_url
     steps: list[Step] = []
 
     def step(kind: str, **detail: Any) -> None:
@@ -222,10 +238,14 @@ def _absent(observed: Observed, agent: KnownAgent, now: datetime) -> list[Step]:
         if agent.state == "active":
             return [Step("agent.miss", key, agent.name, agent_pk=agent.pk)]
         return []
-    steps = [Step("agent.archive", key, agent.name, agent_pk=agent.pk)]
-    if observed.homeserver_id is not None and agent.room is not None and agent.room.in_space:
-        steps.append(Step("space.remove", key, agent.name, agent_pk=agent.pk))
-    return steps
+    return [Step("agent.archive", key, agent.name, agent_pk=agent.pk), *_leave_space(observed, agent)]
+
+
+def _leave_space(observed: Observed, agent: KnownAgent) -> list[Step]:
+    """An archived agent's room leaves the space; also later, when a crash or an outage came between."""
+    if observed.homeserver_id is None or agent.room is None or not agent.room.room_id or not agent.room.in_space:
+        return []
+    return [Step("space.remove", f"{agent.service_id}/{agent.external_id}", agent.name, agent_pk=agent.pk)]
 
 
 def topic_for(name: str, description: str) -> str:

@@ -5,19 +5,29 @@ Each function may be called again at any time: what is there already is adopted.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 
 from django.utils import timezone
 
-from agents.matrix.errors import Forbidden, MatrixError, NotFound, Refused, Taken
+from agents.matrix.errors import Forbidden, MatrixError, NotFound, Refused, Taken, TokenRefused
 from agents.models import Account, Agent, Invitation, InvitationState, Mapping, Room, RoomKind
 from agents.services.backends import Homeserver, user_prefix
 from agents.sync.avatars import avatar_mxc
 from agents.sync.plan import topic_for
 from ops.logs import get_logger
+from ops.models import Service
 
 log = get_logger(__name__)
+
+EpochSource = Callable[[Service], int]
+_epoch_sources: list[EpochSource] = []
+
+
+def register_epoch_source(source: EpochSource) -> None:
+    """Let the app above that takes events in say which epoch a homeserver is in: a room made in it has nothing to catch up on."""
+    if source not in _epoch_sources:
+        _epoch_sources.append(source)
 
 
 def register_account(homeserver: Homeserver, account: Account) -> None:
@@ -53,7 +63,11 @@ def ensure_room(homeserver: Homeserver, mapping: Mapping, invitees: Sequence[str
     room, account, agent = mapping.room, mapping.account, mapping.agent
     assert room is not None
     name, topic = agent.name[:255], topic_for(agent.name, agent.description)
-    state = [{"type": "m.room.guest_access", "state_key": "", "content": {"guest_access": "forbidden"}}]
+    # Read before the room exists: whatever is lost after that has raised the epoch since.
+    epoch = max((source(homeserver.service) for source in _epoch_sources), default=0)
+    state: list[dict[str, object]] = [
+        {"type": "m.room.guest_access", "state_key": "", "content": {"guest_access": "forbidden"}}
+    ]
     if space_room_id:
         state.append(
             {
@@ -68,13 +82,14 @@ def ensure_room(homeserver: Homeserver, mapping: Mapping, invitees: Sequence[str
     )  # fmt: skip
     room.room_id = room_id
     if created:
-        room.name, room.topic = name, topic
-    room.save(update_fields=["room_id", "name", "topic"])
+        room.name, room.topic, room.caught_up_epoch = name, topic, epoch
+    room.save(update_fields=["room_id", "name", "topic", "caught_up_epoch"])
     if created and invited:
         _mark_invited(room, invitees)
-    elif not created:
+        return created
+    if not created:
         describe(homeserver, room, name, topic, account.user_id)
-        invite_missing(homeserver, room, invitees, account.user_id)
+    invite_missing(homeserver, room, invitees, account.user_id)
     return created
 
 
@@ -93,12 +108,16 @@ def ensure_space(homeserver: Homeserver, name: str, invitees: Sequence[str]) -> 
         homeserver, user_id=homeserver.sender_id, localpart=localpart, alias=alias, name=name,
         topic="Every agent has a room here.", invitees=invitees, initial_state=[], is_space=True,
     )  # fmt: skip
-    room.room_id, room.alias, room.name = room_id, alias, name
+    room.room_id, room.alias = room_id, alias
+    if created:
+        room.name = name
     room.save(update_fields=["room_id", "alias", "name"])
     if created and invited:
         _mark_invited(room, invitees)
-    elif not created:
-        invite_missing(homeserver, room, invitees, homeserver.sender_id)
+        return room
+    if not created:
+        describe(homeserver, room, name, room.topic, homeserver.sender_id)
+    invite_missing(homeserver, room, invitees, homeserver.sender_id)
     return room
 
 
@@ -135,18 +154,22 @@ def _create_or_adopt(
     except Taken:
         pass
     except Refused as error:
-        if not invitees:
+        if not invitees or isinstance(error, TokenRefused):
             raise
         # One invitee whom the homeserver refuses must not cost the agent its room; each is invited singly afterwards.
         log.warning("sync.room_without_invitations", room=name, error=error.sentence)
-        return create(()), True, False
+        try:
+            return create(()), True, False
+        except Taken:
+            # Synapse keeps the room that it made before it refused the invitation.
+            pass
     found = client.resolve_alias(alias)
     if found is not None and _is_member(homeserver, found, user_id):
         return found, False, False
     # The alias leads nowhere we can get to: a room that a crash left half made. Nobody is in it; take the name back.
     log.warning("sync.alias_taken_back", alias=alias, room_id=found)
     client.delete_alias(alias, user_id)
-    return create(invitees), True, True
+    return create(()), True, False
 
 
 def _is_member(homeserver: Homeserver, room_id: str, user_id: str) -> bool:
@@ -167,7 +190,9 @@ def describe_agent_room(homeserver: Homeserver, mapping: Mapping) -> None:
     """The room's name and topic follow the agent's."""
     assert mapping.room is not None
     agent = mapping.agent
-    describe(homeserver, mapping.room, agent.name[:255], topic_for(agent.name, agent.description), mapping.account.user_id)
+    describe(
+        homeserver, mapping.room, agent.name[:255], topic_for(agent.name, agent.description), mapping.account.user_id
+    )
 
 
 def describe(homeserver: Homeserver, room: Room, name: str, topic: str, user_id: str) -> None:
@@ -234,7 +259,7 @@ def invite(homeserver: Homeserver, room: Room, person: str, inviter: str) -> Non
         _postpone(room, person, error)
         return
     except MatrixError as error:
-        if error.retryable or not isinstance(error, Refused):
+        if error.retryable or isinstance(error, TokenRefused):
             raise
         _postpone(room, person, error)
         return

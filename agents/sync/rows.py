@@ -10,7 +10,7 @@ from agents.backends.base import AgentInfo
 from agents.matrix.names import alias, localpart_for, user_id
 from agents.models import Account, Agent, AgentState, Mapping, Room, RoomKind
 from agents.services.backends import Homeserver, user_prefix
-from agents.sync.observe import fingerprint
+from agents.sync.observe import fingerprint, usable_avatar
 from ops.models import Service
 from ops.services.audit import record
 
@@ -19,7 +19,7 @@ def _described(info: AgentInfo) -> dict[str, Any]:
     return {
         "name": info.name[:255],
         "description": info.description,
-        "avatar_url": info.avatar_url[:1000],
+        "avatar_url": usable_avatar(info.avatar_url),
         "model": info.model[:255],
         "metadata": info.metadata,
         "fingerprint": fingerprint(info),
@@ -30,7 +30,9 @@ def _described(info: AgentInfo) -> dict[str, Any]:
 def create_agent(service_name: str, info: AgentInfo, *, actor: str) -> Agent:
     """Take up an agent; one that another pass has taken up in the meantime is returned as it is."""
     service = Service.objects.get(name=service_name)
-    agent, created = Agent.objects.get_or_create(service=service, external_id=info.external_id, defaults=_described(info))
+    agent, created = Agent.objects.get_or_create(
+        service=service, external_id=info.external_id, defaults=_described(info)
+    )
     if created:
         record(actor=actor, action="agent.created", target=agent, message=f"{info.name} on {service_name}")
     return agent
@@ -81,19 +83,21 @@ def reserve_mapping(homeserver: Homeserver, agent: Agent) -> Mapping:
 
 
 def _reserve(homeserver: Homeserver, agent: Agent, localpart: str, existing: Mapping | None) -> Mapping:
-    account = (
-        existing.account
-        if existing is not None
-        else Account.objects.create(
-            homeserver=homeserver.service, user_id=user_id(localpart, homeserver.server_name), localpart=localpart
-        )
-    )
-    room = Room.objects.create(
-        homeserver=homeserver.service, kind=RoomKind.AGENT, alias=alias(localpart, homeserver.server_name)
-    )
+    account = existing.account if existing is not None else _free_account(homeserver, localpart)
+    name = alias(localpart, homeserver.server_name)
+    # A room without a mapping is what an agent left behind whose row was deleted; its alias says whose it is.
+    room = Room.objects.filter(homeserver=homeserver.service, alias=name, mapping__isnull=True).first()
+    if room is None:
+        room = Room.objects.create(homeserver=homeserver.service, kind=RoomKind.AGENT, alias=name)
     if existing is not None:
         existing.room = room
         existing.save(update_fields=["room", "updated_at"])
         return existing
     return Mapping.objects.create(agent=agent, account=account, room=room)
 
+
+def _free_account(homeserver: Homeserver, localpart: str) -> Account:
+    """The account's row; one that an agent left behind whose row was deleted is taken over."""
+    full = user_id(localpart, homeserver.server_name)
+    left = Account.objects.filter(homeserver=homeserver.service, user_id=full, mapping__isnull=True).first()
+    return left or Account.objects.create(homeserver=homeserver.service, user_id=full, localpart=localpart)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.utils import timezone
 
 from agents.models import Account, Room
-from chat.models import Conversation, Delivery, DeliveryState, Message, Role, Turn
+from chat.models import Conversation, Delivery, DeliveryState, Message, ParticipantKind, Role, Turn
 
 MATRIX = "matrix"
 
@@ -53,10 +53,14 @@ def notice(
     now = timezone.now()
     speaker = (
         participant(
-            conversation.pk, kind="agent", external_id=str(turn.agent_id), name=turn.agent.name, agent_id=turn.agent_id
-        )  # type: ignore[arg-type]
+            conversation.pk,
+            kind=ParticipantKind.AGENT,
+            external_id=str(turn.agent_id),
+            name=turn.agent.name,
+            agent_id=turn.agent_id,
+        )
         if turn is not None
-        else participant(conversation.pk, kind="guest", external_id="switchboard", name="Switchboard")  # type: ignore[arg-type]
+        else participant(conversation.pk, kind=ParticipantKind.GUEST, external_id="switchboard", name="Switchboard")
     )
     message = Message.objects.create(
         conversation=conversation, seq=next_seq(conversation.pk), sender=speaker, role=Role.NOTICE, text=sentence,

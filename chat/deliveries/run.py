@@ -60,9 +60,9 @@ def earlier_open() -> Exists:
 
 def runnable(*, limit: int = 200, due_before: Any = None) -> QuerySet[Delivery]:
     """Queued deliveries that nothing holds back."""
-    return Delivery.objects.filter(
-        state=DeliveryState.QUEUED, not_before__lte=due_before or timezone.now()
-    ).filter(~earlier_open())[:limit]
+    return Delivery.objects.filter(state=DeliveryState.QUEUED, not_before__lte=due_before or timezone.now()).filter(
+        ~earlier_open()
+    )[:limit]
 
 
 def run_delivery(pk: int) -> None:
@@ -88,7 +88,9 @@ def _run_one(pk: int) -> int | None:
     if wait > 0:
         wake_deliveries_later(pk, wait)
         return None
-    if not claim(Delivery.objects.filter(pk=pk, fence=delivery.fence).filter(~earlier_open()), attempts=F("attempts") + 1):
+    if not claim(
+        Delivery.objects.filter(pk=pk, fence=delivery.fence).filter(~earlier_open()), attempts=F("attempts") + 1
+    ):
         return None
     delivery.state, delivery.fence, delivery.attempts = DeliveryState.RUNNING, delivery.fence + 1, delivery.attempts + 1
     with bind(message_id=delivery.message_id, delivery_id=delivery.pk):
@@ -134,7 +136,9 @@ def _failed(delivery: Delivery, error: DeliveryFailed) -> None:
         _end(delivery, state=DeliveryState.DEAD, error_code=error.code, error_reason=error.reason[:5000])
         log.error("delivery.dead", code=error.code, reason=error.reason[:500], attempts=delivery.attempts)
         return
-    delay = error.retry_after if error.retry_after is not None else min(2.0 ** min(delivery.attempts - 1, 9), LONGEST_DELAY)
+    delay = (
+        error.retry_after if error.retry_after is not None else min(2.0 ** min(delivery.attempts - 1, 9), LONGEST_DELAY)
+    )
     if not error.counts:
         delay = error.retry_after if error.retry_after is not None else 5.0
     delay = max(0.2, min(delay, 3600.0)) * random.uniform(1.0, 1.2)

@@ -100,7 +100,11 @@ def _type(turn: Turn) -> None:
 
 
 def _set_typing(turn: Turn, typing: bool) -> None:
-    link = Link.objects.filter(conversation_id=turn.conversation_id, room__isnull=False).select_related("room__homeserver").first()
+    link = (
+        Link.objects.filter(conversation_id=turn.conversation_id, room__isnull=False)
+        .select_related("room__homeserver")
+        .first()
+    )
     mapping = getattr(turn.agent, "mapping", None)
     if link is None or link.room is None or not link.room.room_id or mapping is None:
         return

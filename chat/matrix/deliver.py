@@ -48,7 +48,9 @@ def deliver(delivery: Delivery) -> dict[str, Any]:
 
 def _failure(delivery: Delivery, error: MatrixError) -> DeliveryFailed:
     if isinstance(error, (HomeserverUnreachable, RateLimited, TokenRefused)):
-        wait = error.retry_after if error.retry_after is not None else (30.0 if isinstance(error, TokenRefused) else None)
+        wait = (
+            error.retry_after if error.retry_after is not None else (30.0 if isinstance(error, TokenRefused) else None)
+        )
         return DeliveryFailed(error.sentence, code=error.code, counts=False, retry_after=wait)
     shut_out = isinstance(error, (Forbidden, NotFound))
     final = (shut_out and delivery.attempts >= ATTEMPTS_WHEN_SHUT_OUT) or (isinstance(error, Refused) and not shut_out)

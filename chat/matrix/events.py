@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -11,7 +12,7 @@ from typing import Any
 from django.utils import timezone
 
 from agents.matrix.content import Ignored, ParsedMessage, parse_message
-from agents.models import Account, Room
+from agents.models import Account, Room, RoomKind
 from chat.intake.incoming import Incoming
 from chat.intake.store import Place, store
 from chat.matrix import courtesy, gaps, state_events
@@ -27,6 +28,9 @@ TRANSPORT = "matrix"
 # Kinds of events that are nobody's words; silence about them needs no explanation.
 UNREMARKABLE = frozenset({"m.reaction", "m.receipt", "m.typing", "m.presence", "m.call.invite", "m.sticker"})
 
+
+# Seconds; sync needs milliseconds from the homeserver's answer to its row.
+WAIT_FOR_NEW_ROOM = 1.0
 
 Change = Callable[[], object]
 
@@ -59,7 +63,7 @@ def receive(events: Sequence[Any], homeserver: Service, *, catching_up: bool = F
     for room_id, of_room in by_room.items():
         room = rooms.get(room_id)
         if room is None:
-            room = state_events.unknown_room(room_id, of_room, homeserver)
+            room = state_events.unknown_room(room_id, of_room, homeserver) or _being_made(room_id, of_room, homeserver)
             if room is None:
                 _refuse_all(of_room, room_id, report)
                 continue
@@ -103,6 +107,20 @@ def _rooms(by_room: dict[str, list[dict[str, Any]]], homeserver: Service) -> dic
         "homeserver", "link__conversation", "mapping__agent__service", "mapping__account"
     )
     return {room.room_id: room for room in found if room.room_id}
+
+
+def _being_made(room_id: str, events: Sequence[dict[str, Any]], homeserver: Service) -> Room | None:
+    """Somebody may speak in a new room before sync has written down its id: wait a moment for that, and only then."""
+    if all(isinstance(event.get("state_key"), str) for event in events):
+        return None
+    until = time.monotonic() + WAIT_FOR_NEW_ROOM
+    while time.monotonic() < until:
+        if not Room.objects.filter(homeserver=homeserver, kind=RoomKind.AGENT, room_id__isnull=True).exists():
+            break
+        time.sleep(0.02)
+        if found := _rooms({room_id: []}, homeserver):
+            return found[room_id]
+    return _rooms({room_id: []}, homeserver).get(room_id)
 
 
 def _agent(room: Room) -> Any:
@@ -234,7 +252,13 @@ def _refuse_all(events: Sequence[dict[str, Any]], room_id: str, report: Report) 
 
 def _refuse(event: dict[str, Any], reason: str, sentence: str, report: Report) -> None:
     report.refuse(reason)
-    refuse(str(event.get("event_id") or ""), str(event.get("room_id") or ""), str(event.get("sender") or ""), reason, sentence)
+    refuse(
+        str(event.get("event_id") or ""),
+        str(event.get("room_id") or ""),
+        str(event.get("sender") or ""),
+        reason,
+        sentence,
+    )
 
 
 def refuse(event_id: str, place: str, sender: str, reason: str, sentence: str) -> None:

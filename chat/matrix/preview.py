@@ -47,7 +47,7 @@ class Preview:
         self._edits = 0
         self._shown_length = 0
         self._running: Future[None] | None = None
-        self._place: tuple[Room, Homeserver] | None | bool = None
+        self._place: tuple[Room, Homeserver] | bool | None = None
         self._delivery: Delivery | None = None
         self._off = False
 

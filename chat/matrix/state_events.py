@@ -113,7 +113,11 @@ def _may_invite(sender: str, homeserver: Service) -> bool:
     """People of the homeserver may invite agents; strangers from elsewhere may not, unless the operator allows them."""
     allowed = homeserver.options.get("accept_invites_from") or ["local"]
     server = sender.partition(":")[2]
-    return "all" in allowed or server in allowed or ("local" in allowed and server == homeserver_of(homeserver).server_name)
+    return (
+        "all" in allowed
+        or server in allowed
+        or ("local" in allowed and server == homeserver_of(homeserver).server_name)
+    )
 
 
 def _take_up(room_id: str, account: Account, homeserver: Service) -> Room | None:

@@ -102,7 +102,9 @@ def came_back(homeserver: Homeserver, reason: str) -> None:
         .values_list("pk", flat=True)[:5000]
     )
     if waiting:
-        Delivery.objects.filter(pk__in=waiting, state=DeliveryState.QUEUED, attempts=0).update(not_before=timezone.now())
+        Delivery.objects.filter(pk__in=waiting, state=DeliveryState.QUEUED, attempts=0).update(
+            not_before=timezone.now()
+        )
         wake_deliveries(waiting)
     from chat.tasks import catch_up
 

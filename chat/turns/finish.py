@@ -86,7 +86,8 @@ def switched_off(turn: Turn) -> BackendError:
     from agents.backends.base import BackendRejected
 
     return BackendRejected(
-        f"The service {turn.agent.service.name} is switched off.", public=f"{turn.agent.name} is switched off at the moment."
+        f"The service {turn.agent.service.name} is switched off.",
+        public=f"{turn.agent.name} is switched off at the moment.",
     )
 
 
@@ -127,9 +128,7 @@ def _give_up(turn: Turn, collector: Collector, error: BackendError) -> list[int]
             # A part of the answer that people have seen already stays, with the sentence behind it.
             told = f"{text}\n\n{sentence}" if text and _has_preview(turn) else sentence
             deliveries.append(
-                outbox.notice(
-                    turn.conversation, room, told, about=turn.message, turn=turn, account=_account(turn)
-                ).pk
+                outbox.notice(turn.conversation, room, told, about=turn.message, turn=turn, account=_account(turn)).pk
             )
         if not deliveries:
             _store_notice(turn, sentence)

@@ -171,4 +171,7 @@ def _history(turn: Turn) -> list[HistoryItem]:
         .order_by("-seq")
         .values_list("role", "text", "sender__name")[:limit]
     )
-    return [HistoryItem(role=row[0], text=row[1], name=row[2]) for row in reversed(rows)]
+    return [
+        HistoryItem("assistant" if role == Role.ASSISTANT else "user", text, name)
+        for role, text, name in reversed(rows)
+    ]

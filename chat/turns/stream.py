@@ -89,7 +89,13 @@ class Collector:
             self.parts.append({"type": "tool_call", "id": chunk.id, "name": chunk.name, "arguments": chunk.arguments})
         else:
             self.parts.append(
-                {"type": "tool_result", "id": chunk.id, "name": chunk.name, "output": chunk.output[:100_000], "ok": chunk.ok}
+                {
+                    "type": "tool_result",
+                    "id": chunk.id,
+                    "name": chunk.name,
+                    "output": chunk.output[:100_000],
+                    "ok": chunk.ok,
+                }
             )
         if not isinstance(chunk, ReasoningDelta):
             live.publish(self.turn.pk, {"type": "part", "turn": self.turn.pk, "part": self.parts[-1]})
@@ -103,13 +109,15 @@ class Collector:
         now = time.monotonic()
         if self._length > self._published and now - self._published_at >= PUBLISH_EVERY:
             self._publish(now)
-        if self._length > self._persisted_length and now - self._persisted_at >= PERSIST_EVERY:
-            self._write(now)
-        elif now - self._renewed_at >= RENEW_EVERY:
+        if (
+            self._length > self._persisted_length and now - self._persisted_at >= PERSIST_EVERY
+        ) or now - self._renewed_at >= RENEW_EVERY:
             self._write(now)
         if now - self._stop_checked_at >= CHECK_STOP_EVERY:
             self._stop_checked_at = now
-            asked = Turn.objects.filter(pk=self.turn.pk, fence=self.turn.fence).values_list("stop_requested_by", flat=True)
+            asked = Turn.objects.filter(pk=self.turn.pk, fence=self.turn.fence).values_list(
+                "stop_requested_by", flat=True
+            )
             by = asked.first()
             if by is None:
                 raise LeaseLost

@@ -48,7 +48,9 @@ def sweep() -> dict[str, int]:
 def _free(model: Any) -> list[int]:
     now = timezone.now()
     running = model.objects.filter(state="running")
-    dead = [worker for worker in running.values_list("worker", flat=True).distinct() if worker and holder_is_dead(worker)]
+    dead = [
+        worker for worker in running.values_list("worker", flat=True).distinct() if worker and holder_is_dead(worker)
+    ]
     freed: list[int] = []
     for row in running.filter(Q(lease_until__lt=now) | Q(worker__in=dead)).only("pk", "fence", "attempts", "lane"):
         fields: dict[str, Any] = {"state": "queued", "not_before": now, "lease_until": None, "worker": ""}
@@ -60,8 +62,10 @@ def _free(model: Any) -> list[int]:
                 "error_reason": f"Its worker was lost {row.attempts} times.",
             }
         # The fencing number is part of the condition: a worker that renewed its lease in the meantime keeps the row.
-        if model.objects.filter(pk=row.pk, state="running", fence=row.fence).exclude(
-            Q(lease_until__gte=now) & ~Q(worker__in=dead)
-        ).update(**fields):
+        if (
+            model.objects.filter(pk=row.pk, state="running", fence=row.fence)
+            .exclude(Q(lease_until__gte=now) & ~Q(worker__in=dead))
+            .update(**fields)
+        ):
             freed.append(row.pk)
     return freed

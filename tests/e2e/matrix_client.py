@@ -7,7 +7,15 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from nio import AsyncClient, AsyncClientConfig, InviteMemberEvent, JoinResponse, RoomMessage, RoomSendResponse, SyncResponse
+from nio import (
+    AsyncClient,
+    AsyncClientConfig,
+    InviteMemberEvent,
+    JoinResponse,
+    RoomMessage,
+    RoomSendResponse,
+    SyncResponse,
+)
 
 
 class Person:

@@ -9,6 +9,7 @@ import asyncio
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -122,7 +123,9 @@ def test_each_agent_answers_in_its_room_from_its_own_account(house: House) -> No
             for row in chosen:
                 room = row["room__room_id"]
                 await ann.until(
-                    lambda room=room: len(ann.said_in(room)) >= 1, 90, f"{row['agent__name']} is silent\n{house.stack.logs()}"
+                    lambda room=room: len(ann.said_in(room)) >= 1,
+                    90,
+                    f"{row['agent__name']} is silent\n{house.stack.logs()}",
                 )
             await asyncio.sleep(1)
             for row in chosen:
@@ -149,10 +152,12 @@ def test_a_slow_answer_grows_by_few_edits_and_ends_whole(house: House) -> None:
                 if event["sender"] == row["account__user_id"] and event["type"] == "m.room.message"
             ]  # fmt: skip
             assert 2 <= len(events) <= 12, "a slow answer is shown while it grows, in at most twelve events"
-            edits = [event for event in events if event["content"].get("m.relates_to", {}).get("rel_type") == "m.replace"]
+            edits = [
+                event for event in events if event["content"].get("m.relates_to", {}).get("rel_type") == "m.replace"
+            ]
             assert len(edits) == len(events) - 1
             times = [event["origin_server_ts"] for event in events]
-            assert all(later - earlier >= 900 for earlier, later in zip(times, times[1:], strict=False)), times
+            assert all(later - earlier >= 900 for earlier, later in pairwise(times)), times
             assert len(ann.said_in(row["room__room_id"])) == 1
 
     run(as_ann)

@@ -46,7 +46,9 @@ async def _say_surely(person: Person, room: str, text: str) -> None:
     txn = f"ann-{text}".replace(" ", "-")
     for _ in range(240):
         try:
-            answer = await person.client.room_send(room, "m.room.message", {"msgtype": "m.text", "body": text}, tx_id=txn)
+            answer = await person.client.room_send(
+                room, "m.room.message", {"msgtype": "m.text", "body": text}, tx_id=txn
+            )
             if hasattr(answer, "event_id"):
                 return
         except Exception:  # the homeserver is being killed on purpose

@@ -39,9 +39,7 @@ def _kill_a_pass(house: House, rooms_before_kill: int) -> None:
 
 
 def test_a_killed_pass_leaves_nothing_to_clean_up(postgres: Any, redis_server: Any) -> None:
-    with running_house(
-        AGENTS, database="faults_sync", postgres=postgres, redis=redis_server, processes=False
-    ) as house:
+    with running_house(AGENTS, database="faults_sync", postgres=postgres, redis=redis_server, processes=False) as house:
         for rooms in (0, 1, 4, 9, 15):
             _kill_a_pass(house, rooms)
         report = house.sync()

@@ -10,9 +10,11 @@ from typing import Any
 import httpx
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
+from django.db import DatabaseError
 
 from agents.matrix.registration import Registration, RegistrationError, load
 from agents.services.backends import homeserver_service
+from ops.models import Service
 
 
 class Command(BaseCommand):
@@ -39,7 +41,7 @@ class Command(BaseCommand):
             self.stdout.write(registration.to_yaml(), ending="")
 
     def _registration(self, options: dict[str, Any]) -> Registration:
-        service = homeserver_service()
+        service = _service()
         known: dict[str, Any] = dict(service.options) if service is not None else {}
         credentials: dict[str, Any] = dict(service.credentials or {}) if service is not None else {}
         server_name = (
@@ -86,6 +88,14 @@ class Command(BaseCommand):
         if differences:
             raise CommandError("\n".join(f"■ {text}." for text in differences))
         self.stdout.write("● The same.")
+
+
+def _service() -> Service | None:
+    try:
+        return homeserver_service()
+    except DatabaseError:
+        # The registration is often made first of all, before there are tables.
+        return None
 
 
 def _asked_for(homeserver_url: str) -> str:

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from agents.models import SyncState
 from agents.services.sync import SyncBusy, SyncReport, UnknownService, sync_agents
+from ops.terminal import console_of
 
 
 class Command(BaseCommand):
@@ -24,9 +25,15 @@ class Command(BaseCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--service", default="", metavar="NAME", help="Only the agents of this service.")
         parser.add_argument("--dry-run", action="store_true", help="Print what would be done, and do nothing.")
-        parser.add_argument("--json", action="store_true", dest="as_json", help="The report as JSON on standard output.")
-        parser.add_argument("--force", action="store_true", help="Apply a plan that stopped because it looks like a mistake.")
-        parser.add_argument("--wait", type=float, default=600.0, help="Seconds to wait for a sync that is already running.")
+        parser.add_argument(
+            "--json", action="store_true", dest="as_json", help="The report as JSON on standard output."
+        )
+        parser.add_argument(
+            "--force", action="store_true", help="Apply a plan that stopped because it looks like a mistake."
+        )
+        parser.add_argument(
+            "--wait", type=float, default=600.0, help="Seconds to wait for a sync that is already running."
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
@@ -65,7 +72,7 @@ class Command(BaseCommand):
             return sync_agents(progress=progress, **call)
 
     def _print(self, report: SyncReport, *, dry_run: bool) -> None:
-        console = Console(file=self.stdout._out, width=None if sys.stdout.isatty() else 100, highlight=False)
+        console = console_of(self.stdout)
         if dry_run:
             for step in report.plan.steps:
                 console.print(f"  {step.sentence}", markup=False)

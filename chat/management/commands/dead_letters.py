@@ -9,13 +9,13 @@ from collections.abc import Callable
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
-from rich.console import Console
 from rich.table import Table
 
 from chat.models import Delivery, Turn
 from chat.queries import dead_deliveries, dead_turns
 from chat.services.deliveries import delivery_discard, delivery_retry
 from chat.services.turns import WrongState, turn_discard, turn_retry
+from ops.terminal import console_of
 
 # What a letter is called on the command line: turn:17, delivery:23.
 _KINDS: dict[str, tuple[Any, dict[str, Callable[..., Any]]]] = {
@@ -72,7 +72,13 @@ class Command(BaseCommand):
             (f"turn:{row.pk}", row.finished_at, row.agent.name, row.get_state_display(), row.error_reason)
             for row in dead_turns()
         ] + [
-            (f"delivery:{row.pk}", row.created_at, str(row.room or row.target), row.get_state_display(), row.error_reason)
+            (
+                f"delivery:{row.pk}",
+                row.created_at,
+                str(row.room or row.target),
+                row.get_state_display(),
+                row.error_reason,
+            )
             for row in dead_deliveries()
         ]
         if as_json:
@@ -85,5 +91,5 @@ class Command(BaseCommand):
         table = Table("Letter", "At (UTC)", "Where", "State", "Reason", box=None, pad_edge=False)
         for letter, at, where, state, reason in rows:
             table.add_row(letter, f"{at:%m-%d %H:%M}" if at else "—", where[:20], state, reason[:60])
-        Console(file=self.stdout._out, width=None if sys.stdout.isatty() else 120, highlight=False).print(table)
+        console_of(self.stdout).print(table)
         self.stdout.write("To try one again: manage.py dead_letters retry turn:ID    To give it up: … discard turn:ID")

@@ -10,7 +10,6 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 from django.utils import timezone
-from rich.console import Console
 from rich.table import Table
 
 from chat.models import Delivery, DeliveryState, Person, Turn, TurnState
@@ -20,6 +19,7 @@ from chat.services.turns import turn_cancel
 from chat.trace import trace
 from ops.choices import Lamp
 from ops.models import Heartbeat
+from ops.terminal import console_of, lamp_text
 
 POLL = 0.1
 OPEN = {TurnState.QUEUED, TurnState.RUNNING, TurnState.WAITING_APPROVAL}
@@ -55,7 +55,9 @@ class Command(BaseCommand):
     def _agent(self, name: str) -> Any:
         found = find_agents(name)
         if not found:
-            raise CommandError(f"There is no agent called {name!r}. See them with: manage.py sync_agents --dry-run", returncode=3)
+            raise CommandError(
+                f"There is no agent called {name!r}. See them with: manage.py sync_agents --dry-run", returncode=3
+            )
         if len(found) > 1:
             names = ", ".join(f"{agent.name} ({agent.external_id})" for agent in found[:5])
             raise CommandError(f"{name!r} may be any of: {names}. Give the id.", returncode=3)
@@ -122,11 +124,10 @@ class Command(BaseCommand):
 
     def _print_trace(self, sent: Sent) -> None:
         sent.message.refresh_from_db()
-        console = Console(file=self.stdout._out, width=None if sys.stdout.isatty() else 100, highlight=False)
         table = Table("Hop", "At (UTC)", "After", "", box=None, pad_edge=False)
         for hop in trace(sent.message):
             lamp = Lamp(hop.lamp)
             after = f"{hop.after_ms:,.0f} ms" if hop.after_ms is not None else ""
             at = f"{hop.at:%H:%M:%S.%f}"[:-3] if hop.at else "—"
-            table.add_row(f"{lamp.shape} {hop.label}", at, after, hop.note[:60])
-        console.print(table)
+            table.add_row(lamp_text(lamp, hop.label), at, after, hop.note[:60])
+        console_of(self.stdout).print(table)

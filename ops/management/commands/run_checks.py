@@ -4,23 +4,15 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import IO, Any, cast
+from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ops.choices import CheckStatus, Lamp, lamp_for
+from ops.choices import CheckStatus, lamp_for
 from ops.runner import CheckRun, run_checks
-
-_COLOURS = {
-    Lamp.GOOD: "green",
-    Lamp.WORKING: "blue",
-    Lamp.ATTENTION: "yellow",
-    Lamp.TROUBLE: "red",
-    Lamp.OFF: "bright_black",
-}
+from ops.terminal import console_of, lamp_text
 
 
 class Command(BaseCommand):
@@ -53,11 +45,10 @@ class Command(BaseCommand):
         for run in runs:
             lamp = lamp_for(run.status)
             table.add_row(
-                Text(f"{lamp.shape} {CheckStatus(run.status).label}", style=_COLOURS[lamp]),
+                lamp_text(lamp, CheckStatus(run.status).label),
                 run.check.id,
                 run.target,
                 Text(run.sentence),
                 str(run.duration_ms),
             )
-        console = Console(file=cast(IO[str], self.stdout), width=None if sys.stdout.isatty() else 160)
-        console.print(table)
+        console_of(self.stdout, plain_width=160).print(table)
