@@ -12,7 +12,7 @@ from agents.models import Agent, Room
 from chat.deliveries import outbox
 from chat.intake.guards import apply_guards
 from chat.intake.incoming import Incoming
-from chat.models import Conversation, Message, MessageState, Participant, ParticipantKind, Role, Turn
+from chat.models import Conversation, Message, MessageState, Participant, ParticipantKind, Person, Role, Turn
 from chat.turns.lanes import lane_of
 from chat.wakeup import wake_deliveries, wake_turns
 
@@ -79,6 +79,7 @@ def _store(batch: Sequence[tuple[Place, Incoming]]) -> Stored:
             parts=incoming.parts,
             transport=incoming.transport,
             external_id=incoming.external_id,
+            in_reply_to=_answered(place.conversation.pk, incoming),
             hop=incoming.hop,
             said_at=incoming.said_at,
             received_at=incoming.received_at,
@@ -100,7 +101,9 @@ def _store(batch: Sequence[tuple[Place, Incoming]]) -> Stored:
         if incoming.mirror and place.room is not None:
             notices.append(outbox.mirror(message, place.room).pk)
         if incoming.notice and place.room is not None:
-            notices.append(outbox.notice(place.conversation, place.room, incoming.notice, about=message).pk)
+            account = place.agent.mapping.account if hasattr(place.agent, "mapping") else None
+            told = outbox.notice(place.conversation, place.room, incoming.notice, about=message, account=account)
+            notices.append(told.pk)
     if wake:
         transaction.on_commit(lambda: wake_turns(wake))
     if notices:
@@ -116,6 +119,15 @@ def _known(batch: Sequence[tuple[Place, Incoming]]) -> set[tuple[str, str]]:
     return set(
         Message.objects.filter(transport__in=transports, external_id__in=ids).values_list("transport", "external_id")
     )
+
+
+def _answered(conversation_id: int, incoming: Incoming) -> Message | None:
+    """The message that this one replies to, if it is known here."""
+    if not incoming.in_reply_to:
+        return None
+    return Message.objects.filter(
+        conversation_id=conversation_id, transport=incoming.transport, external_id=incoming.in_reply_to
+    ).first()
 
 
 def next_seq(conversation_id: int) -> int:
@@ -148,9 +160,20 @@ def participant(
             conversation_id=conversation_id,
             kind=kind,
             external_id=external_id[:255],
-            defaults={"name": name[:255], "person_id": person_id, "agent_id": agent_id},
+            defaults={
+                "name": name[:255],
+                "person_id": person_id if person_id is not None else _person_of(kind, external_id),
+                "agent_id": agent_id,
+            },
         )
     elif name and row.name != name[:255]:
         row.name = name[:255]
         row.save(update_fields=["name"])
     return row
+
+
+def _person_of(kind: ParticipantKind, external_id: str) -> int | None:
+    """The person whose own Matrix account this is."""
+    if kind != ParticipantKind.GUEST or not external_id.startswith("@"):
+        return None
+    return Person.objects.filter(matrix_user_id=external_id).values_list("pk", flat=True).first()

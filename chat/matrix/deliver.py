@@ -21,6 +21,7 @@ from agents.services.backends import Homeserver, NoHomeserver, homeserver_of
 from agents.sync.rooms import register_sender
 from chat.deliveries.run import DeliveryFailed, DeliveryLost
 from chat.deliveries.txn import digest, marker, txn_id
+from chat.matrix.state_events import account_of_direct_room
 from chat.models import Delivery, Message, Role
 from ops.leases import renew
 from ops.logs import get_logger
@@ -145,9 +146,10 @@ class _Sender:
         if self.room.switchboard_joined:
             return
         mapping = getattr(self.room, "mapping", None)
+        host = mapping.account if mapping is not None else account_of_direct_room(self.room)
         register_sender(self.homeserver)
-        if mapping is not None:
-            self.homeserver.client.invite(self.room_id, self.homeserver.sender_id, mapping.account.user_id)
+        if host is not None:
+            self.homeserver.client.invite(self.room_id, self.homeserver.sender_id, host.user_id)
         self.homeserver.client.join(self.room_id, self.homeserver.sender_id)
         Room.objects.filter(pk=self.room.pk).update(switchboard_joined=True)
         self.room.switchboard_joined = True

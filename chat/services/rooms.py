@@ -10,7 +10,7 @@ from chat.models import Conversation, Link, LinkKind
 
 def conversation_of(room: Room, agent: Agent | None) -> Conversation:
     """The room's conversation, made when the room is first spoken in. A room belongs to one conversation."""
-    link = Link.objects.select_related("conversation").filter(room=room).first()
+    link = getattr(room, "link", None) or Link.objects.select_related("conversation").filter(room=room).first()
     if link is not None:
         return link.conversation
     try:
