@@ -13,7 +13,7 @@ from tests.peers.synapse import Synapse
 
 def run(options: Options) -> Report:
     """Blocks of new agents in turns with blocks of bare rooms; the rate is over all blocks."""
-    blocks, block = options.pick((3, 10), (6, 20))
+    blocks, block = options.pick((2, 20), (6, 20))
     report = Report("sync.create", sizes={"agents": blocks * block, "blocks": blocks})
     report.versions["synapse"] = SYNAPSE.version
     with LettaStub(agents=0) as letta, Synapse() as synapse:
@@ -26,14 +26,19 @@ def run(options: Options) -> Report:
         synapse.restart()
         with stack.web:
             found = run_inside(
-                "sync_blocks", stack.environment, letta=letta.url, blocks=blocks, block=block, person=person.user_id
-            )
+                "sync_blocks", stack.environment, letta=letta.url, blocks=blocks, block=block, person=person.user_id,
+                pids={"synapse": synapse.pid, "web": stack.web.pid},
+            )  # fmt: skip
     ours = blocks * block / sum(one["ours"] for one in found["rounds"])
     floor = blocks * block / sum(one["bare"] for one in found["rounds"])
     report.sizes["parallel"] = found["parallel"]
     report.figures.append(
         Figure("agents with account, room and place in the space (floor: bare createRoom)", ours, "/s", floor, 0.85, ">=")
     )
+    for who in ("synapse", "self", "web"):
+        mine, bare = (sum(one[f"{part}_cpu"][who] for one in found["rounds"]) * 1000 / (blocks * block) for part in ("ours", "bare"))
+        name = {"synapse": "Synapse", "self": "sync", "web": "web"}[who]
+        report.figures.append(Figure(f"processor time of {name} an agent (floor: a bare room)", mine, "ms", bare))
     # The steps run side by side, so these are waiting times, and their sum is more than the time that passed.
     for kind in ("agent.create", "mapping.create", "account.register", "account.profile", "room.create", "space.add"):
         if kind in found["cost"]:

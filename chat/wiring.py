@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from agents.sync.observe import register_invitees
 from celery.signals import worker_ready, worker_shutting_down
+
+from agents.sync.observe import register_invitees
+from agents.sync.rooms import register_epoch_source
 from chat.deliveries.outbox import MATRIX
 from chat.deliveries.run import register_target
+from chat.matrix import gaps
 from chat.matrix.deliver import deliver
 from chat.matrix.watch import Watch
 
 register_target(MATRIX, deliver)
+register_epoch_source(gaps.current_epoch)
 
 
 def operators_on_matrix() -> Iterable[str]:

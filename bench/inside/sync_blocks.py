@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -12,10 +13,14 @@ from typing import Any
 import httpx
 
 from bench.inside.setup import start
+from bench.measure import cpu_seconds
 
 
-def main(letta: str, blocks: int, block: int, person: str) -> dict[str, Any]:
-    """``blocks`` times: ``block`` rooms with bare requests, and as many new agents with a pass of sync; the order alternates."""
+def main(letta: str, blocks: int, block: int, person: str, pids: dict[str, int]) -> dict[str, Any]:
+    """``blocks`` times: ``block`` rooms with bare requests, and as many new agents with a pass of sync; the order alternates.
+
+    ``pids`` names processes whose processor time is taken along.
+    """
     from agents.services.backends import open_homeserver
     from agents.services.sync import sync_agents
     from agents.sync import apply
@@ -28,7 +33,8 @@ def main(letta: str, blocks: int, block: int, person: str) -> dict[str, Any]:
     space = _space()
     bare = _Bare(homeserver, apply.PARALLEL, person, space)
     cost.clear()
-    rounds: list[dict[str, float]] = []
+    rounds: list[dict[str, Any]] = []
+    pids = {**pids, "self": os.getpid()}
     made = 0
     for number in range(blocks):
         made += block
@@ -36,19 +42,22 @@ def main(letta: str, blocks: int, block: int, person: str) -> dict[str, Any]:
         def ours() -> None:
             httpx.post(f"{letta}/control", json={"agents": made}, timeout=30).raise_for_status()  # noqa: B023
 
-        one: dict[str, float] = {}
+        one: dict[str, Any] = {}
         ours()
         for part in ("bare", "ours") if number % 2 else ("ours", "bare"):
-            began = time.monotonic()
+            began, cpu = time.monotonic(), {name: cpu_seconds(pid) for name, pid in pids.items()}
             if part == "bare":
-                began = bare.block(block)
+                bare.prepare(block)
+                began, cpu = time.monotonic(), {name: cpu_seconds(pid) for name, pid in pids.items()}
+                bare.block()
             else:
                 report = sync_agents(actor="bench", trigger="bench")
                 assert not report.findings, [finding.sentence for finding in report.findings]
                 assert report.applied["space.add"] == block, report.applied
             one[part] = time.monotonic() - began
+            one[f"{part}_cpu"] = {name: cpu_seconds(pid) - cpu[name] for name, pid in pids.items()}
         rounds.append(one)
-    return {"rounds": rounds, "cost": {name: values for name, values in cost.items()}, "parallel": apply.PARALLEL}
+    return {"rounds": rounds, "cost": dict(cost), "parallel": apply.PARALLEL}
 
 
 def _space() -> str:
@@ -63,21 +72,24 @@ class _Bare:
     def __init__(self, homeserver: Any, parallel: int, person: str, space: str) -> None:
         self.homeserver, self.parallel, self.person, self.space = homeserver, parallel, person, space
         self.made = 0
+        self.names: list[str] = []
         client = homeserver.client
         limits = httpx.Limits(max_keepalive_connections=parallel)
         headers = {"Authorization": f"Bearer {client._token}"}
         self.http = httpx.Client(base_url=client.base_url, headers=headers, limits=limits, timeout=60, trust_env=False)
 
-    def block(self, number: int) -> float:
-        """Make so many rooms; returns when the first request was sent."""
+    def prepare(self, number: int) -> None:
+        """Make the accounts for so many rooms."""
         names = [f"agent_bare_{self.made + place:06d}" for place in range(number)]
         self.made += number
         for place, name in enumerate(names):
             self.homeserver.client.register(name)
             self.homeserver.client.set_display_name(f"@{name}:{self.homeserver.server_name}", f"Bare agent {place}")
-        began = time.monotonic()
-        _side_by_side(names, self._create, self.parallel)
-        return began
+        self.names = names
+
+    def block(self) -> None:
+        """Make the rooms."""
+        _side_by_side(self.names, self._create, self.parallel)
 
     def _create(self, name: str) -> None:
         server = self.homeserver.server_name

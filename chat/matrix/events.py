@@ -27,10 +27,9 @@ log = get_logger(__name__)
 TRANSPORT = "matrix"
 # Kinds of events that are nobody's words; silence about them needs no explanation.
 UNREMARKABLE = frozenset({"m.reaction", "m.receipt", "m.typing", "m.presence", "m.call.invite", "m.sticker"})
-
-
 # Seconds; sync needs milliseconds from the homeserver's answer to its row.
 WAIT_FOR_NEW_ROOM = 1.0
+
 
 Change = Callable[[], object]
 
