@@ -40,5 +40,3 @@ def dead_deliveries() -> QuerySet[Delivery]:
         .select_related("room", "message", "turn__agent")
         .order_by("-id")
     )
-
-

@@ -36,7 +36,11 @@ def traces(messages: Sequence[Message]) -> dict[int, list[Hop]]:
         turns.setdefault(turn.message_id, turn)
     deliveries: dict[int, list[Delivery]] = {}
     waiting = [turn.lane for turn in turns.values() if turn.state == TurnState.QUEUED]
-    busy = set(Turn.objects.filter(lane__in=waiting, state=TurnState.RUNNING).values_list("lane", flat=True)) if waiting else set()
+    busy = (
+        set(Turn.objects.filter(lane__in=waiting, state=TurnState.RUNNING).values_list("lane", flat=True))
+        if waiting
+        else set()
+    )
     if turns:
         of_turns = Delivery.objects.filter(turn_id__in=[turn.pk for turn in turns.values()])
         for delivery in of_turns.select_related("room").order_by("pk"):
@@ -82,15 +86,20 @@ def _unanswered(message: Message) -> Hop:
 
 def _turn_hops(turn: Turn, busy: bool) -> list[Hop]:
     failed = turn.state in {TurnState.FAILED, TurnState.TIMED_OUT, TurnState.DEAD}
-    started = Hop("started", "Started", turn.started_at, GOOD if turn.started_at else WORKING, _waiting_note(turn, busy))
+    started = Hop(
+        "started", "Started", turn.started_at, GOOD if turn.started_at else WORKING, _waiting_note(turn, busy)
+    )
     first = _hop("first_token", "First token", turn.first_token_at)
     if turn.state == TurnState.RUNNING:
-        return [started, Hop("finished", "Finished", None, WORKING, "The agent is answering.")]
+        answering = Hop("finished", "Finished", None, WORKING, "The agent is answering.")
+        return [started, first, answering] if first.at else [started, answering]
     if turn.state == TurnState.QUEUED:
         lamp = TROUBLE if turn.error_code and turn.attempts else WORKING
         return [Hop("started", "Started", turn.started_at, lamp, _waiting_note(turn, busy))]
     note = turn.error_reason if failed else (turn.finish_reason if turn.state == TurnState.CANCELLED else "")
-    finished = Hop("finished", "Finished", turn.finished_at, TROUBLE if failed else GOOD, note)
+    label = "Finished" if turn.state == TurnState.DONE else turn.get_state_display()
+    lamp = TROUBLE if failed else (GOOD if turn.state == TurnState.DONE else OFF)
+    finished = Hop("finished", label, turn.finished_at, lamp, note)
     return [started, first, finished]
 
 
@@ -112,7 +121,15 @@ def _delivery_hops(deliveries: Sequence[Delivery]) -> list[Hop]:
         lamp = {DeliveryState.SENT: GOOD, DeliveryState.DEAD: TROUBLE, DeliveryState.DISCARDED: OFF}.get(
             DeliveryState(delivery.state), TROUBLE if delivery.error_code else WORKING
         )
-        hops.append(Hop("delivered", f"Delivered to {delivery.room or delivery.target}", delivery.sent_at, lamp, delivery.error_reason))
+        hops.append(
+            Hop(
+                "delivered",
+                f"Delivered to {delivery.room or delivery.target}",
+                delivery.sent_at,
+                lamp,
+                delivery.error_reason,
+            )
+        )
     return hops
 
 

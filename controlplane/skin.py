@@ -1,7 +1,115 @@
-"""The admin's face: name, mark, colours, navigation."""
+"""The admin's face: name, mark, colours, navigation. Colours have one home for pages (``static/switchboard/admin.css``); the theme
+takes the same ones here, as shades of paper and ink (``base``) and of brass (``primary``)."""
 
 from __future__ import annotations
 
 from typing import Any
 
-UNFOLD: dict[str, Any] = {"SITE_TITLE": "Switchboard", "SITE_HEADER": "Switchboard"}
+from django.templatetags.static import static
+from django.urls import reverse_lazy
+
+
+def _mark(name: str) -> Any:
+    return lambda request: static(f"switchboard/{name}")
+
+
+def _item(title: str, icon: str, view: str, badge: str = "", badge_class: str = "") -> dict[str, Any]:
+    item: dict[str, Any] = {"title": title, "icon": icon, "link": reverse_lazy(f"admin:{view}")}
+    if badge:
+        item |= {"badge": f"controlplane.admin_site.{badge}", "badge_class": badge_class}
+    return item
+
+
+NAVIGATION: list[dict[str, Any]] = [
+    {"items": [_item("Dashboard", "space_dashboard", "index")]},
+    {
+        "title": "Who is connected",
+        "items": [
+            _item("Agents", "support_agent", "agents_agent_changelist"),
+            _item("Mappings", "cable", "agents_mapping_changelist", "badge_mappings"),
+            _item("Rooms", "meeting_room", "agents_room_changelist"),
+            _item("Accounts", "alternate_email", "agents_account_changelist"),
+            _item("Syncs", "sync", "agents_syncrun_changelist", "badge_sync", "sb-badge-attention"),
+        ],
+    },
+    {
+        "title": "What was said",
+        "items": [
+            _item("Conversations", "forum", "chat_conversation_changelist"),
+            _item("Turns", "swap_horiz", "chat_turn_changelist"),
+            _item("Deliveries", "outbox", "chat_delivery_changelist"),
+            _item("Dead letters", "mark_email_unread", "dead_letters", "badge_dead_letters"),
+            _item("Refused events", "block", "chat_refusedevent_changelist"),
+        ],
+    },
+    {
+        "title": "Is it well",
+        "items": [
+            _item("Services", "dns", "ops_service_changelist"),
+            _item("Checks", "fact_check", "ops_checkstate_changelist", "badge_checks"),
+            _item("Jobs", "pending_actions", "ops_job_changelist", "badge_jobs", "sb-badge-working"),
+        ],
+    },
+    {
+        "title": "Who may do what",
+        "items": [
+            _item("People", "group", "chat_person_changelist"),
+            _item("API tokens", "key", "ops_apitoken_changelist"),
+            _item("Memory changes", "history_edu", "agents_memoryedit_changelist"),
+            _item("Audit log", "history", "ops_auditevent_changelist"),
+        ],
+    },
+]
+
+UNFOLD: dict[str, Any] = {
+    "SITE_TITLE": "Switchboard",
+    "SITE_HEADER": "Switchboard",
+    "SITE_SUBHEADER": "Agents, rooms, people",
+    "SITE_URL": None,
+    "SITE_ICON": {"light": _mark("mark-light.svg"), "dark": _mark("mark-dark.svg")},
+    "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": _mark("mark.svg")}],
+    "SHOW_HISTORY": False,
+    "SHOW_VIEW_ON_SITE": False,
+    "BORDER_RADIUS": "8px",
+    "STYLES": [_mark("admin.css")],
+    "SCRIPTS": [_mark("admin.js")],
+    "DASHBOARD_CALLBACK": "controlplane.dashboard.dashboard",
+    "COMMAND": {"search_models": False, "show_history": False, "search_callback": "controlplane.admin_site.search"},
+    "SIDEBAR": {"show_search": True, "command_search": True, "show_all_applications": False, "navigation": NAVIGATION},
+    "COLORS": {
+        "base": {
+            "50": "#faf8f4",
+            "100": "#f3efe6",
+            "200": "#e5dfd3",
+            "300": "#cfd6de",
+            "400": "#9aa6b4",
+            "500": "#5d6672",
+            "600": "#3d4753",
+            "700": "#36455a",
+            "800": "#2a3645",
+            "900": "#10161f",
+            "950": "#0b1017",
+        },
+        "primary": {
+            "50": "#fbf6ea",
+            "100": "#f6ead0",
+            "200": "#ecd6a4",
+            "300": "#e3c27c",
+            "400": "#e0b761",
+            "500": "#e0b15a",
+            "600": "#8f6210",
+            "700": "#7a530c",
+            "800": "#62430a",
+            "900": "#4b3408",
+            "950": "#2c1e04",
+        },
+        "font": {
+            "subtle-light": "#5d6672",
+            "subtle-dark": "#9aa6b4",
+            "default-light": "#1b232e",
+            "default-dark": "#cfd6de",
+            "important-light": "#1b232e",
+            "important-dark": "#e9edf2",
+        },
+    },
+}

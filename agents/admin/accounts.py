@@ -1,0 +1,60 @@
+"""Matrix accounts that agents speak as."""
+
+from __future__ import annotations
+
+from django.contrib import admin
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import reverse
+from unfold.decorators import display
+
+from agents.models import Account
+from ops import html
+from ops.admin.base import OperatorAdmin
+
+
+@admin.register(Account)
+class AccountAdmin(OperatorAdmin):
+    list_display = ("user", "state_lamp", "display_name", "agent", "homeserver", "registered")
+    list_select_related = ("homeserver", "mapping__agent")
+    search_fields = ("user_id", "display_name", "mapping__agent__name")
+    detail_template = "switchboard/message.html"
+    intro = (
+        "The Matrix accounts in Switchboard's own namespace. They have no password; nobody can log in as one of them."
+    )
+    empty_title = "No account yet"
+    empty_text = "A sync makes an account for each agent."
+
+    @display(description="Account", ordering="user_id")
+    def user(self, row: Account) -> str:
+        return row.user_id
+
+    @display(description="State")
+    def state_lamp(self, row: Account) -> str:
+        return html.lamp("good", "Registered") if row.registered_at else html.lamp("working", "Not made yet")
+
+    @display(description="Agent", ordering="mapping__agent__name")
+    def agent(self, row: Account) -> str:
+        mapping = getattr(row, "mapping", None)
+        return (
+            html.link(reverse("admin:agents_agent_change", args=[mapping.agent_id]), mapping.agent) if mapping else ""
+        )
+
+    @display(description="Registered", ordering="registered_at")
+    def registered(self, row: Account) -> str:
+        return html.ago(row.registered_at)
+
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: object = None
+    ) -> HttpResponse:
+        """An account's page is its agent's, where it has one."""
+        row = self._row(request, object_id)
+        mapping = getattr(row, "mapping", None)
+        if mapping is not None:
+            return HttpResponseRedirect(reverse("admin:agents_agent_change", args=[mapping.agent_id]))
+        return self.page(
+            request,
+            "switchboard/message.html",
+            title=row.user_id,
+            row=row,
+            sentence="This account belongs to no agent.",
+        )

@@ -1,0 +1,112 @@
+"""People, and which of them are operators."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin
+from django.contrib.auth.admin import UserAdmin
+from django.contrib.auth.models import Group
+from django.core.exceptions import ValidationError
+from django.http import HttpRequest, HttpResponse
+from unfold.decorators import display
+from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
+
+from agents.matrix.names import valid_user_id
+from chat.models import Person
+from chat.services.people import person_check, person_password_changed, person_save
+from ops import html
+from ops.admin.base import OperatorAdmin, actor_of
+
+# All operators may do the same; groups of permissions would only pretend otherwise.
+if admin.site.is_registered(Group):
+    admin.site.unregister(Group)
+
+
+class PersonForm(UserChangeForm):
+    """A person as an operator edits them."""
+
+    def clean_matrix_user_id(self) -> str:
+        value = str(self.cleaned_data.get("matrix_user_id") or "").strip()
+        if value and not valid_user_id(value):
+            raise ValidationError("A Matrix id looks like @name:server.")
+        return value
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or self.cleaned_data
+        person_check(
+            person=self.instance, is_active=bool(cleaned.get("is_active")), is_staff=bool(cleaned.get("is_staff"))
+        )
+        return dict(cleaned)
+
+
+@admin.register(Person)
+class PersonAdmin(UserAdmin, OperatorAdmin):
+    form = PersonForm
+    add_form = UserCreationForm
+    change_password_form = AdminPasswordChangeForm
+    list_display = ("username", "display_name", "role_lamp", "matrix_id", "seen")
+    list_display_links = ("username",)
+    list_filter = ("is_staff", "is_active")
+    search_fields = ("username", "display_name", "email", "matrix_user_id")
+    ordering = ("username",)
+    filter_horizontal = ()
+    readonly_fields = ("last_login", "date_joined")
+    actions = None
+    fieldsets = (
+        (None, {"fields": ("username", "password")}),
+        ("Who it is", {"fields": ("display_name", "email", "matrix_user_id")}),
+        ("What they may do", {"fields": ("is_active", "is_staff")}),
+        ("Times", {"fields": ("last_login", "date_joined")}),
+    )
+    add_fieldsets = (
+        (None, {"classes": ("wide",), "fields": ("username", "usable_password", "password1", "password2")}),
+    )
+    intro = "People who may sign in. An operator sees and does everything here, and is invited to the space with their Matrix id."
+    empty_title = "Nobody yet"
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return self.has_view_permission(request)
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return self.has_view_permission(request)
+
+    @display(description="Role")
+    def role_lamp(self, row: Person) -> str:
+        if not row.is_active:
+            return html.lamp("off", "Closed")
+        return html.lamp("good", "Operator" if row.is_staff else "Person")
+
+    @display(description="Matrix id", ordering="matrix_user_id")
+    def matrix_id(self, row: Person) -> str:
+        return html.copyable(row.matrix_user_id)
+
+    @display(description="Last signed in", ordering="last_login")
+    def seen(self, row: Person) -> str:
+        return html.ago(row.last_login)
+
+    def formfield_for_dbfield(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        field = super().formfield_for_dbfield(db_field, request, **kwargs)
+        if field is not None and db_field.name in _WORDS:
+            field.label, field.help_text = _WORDS[db_field.name]
+        return field
+
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: Any) -> None:
+        person_save(person=obj, changed=form.changed_data, actor=actor_of(request))
+
+    def user_change_password(self, request: HttpRequest, id: str, form_url: str = "") -> HttpResponse:
+        response = super().user_change_password(request, id, form_url)
+        if request.method == "POST" and response.status_code == 302:
+            person_password_changed(person=Person.objects.get(pk=id), actor=actor_of(request))
+        return response
+
+
+_WORDS = {
+    "is_active": ("May sign in", "Take the tick away instead of deleting: what they said keeps its name."),
+    "is_staff": ("Operator", "Sees and does everything on this site."),
+    "matrix_user_id": (
+        "Matrix id",
+        "Their own account, for example @alice:example.org. Operators are invited to the space with it.",
+    ),
+    "display_name": ("Name", "How agents and others see them."),
+}

@@ -1,0 +1,45 @@
+"""``{% load switchboard %}``: lamps, times, ids and durations in templates."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from typing import Any
+
+from django import template
+from django.utils.safestring import SafeString
+
+from ops import html
+from ops.choices import Lamp
+
+register = template.Library()
+
+
+@register.simple_tag
+def lamp(state: Lamp | str | None, word: str = "") -> SafeString:
+    """``{% lamp service.lamp service.get_status_display %}``"""
+    return html.lamp(state, str(word))
+
+
+@register.simple_tag
+def ago(moment: datetime | None, empty: str = "never") -> SafeString:
+    """``{% ago job.created_at %}``"""
+    return html.ago(moment, empty)
+
+
+@register.simple_tag
+def copyable(text: object, label: str = "") -> SafeString:
+    """``{% copyable account.user_id %}``"""
+    return html.copyable(text, label)
+
+
+@register.filter
+def duration(milliseconds: float | None) -> str:
+    """``{{ hop.after_ms|duration }}``"""
+    return html.duration(milliseconds)
+
+
+@register.filter
+def pretty(value: Any) -> str:
+    """JSON for people: indented, in the order given."""
+    return value if isinstance(value, str) else json.dumps(value, indent=2, ensure_ascii=False, default=str)

@@ -1,0 +1,99 @@
+// The operator's site: times in the reader's zone, ids that a click copies, parts that update themselves. No inline script.
+(() => {
+  "use strict";
+
+  const STEPS = [[60, 1, "s"], [3600, 60, "min"], [86400, 3600, "h"], [Infinity, 86400, "days"]];
+
+  function relative(date) {
+    const seconds = (Date.now() - date.getTime()) / 1000;
+    const size = Math.abs(seconds);
+    if (size < 2) return "just now";
+    const [, unit, word] = STEPS.find(([limit]) => size < limit);
+    const number = Math.floor(size / unit);
+    const text = `${number} ${word === "days" && number === 1 ? "day" : word}`;
+    return seconds > 0 ? `${text} ago` : `in ${text}`;
+  }
+
+  function times(root) {
+    for (const element of root.querySelectorAll("time[data-ago]")) {
+      const date = new Date(element.dateTime);
+      if (Number.isNaN(date.getTime())) continue;
+      element.textContent = relative(date);
+      element.title = date.toLocaleString(undefined, { dateStyle: "medium", timeStyle: "long" });
+    }
+  }
+
+  async function copy(text) {
+    if (navigator.clipboard && window.isSecureContext) return navigator.clipboard.writeText(text);
+    // Without a secure context there is no clipboard API: a selection and the old command do.
+    const area = document.createElement("textarea");
+    area.value = text;
+    area.style.position = "fixed";
+    area.style.opacity = "0";
+    document.body.append(area);
+    area.select();
+    document.execCommand("copy");
+    area.remove();
+  }
+
+  document.addEventListener("click", async (event) => {
+    const button = event.target.closest("[data-copy]");
+    if (!button) return;
+    event.preventDefault();
+    try {
+      await copy(button.dataset.copy);
+      button.dataset.copied = "";
+      setTimeout(() => delete button.dataset.copied, 1500);
+    } catch {
+      window.prompt("Copy this:", button.dataset.copy);
+    }
+  });
+
+  // A part with data-live="address" is fetched again every data-every milliseconds until it comes back without data-live.
+  function follow(part) {
+    let failures = 0;
+    const again = (wait) => setTimeout(step, wait);
+    async function step() {
+      if (!part.isConnected) return;
+      if (document.hidden) return again(1000);
+      try {
+        const answer = await fetch(part.dataset.live, { headers: { "X-Part": "1" }, credentials: "same-origin" });
+        if (answer.redirected || answer.status === 403) return location.reload();
+        if (!answer.ok) throw new Error(String(answer.status));
+        failures = 0;
+        const fresh = new DOMParser().parseFromString(await answer.text(), "text/html").body.firstElementChild;
+        if (!fresh) return;
+        if (fresh.innerHTML !== part.dataset.seen) {
+          const open = [...part.querySelectorAll("details")].map((one) => one.open);
+          const log = part.querySelector("[data-tail]");
+          // Whoever scrolled up to read is left there; whoever stands at the end follows it.
+          const atEnd = !log || log.scrollHeight - log.scrollTop - log.clientHeight < 24;
+          const top = log ? log.scrollTop : 0;
+          part.dataset.seen = fresh.innerHTML;
+          part.replaceChildren(...fresh.childNodes);
+          [...part.querySelectorAll("details")].forEach((one, i) => { if (open[i]) one.open = true; });
+          const newLog = part.querySelector("[data-tail]");
+          if (newLog) newLog.scrollTop = atEnd ? newLog.scrollHeight : top;
+          times(part);
+        }
+        if (!fresh.dataset.live) { part.removeAttribute("data-live"); part.removeAttribute("aria-busy"); return; }
+      } catch {
+        failures += 1;
+      }
+      again(Math.min(30000, Number(part.dataset.every || 1500) * 2 ** Math.min(failures, 5)));
+    }
+    again(Number(part.dataset.every || 1500));
+  }
+
+  document.addEventListener("change", (event) => {
+    const all = event.target.closest("[data-check-all]");
+    if (!all) return;
+    for (const box of document.querySelectorAll(`input[type=checkbox][name="${all.dataset.checkAll}"]`)) box.checked = all.checked;
+  });
+
+  document.addEventListener("DOMContentLoaded", () => {
+    times(document);
+    setInterval(() => times(document), 15000);
+    for (const part of document.querySelectorAll("[data-live]")) follow(part);
+  });
+})();
