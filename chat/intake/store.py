@@ -101,7 +101,8 @@ def _store(batch: Sequence[tuple[Place, Incoming]]) -> Stored:
         if incoming.mirror and place.room is not None:
             notices.append(outbox.mirror(message, place.room).pk)
         if incoming.notice and place.room is not None:
-            account = place.agent.mapping.account if hasattr(place.agent, "mapping") else None
+            mapping = getattr(place.agent, "mapping", None)
+            account = mapping.account if mapping is not None else None
             told = outbox.notice(place.conversation, place.room, incoming.notice, about=message, account=account)
             notices.append(told.pk)
     if wake:
