@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
 from django.conf import settings
-from django.db import IntegrityError, transaction
+from django.db import DatabaseError, IntegrityError, connections, transaction
 from django.utils import timezone
 
 from agents.matrix.errors import MatrixError
@@ -19,13 +21,14 @@ from agents.sync.apply import Applier
 from agents.sync.observe import observe
 from agents.sync.plan import SyncPlan, make_plan
 from ops.findings import Finding
-from ops.leases import WORKER, holder_is_dead, lease_end
+from ops.leases import LEASE_SECONDS, WORKER, holder_is_dead, lease_end
 from ops.logs import get_logger
 from ops.models import Service
 
 log = get_logger(__name__)
 
 Progress = Callable[[int, int, str], None]
+RENEW_EVERY = LEASE_SECONDS / 3
 
 
 class UnknownService(Exception):
@@ -83,7 +86,13 @@ def sync_agents(
         return SyncReport(plan, findings=plan.findings, state=SyncState.STOPPED if plan.stopped else SyncState.DONE)
     run = _acquire(actor=actor, trigger=trigger, service_name=service_name, wait=wait)
     try:
-        report = _run(run, actor, service_name, force, progress, should_stop)
+        with _kept(run) as lost:
+            report = _run(actor, service_name, force, progress, lambda: lost.is_set() or should_stop())
+            if lost.is_set():
+                report.state, report.error = (
+                    SyncState.FAILED,
+                    "Another process took this run for dead and went on with it.",
+                )
     except BaseException as error:
         _finish(run, SyncState.FAILED, error=f"{type(error).__name__}: {error}"[:2000])
         raise
@@ -120,8 +129,36 @@ def _plan(service_name: str, force: bool) -> tuple[SyncPlan, Homeserver | None, 
     return plan, homeserver, observed.invitees
 
 
+@contextmanager
+def _kept(run: SyncRun) -> Iterator[threading.Event]:
+    """Renew the run's lease for as long as the block lasts, also while one slow request is under way.
+
+    The event is set when another process has taken over: whoever works here must stop.
+    """
+    lost, over = threading.Event(), threading.Event()
+
+    def renew() -> None:
+        try:
+            while not over.wait(RENEW_EVERY) and not lost.is_set():
+                try:
+                    if not SyncRun.objects.filter(pk=run.pk, state=SyncState.RUNNING).update(lease_until=lease_end()):
+                        lost.set()
+                except DatabaseError as error:
+                    # The database may be back before the lease runs out.
+                    log.warning("sync.lease_not_renewed", run=run.pk, error=str(error)[:200])
+        finally:
+            connections.close_all()
+
+    thread = threading.Thread(target=renew, name="sync-lease", daemon=True)
+    thread.start()
+    try:
+        yield lost
+    finally:
+        over.set()
+        thread.join()
+
+
 def _run(
-    run: SyncRun,
     actor: str,
     service_name: str,
     force: bool,
@@ -131,21 +168,12 @@ def _run(
     plan, homeserver, invitees = _plan(service_name, force)
     report = SyncReport(plan, findings=list(plan.findings))
     if plan.steps:
-        renewed = [time.monotonic()]
-
-        def on_step(done: int, total: int, text: str) -> None:
-            if time.monotonic() - renewed[0] > 5:
-                renewed[0] = time.monotonic()
-                SyncRun.objects.filter(pk=run.pk).update(lease_until=lease_end())
-            if progress is not None:
-                progress(done, total, text)
-
-        outcome = Applier(
-            homeserver, actor=actor, invitees=invitees, on_step=on_step, should_stop=should_stop
-        ).apply(plan.steps)
+        outcome = Applier(homeserver, actor=actor, invitees=invitees, on_step=progress, should_stop=should_stop).apply(
+            plan.steps
+        )
         report.applied, report.error = outcome.done, outcome.aborted
         report.findings += outcome.findings
-        log.info("sync.applied", run=run.pk, **{key.replace(".", "_"): value for key, value in outcome.done.items()})
+        log.info("sync.applied", **{key.replace(".", "_"): value for key, value in outcome.done.items()})
     if plan.stopped:
         report.state = SyncState.STOPPED
     elif report.error:
@@ -163,22 +191,25 @@ def _acquire(*, actor: str, trigger: str, service_name: str, wait: float) -> Syn
                     actor=actor, trigger=trigger, service_name=service_name, lease_until=lease_end(), error=WORKER
                 )
         except IntegrityError:
-            _take_over()
+            if _take_over():
+                continue
         if time.monotonic() >= deadline:
             raise SyncBusy("Another sync is running.")
         time.sleep(0.1)
 
 
-def _take_over() -> None:
-    """Close a run whose process is gone, so that the next may start."""
+def _take_over() -> int:
+    """Close a run whose process is gone, so that the next may start. Returns how many were closed."""
+    closed = 0
     for run in SyncRun.objects.filter(state=SyncState.RUNNING):
         # While a run is going on its ``error`` holds the name of the worker that does it.
         if (run.lease_until and run.lease_until < timezone.now()) or holder_is_dead(run.error):
-            SyncRun.objects.filter(pk=run.pk, state=SyncState.RUNNING).update(
+            closed += SyncRun.objects.filter(pk=run.pk, state=SyncState.RUNNING).update(
                 state=SyncState.FAILED,
                 finished_at=timezone.now(),
                 error="The process that ran it is gone. The next pass completes what is missing.",
             )
+    return closed
 
 
 def _finish(run: SyncRun, state: str, **fields: Any) -> None:
@@ -190,6 +221,8 @@ def _finish(run: SyncRun, state: str, **fields: Any) -> None:
 def prune_sync_runs(*, keep_days: int = 14) -> int:
     """Forget old passes that changed nothing and found nothing (of the last hour all are kept)."""
     now = timezone.now()
-    quiet = SyncRun.objects.filter(state=SyncState.DONE, counts={}, findings=[], started_at__lt=now - timedelta(hours=1))
+    quiet = SyncRun.objects.filter(
+        state=SyncState.DONE, counts={}, findings=[], started_at__lt=now - timedelta(hours=1)
+    )
     old = SyncRun.objects.exclude(state=SyncState.RUNNING).filter(started_at__lt=now - timedelta(days=keep_days))
     return quiet.delete()[0] + old.delete()[0]

@@ -193,7 +193,8 @@ def _finish(observed: Observed, known: KnownAgent, info: AgentInfo | None = None
     if observed.homeserver_id is None:
         return []
     key, pk = f"{known.service_id}/{known.external_id}", known.pk
-    name = info.name if info else known.name
+    # As the row keeps it, so that a name that is too long does not look new in every pass.
+    name = (info.name if info else known.name)[:255]
     avatar = usable_avatar(info.avatar_url) if info else known.avatar_url
     steps: list[Step] = []
 
@@ -207,11 +208,11 @@ def _finish(observed: Observed, known: KnownAgent, info: AgentInfo | None = None
         return steps
     if not account.registered:
         step("account.register")
-    if account.display_name != name[:255] or account.avatar_source != avatar:
+    if account.display_name != name or account.avatar_source != avatar:
         step("account.profile", before=account.display_name, after=name)
     if not room.room_id:
         step("room.create")
-    elif room.name != name[:255] or room.topic != topic_for(name, info.description if info else known.description):
+    elif room.name != name or room.topic != topic_for(name, info.description if info else known.description):
         step("room.describe", before=room.name, after=name)
     if not room.in_space:
         step("space.add")

@@ -1,0 +1,450 @@
+"""Sync against a homeserver: everything once, adopted when it is there already, and whole again after any crash."""
+
+from __future__ import annotations
+
+import re
+import threading
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+
+from agents.backends.base import BackendUnavailable
+from agents.models import Account, Agent, Invitation, Mapping, Room, SyncRun, SyncState
+from agents.services import sync as sync_service
+from agents.services.sync import SyncBusy, UnknownService, prune_sync_runs, sync_agents
+from ops.models import AuditEvent, Service
+from tests.support.fake_homeserver import SERVER_NAME
+from tests.support.stage import ALICE, BOB, Stage, in_threads
+
+pytestmark = pytest.mark.django_db
+
+ADA = f"#agent_scripts__id-ada:{SERVER_NAME}".replace("id-ada", "id_ada")
+SPACE = f"#agent_space:{SERVER_NAME}"
+
+
+@pytest.fixture
+def house(stage: Stage) -> Stage:
+    stage.homeserver()
+    stage.service()
+    return stage
+
+
+def assert_whole(house: Stage, *names: str, people: tuple[str, ...] = ()) -> None:
+    """Rows and homeserver agree: one account, one room, one place in the space for each agent, everybody invited."""
+    fake = house.fake
+    assert set(Agent.objects.exclude(state="archived").values_list("name", flat=True)) == set(names)
+    assert len(fake.users) == len(names) + 1
+    assert len(fake.rooms) == len(names) + 1, "no room may be doubled"
+    assert Room.objects.count() == len(names) + 1
+    assert Account.objects.count() == len(names)
+    space = Room.objects.get(kind="space")
+    assert fake.aliases[SPACE] == space.room_id
+    children = fake.children(str(space.room_id))
+    for name in names:
+        mapping = house.mapping(name)
+        room = fake.rooms[str(mapping.room.room_id)]
+        assert fake.aliases[mapping.room.alias] == room.room_id
+        assert room.room_id in children
+        assert room.creator == mapping.account.user_id
+        assert room.membership(mapping.account.user_id) == "join"
+        assert fake.users[mapping.account.user_id]["displayname"] == name
+        assert room.state[("m.room.name", "")]["content"] == {"name": name}
+        assert mapping.status == "connected"
+    for room in Room.objects.all():
+        for person in people:
+            assert fake.rooms[str(room.room_id)].membership(person) == "invite"
+            assert Invitation.objects.get(room=room, user_id=person).state == "invited"
+    assert len(children) == len(names)
+
+
+def test_everything_is_made_once(house: Stage, settings: Any) -> None:
+    settings.MATRIX_INVITE = [ALICE, BOB]
+    house.lists("scripts", "Ada", "Bea", "Cy", description="Helps")
+    report = house.sync()
+    assert report.state == SyncState.DONE
+    assert report.findings == []
+    assert report.applied["agent.create"] == 3
+    assert_whole(house, "Ada", "Bea", "Cy", people=(ALICE, BOB))
+    room = house.fake.rooms[str(house.room().room_id)]
+    assert room.state[("m.room.topic", "")]["content"] == {"topic": "Chat with Ada. Helps"}
+    assert house.fake.calls("alias_delete") == []
+
+
+def test_an_unchanged_pass_asks_nothing_and_writes_its_own_row_only(house: Stage, settings: Any) -> None:
+    settings.MATRIX_INVITE = [ALICE]
+    counts = []
+    for number in (3, 40):
+        house.lists("scripts", *(f"A{one}" for one in range(number)))
+        house.sync()
+        asked = len(house.fake.requests)
+        with CaptureQueriesContext(
+            connection,
+        ) as queries:
+            report = house.sync()
+        assert report.plan.steps == []
+        assert len(house.fake.requests) == asked
+        writes = [query["sql"] for query in queries if re.match(r"\s*(INSERT|UPDATE|DELETE)", query["sql"])]
+        assert [re.search(r'"(\w+)"', sql)[1] for sql in writes] == ["agents_syncrun"] * 2  # type: ignore[index]
+        counts.append(len(queries))
+    assert counts[0] == counts[1], "the number of queries must not grow with the number of agents"
+    run = SyncRun.objects.first()
+    assert (run.counts, run.plan, run.findings) == ({}, [], [])
+
+
+def test_everything_is_adopted_when_the_database_was_lost(house: Stage, settings: Any) -> None:
+    settings.MATRIX_INVITE = [ALICE, BOB]
+    house.lists("scripts", "Ada", "Bea")
+    house.sync()
+    house.fake.person_joins(str(house.room().room_id), ALICE)
+    rooms = {
+        mapping.agent.external_id: mapping.room.room_id for mapping in Mapping.objects.select_related("agent", "room")
+    }
+    Mapping.objects.all().delete()
+    Account.objects.all().delete()
+    Room.objects.all().delete()
+    Agent.objects.all().delete()
+    house.fake.requests.clear()
+    house.sync()
+    found = {
+        mapping.agent.external_id: mapping.room.room_id for mapping in Mapping.objects.select_related("agent", "room")
+    }
+    assert found == rooms
+    assert len(house.fake.rooms) == 3
+    assert house.fake.calls("invite") == [], "everybody was invited before"
+    assert Invitation.objects.get(room=house.room(), user_id=ALICE).state == "joined"
+    house.fake.requests.clear()
+    assert house.sync().plan.steps == []
+    assert AuditEvent.objects.filter(action="room.adopted").count() == 2
+
+
+def test_an_adopted_space_gets_the_name_that_is_wanted(house: Stage) -> None:
+    house.sync()
+    Room.objects.all().delete()
+    Service.objects.filter(kind="homeserver").update(options={"server_name": SERVER_NAME, "space_name": "Team"})
+    house.sync()
+    space = house.fake.room_of(SPACE)
+    assert space.state[("m.room.name", "")]["content"] == {"name": "Team"}
+    assert Room.objects.get(kind="space").name == "Team"
+
+
+def test_a_half_made_room_behind_the_alias_is_replaced(house: Stage) -> None:
+    """A createRoom that was killed after the alias: the room has nobody in it."""
+    house.lists("scripts", "Ada")
+    ghost = house.fake.new_room("@agent_ghost:" + SERVER_NAME)
+    ghost.state.pop(("m.room.member", ghost.creator))
+    house.fake.aliases[ADA] = ghost.room_id
+    house.sync()
+    assert house.room().alias == ADA
+    assert house.room().room_id != ghost.room_id
+    assert house.fake.aliases[ADA] == house.room().room_id
+
+
+def test_an_alias_that_leads_nowhere_is_taken_back(house: Stage) -> None:
+    house.lists("scripts", "Ada")
+    house.fake.aliases[ADA] = "!gone"
+    report = house.sync()
+    assert report.findings == []
+    assert house.fake.aliases[ADA] == house.room().room_id
+
+
+@pytest.mark.parametrize("half_made", [False, True])
+def test_a_refused_invitee_does_not_cost_the_room(house: Stage, settings: Any, half_made: bool) -> None:
+    settings.MATRIX_INVITE = [ALICE, BOB]
+    house.fake.unknown_people = {BOB}
+    house.fake.half_made_rooms = half_made
+    house.lists("scripts", "Ada")
+    report = house.sync()
+    assert report.findings == []
+    assert len(house.fake.rooms) == 2
+    room = house.fake.rooms[str(house.room().room_id)]
+    assert room.membership(ALICE) == "invite"
+    assert room.membership(BOB) == ""
+    refused = Invitation.objects.get(room=house.room(), user_id=BOB)
+    assert (refused.state, refused.attempts) == ("failed", 1)
+    assert "cannot be invited" in refused.error
+    # No loop: it is left alone until its time has come, then tried once, and the pause grows.
+    assert house.sync().plan.steps == []
+    Invitation.objects.filter(pk=refused.pk).update(not_before=timezone.now() - timedelta(seconds=1))
+    assert [step.kind for step in house.sync().plan.steps] == ["invite"]
+    first, refused = refused.not_before, Invitation.objects.get(pk=refused.pk)
+    assert refused.attempts == 2
+    assert refused.not_before - timezone.now() > timedelta(seconds=90)
+    assert first is not None
+    house.fake.unknown_people = set()
+    Invitation.objects.filter(user_id=BOB).update(not_before=None)
+    house.sync()
+    assert set(Invitation.objects.values_list("state", flat=True)) == {"invited"}
+
+
+def test_a_refused_token_is_not_a_refused_person(house: Stage, settings: Any) -> None:
+    house.lists("scripts", "Ada")
+    house.sync()
+    settings.MATRIX_INVITE = [ALICE]
+    house.fake.token = "another"
+    report = house.sync()
+    assert report.state == SyncState.FAILED
+    assert "token" in report.error
+    assert Invitation.objects.count() == 0
+    assert len(house.fake.calls("invite")) == 1
+
+
+def test_rename_archive_and_return(house: Stage) -> None:
+    house.lists("scripts", "Ada", "Bea")
+    house.sync()
+    room_id, space_id = str(house.room().room_id), str(Room.objects.get(kind="space").room_id)
+    ada, bea = house.world.agents["scripts"]
+    house.world.agents["scripts"] = [type(ada)(ada.external_id, "Ada Lovelace", "Counts"), bea]
+    house.sync()
+    user = house.mapping("Ada Lovelace").account.user_id
+    assert house.fake.users[user]["displayname"] == "Ada Lovelace"
+    assert house.fake.rooms[room_id].state[("m.room.name", "")]["content"] == {"name": "Ada Lovelace"}
+    house.world.agents["scripts"] = [bea]
+    house.sync()
+    assert house.fresh("Ada Lovelace").state == "missing"
+    Agent.objects.filter(state="missing").update(missing_since=timezone.now() - timedelta(minutes=1))
+    house.sync()
+    assert house.fresh("Ada Lovelace").state == "archived"
+    assert house.fake.children(space_id) == {house.room("Bea").room_id}
+    assert room_id in house.fake.rooms, "what was said there stays"
+    assert house.sync().plan.steps == []
+    house.world.agents["scripts"] = [ada, bea]
+    house.sync()
+    assert house.fresh().state == "active"
+    assert room_id in house.fake.children(space_id)
+    assert len(house.fake.rooms) == 3
+    assert house.sync().plan.steps == []
+
+
+def test_a_homeserver_that_is_down_is_a_finding_and_clears(house: Stage) -> None:
+    house.lists("scripts", "Ada")
+    house.sync()
+    house.lists("scripts", "Ada", "Bea", "Cy", "Di", "Eve")
+    house.fake.fail("register", times=99, status=502)
+    report = house.sync()
+    assert report.state == SyncState.FAILED
+    assert "does not answer" in report.error
+    assert len(house.fake.calls("register")) <= 6, "it gives up after a few"
+    troubled = Mapping.objects.exclude(problem="")
+    assert troubled.count() == 3
+    assert troubled.first().status == "trouble"
+    assert "does not answer" in troubled.first().problem
+    house.fake.faults.clear()
+    report = house.sync()
+    assert report.state == SyncState.DONE
+    assert Mapping.objects.exclude(problem="").count() == 0
+    assert_whole(house, "Ada", "Bea", "Cy", "Di", "Eve")
+
+
+def test_a_homeserver_that_is_not_there_at_all(house: Stage) -> None:
+    Service.objects.filter(kind="homeserver").update(base_url="http://127.0.0.1:9", options={})
+    house.lists("scripts", "Ada")
+    report = house.sync()
+    assert "does not answer" in " ".join(finding.sentence for finding in report.findings)
+    assert house.fresh().state == "active", "agents are taken up all the same"
+
+
+def test_without_a_homeserver_agents_are_taken_up(house: Stage) -> None:
+    Service.objects.filter(kind="homeserver").delete()
+    house.lists("scripts", "Ada")
+    report = house.sync()
+    assert [finding.code for finding in report.findings] == ["homeserver.none"]
+    assert Agent.objects.get().name == "Ada"
+    assert Mapping.objects.count() == 0
+
+
+def test_a_rate_limit_leaves_the_rest_for_the_next_pass(house: Stage) -> None:
+    house.lists("scripts", "Ada", "Bea")
+    house.fake.fail("createRoom", status=429, errcode="M_LIMIT_EXCEEDED", retry_after_ms=100)
+    report = house.sync()
+    assert "M_LIMIT_EXCEEDED" in report.findings[0].sentence
+    house.sync()
+    assert_whole(house, "Ada", "Bea")
+
+
+def test_one_agents_trouble_does_not_stop_the_others(house: Stage) -> None:
+    house.lists("scripts", "Ada", "Bea")
+    house.fake.fail("profile_put", status=400, errcode="M_UNKNOWN", error="no such name")
+    report = house.sync()
+    assert [finding.target for finding in report.findings] == ["Ada"]
+    assert house.mapping("Bea").status == "connected"
+    assert "no such name" in house.mapping("Ada").problem
+    house.sync()
+    assert_whole(house, "Ada", "Bea")
+
+
+def test_a_service_that_cannot_be_read_does_not_stop_the_others(house: Stage) -> None:
+    house.service("other")
+    house.service("broken")
+    house.lists("scripts", "Ada")
+    house.lists("other", "Bea")
+    house.sync()
+    house.world.listing_error = {"scripts": BackendUnavailable("refused"), "broken": RuntimeError("a bug")}
+    house.lists("other", "Bea", "Cy")
+    report = house.sync()
+    assert {finding.target: finding.code for finding in report.findings} == {
+        "scripts": "backend.unavailable",
+        "broken": "backend.crashed",
+    }
+    assert house.fresh().state == "active"
+    assert house.mapping("Cy").status == "connected"
+
+
+def test_two_letta_servers_with_the_same_agent_id(house: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    from agents.sync import rows
+
+    homeserver = sync_service.open_homeserver()
+    first = house.service("letta-a", "letta", base_url="http://127.0.0.1:1")
+    second = house.service("letta-b", "letta", base_url="http://127.0.0.1:1")
+    one = Agent.objects.create(service=first, external_id="agent-1", name="One")
+    two = Agent.objects.create(service=second, external_id="agent-1", name="Two")
+    users = [rows.reserve_mapping(homeserver, agent).account.localpart for agent in (one, two)]
+    assert users[0] == "agent_1"
+    assert users[1].startswith("agent_letta_b__")
+    assert [rows.reserve_mapping(homeserver, agent).account.localpart for agent in (one, two)] == users
+
+
+def test_what_a_deleted_agent_left_behind_is_taken_over(house: Stage) -> None:
+    house.lists("scripts", "Ada")
+    house.sync()
+    room_id = house.room().room_id
+    Agent.objects.all().delete()
+    report = house.sync()
+    assert report.findings == []
+    assert house.room().room_id == room_id
+    assert_whole(house, "Ada")
+
+
+def test_long_names_and_pictures_settle(house: Stage) -> None:
+    house.lists("scripts", "N" * 400, avatar_url="data:image/png;base64," + "A" * 3000)
+    house.sync()
+    assert house.sync().plan.steps == []
+
+
+def test_a_picture_is_uploaded_once_and_a_bad_one_does_not_hurt(house: Stage) -> None:
+    house.lists("scripts", "Ada", avatar_url="data:image/png;base64,iVBORw0KGgo=")
+    house.lists("scripts", "Ada", "Bea", avatar_url="data:image/png;base64,iVBORw0KGgo=")
+    house.sync()
+    assert len(house.fake.media) == 2
+    user = house.mapping().account.user_id
+    assert house.fake.users[user]["avatar_url"].startswith("mxc://")
+    house.lists("scripts", "Ada", "Bea", avatar_url="http://127.0.0.1:9/inside.png")
+    assert house.sync().findings == []
+    assert house.sync().plan.steps == []
+
+
+def test_a_dry_run_changes_nothing(house: Stage) -> None:
+    house.lists("scripts", "Ada")
+    report = house.sync(dry_run=True)
+    assert report.plan.counts["agent.create"] == 1
+    assert report.run_id is None
+    assert report.to_dict()["steps"][0]["kind"] == "space.create"
+    assert (SyncRun.objects.count(), Agent.objects.count(), len(house.fake.requests)) == (0, 0, 0)
+
+
+def test_a_suspicious_plan_stops_and_force_applies_it(house: Stage) -> None:
+    house.lists("scripts", *"ABCDEFGH")
+    house.sync()
+    house.lists("scripts", "A")
+    report = house.sync()
+    assert (report.state, report.plan.stopped) == (SyncState.STOPPED, ["scripts"])
+    assert SyncRun.objects.first().state == SyncState.STOPPED
+    assert Agent.objects.filter(state="active").count() == 8
+    assert house.sync(force=True).applied == {"agent.miss": 7}
+
+
+def test_one_service_only(house: Stage) -> None:
+    house.service("other")
+    house.lists("scripts", "Ada")
+    house.lists("other", "Bea")
+    house.sync(service_name="other")
+    assert [agent.name for agent in Agent.objects.all()] == ["Bea"]
+    with pytest.raises(UnknownService, match="nosuch"):
+        house.sync(service_name="nosuch")
+
+
+def test_progress_is_told_and_it_stops_when_asked(house: Stage) -> None:
+    house.lists("scripts", "Ada", "Bea", "Cy")
+    told: list[tuple[int, int, str]] = []
+    house.sync(progress=lambda *step: told.append(step), should_stop=lambda: len(told) > 8)
+    assert told[0][2] == "Make the space Letta Agents"
+    assert [one[0] for one in told] == list(range(1, len(told) + 1))
+    assert Agent.objects.count() < 3
+    house.sync()
+    assert_whole(house, "Ada", "Bea", "Cy")
+
+
+def test_a_running_sync_is_waited_for(house: Stage) -> None:
+    running = SyncRun.objects.create(error=sync_service.WORKER, lease_until=timezone.now() + timedelta(minutes=1))
+    with pytest.raises(SyncBusy):
+        house.sync(wait=0)
+    SyncRun.objects.filter(pk=running.pk).update(state=SyncState.DONE)
+    assert house.sync(wait=0).state == SyncState.DONE
+
+
+@pytest.mark.parametrize("how", ["dead process", "expired lease"])
+def test_a_crashed_runs_lock_is_taken_over_at_once(house: Stage, how: str) -> None:
+    host, pid, start = sync_service.WORKER.rsplit(":", 2)
+    dead = SyncRun.objects.create(
+        error=f"{host}:{pid}:{int(start) - 1}" if how == "dead process" else "elsewhere:1:1",
+        lease_until=timezone.now() + timedelta(seconds=60 if how == "dead process" else -1),
+    )
+    assert house.sync(wait=0).state == SyncState.DONE
+    dead.refresh_from_db()
+    assert dead.state == SyncState.FAILED
+    assert "gone" in dead.error
+
+
+def test_old_quiet_runs_are_forgotten(house: Stage) -> None:
+    house.sync()
+    quiet, loud = house.sync(), house.sync(service_name="scripts")
+    SyncRun.objects.filter(pk=loud.run_id).update(findings=[{"code": "x"}])
+    SyncRun.objects.update(started_at=timezone.now() - timedelta(hours=2))
+    prune_sync_runs()
+    assert not SyncRun.objects.filter(pk=quiet.run_id).exists()
+    assert SyncRun.objects.filter(pk=loud.run_id).exists()
+    SyncRun.objects.update(started_at=timezone.now() - timedelta(days=15))
+    prune_sync_runs()
+    assert SyncRun.objects.count() == 0
+
+
+@pytest.mark.django_db(transaction=True)
+def test_syncs_at_the_same_time_take_turns(house: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    house.lists("scripts", *(f"A{number}" for number in range(6)))
+    from agents.sync import apply
+
+    monkeypatch.setattr(apply, "PARALLEL", 4)
+    reports = in_threads(3, lambda number: sync_agents(actor=f"t{number}", wait=60))
+    assert [report.state for report in reports] == [SyncState.DONE] * 3
+    assert sum(bool(report.applied) for report in reports) == 1
+    assert_whole(house, *(f"A{number}" for number in range(6)))
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_slow_sync_keeps_its_lease_and_one_that_lost_it_stops(house: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sync_service, "RENEW_EVERY", 0.02)
+    house.lists("scripts", "Ada", "Bea")
+    leases: list[Any] = []
+    taken = threading.Event()
+
+    def progress(done: int, total: int, text: str) -> None:
+        run = SyncRun.objects.get()
+        if done == 2:
+            leases.append(run.lease_until)
+            while SyncRun.objects.get().lease_until == leases[0]:
+                taken.wait(0.01)
+            leases.append(SyncRun.objects.get().lease_until)
+            SyncRun.objects.update(state=SyncState.FAILED, error="taken over")
+            while threading.active_count() and any(
+                thread.name == "sync-lease" and thread.is_alive() for thread in threading.enumerate()
+            ):
+                taken.wait(0.01)
+
+    report = house.sync(progress=progress)
+    assert leases[1] > leases[0]
+    assert report.state == SyncState.FAILED
+    assert report.applied.get("agent.create", 0) < 2
+    assert SyncRun.objects.get().error == "taken over", "the run that was taken over is not written to any more"
