@@ -101,6 +101,7 @@ AUTH_PASSWORD_VALIDATORS = [
     )
 ]
 LOGIN_URL = "admin:login"
+LOGIN_REDIRECT_URL = "admin:index"
 
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 if _env["DATABASE_URL"]:
