@@ -6,6 +6,7 @@ from argparse import ArgumentParser
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
+from django.db import DatabaseError
 
 from chat.models import Person
 from controlplane.setup.links import operator_exists, setup_token, setup_url
@@ -22,6 +23,12 @@ class Command(BaseCommand):
         parser.add_argument("--new", action="store_true", help="Make a new link; the one printed before stops working.")
 
     def handle(self, *args: Any, **options: Any) -> None:
+        try:
+            self._print(options)
+        except DatabaseError as error:
+            raise CommandError(f"The database has no tables yet ({error}). Start with: make up") from error
+
+    def _print(self, options: dict[str, Any]) -> None:
         person: Person | None = None
         if options["username"]:
             person = Person.objects.filter(username=options["username"]).first()

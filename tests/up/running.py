@@ -1,0 +1,116 @@
+"""``manage.py up`` as a process of its own, in a folder of its own."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+
+from controlplane.options import OPTIONS
+from tests.peers.base import PROJECT_ROOT, free_port
+
+
+def clean_environment(**settings: str) -> dict[str, str]:
+    """This process's environment without any setting of Switchboard, plus ``settings``."""
+    names = {name for option in OPTIONS for name in (option.name, *option.aliases)}
+    kept = {
+        key: value
+        for key, value in os.environ.items()
+        if key.removesuffix("_FILE") not in names and not key.startswith("SWITCHBOARD_")
+    }
+    return {**kept, "DJANGO_SETTINGS_MODULE": "controlplane.settings", "PYTHONUNBUFFERED": "1", **settings}
+
+
+class Up:
+    """One data directory; ``start`` may be called again after ``stop`` or ``kill9``."""
+
+    def __init__(self, folder: Path, *arguments: str, **settings: str) -> None:
+        self.folder = folder
+        self.data = folder / "data"
+        self.arguments = arguments
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.environment = clean_environment(DATA_DIR=str(self.data), PORT=str(self.port), **settings)
+        self.output_path = folder / "output.txt"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def spawn(self) -> subprocess.Popen[bytes]:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with self.output_path.open("wb") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "manage.py", "up", *self.arguments],
+                cwd=PROJECT_ROOT,
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        return self.process
+
+    def start(self, seconds: float = 60.0) -> float:
+        """Start and wait until it says that it is ready. Returns the seconds that took."""
+        began = time.monotonic()
+        process = self.spawn()
+        while "Ready after" not in self.output():
+            if process.poll() is not None:
+                raise AssertionError(f"up ended with {process.returncode}:\n{self.output()}")
+            if time.monotonic() - began > seconds:
+                raise AssertionError(f"up was not ready after {seconds} s:\n{self.output()}")
+            time.sleep(0.02)
+        return time.monotonic() - began
+
+    def output(self) -> str:
+        return self.output_path.read_text(errors="replace") if self.output_path.exists() else ""
+
+    def get(self, path: str, **options: object) -> httpx.Response:
+        return httpx.get(self.url + path, timeout=10, **options)  # type: ignore[arg-type]
+
+    def setup_path(self) -> str:
+        """The path of the set-up link that it printed."""
+        found = re.search(r"/setup/[0-9a-f]+/", self.output())
+        assert found, self.output()
+        return found.group()
+
+    def stop(self, number: int = signal.SIGINT, seconds: float = 20.0) -> tuple[int, float]:
+        """End it with a signal. Returns the exit code and how long it took."""
+        assert self.process is not None
+        began = time.monotonic()
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+            self.process.wait(seconds)
+        return self.process.returncode, time.monotonic() - began
+
+    def kill9(self) -> None:
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait(5)
+
+    def manage(self, *arguments: str, expect: int = 0) -> str:
+        """``manage.py …`` on the same data directory."""
+        done = subprocess.run(
+            [sys.executable, "manage.py", *arguments],
+            cwd=PROJECT_ROOT, env=self.environment, capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+        assert done.returncode == expect, f"{arguments} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}"
+        return done.stdout + (done.stderr if expect else "")
+
+
+def processes_naming(text: str) -> list[int]:
+    """Processes whose command line has the text."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and int(entry.name) != os.getpid():
+            try:
+                line = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            except OSError:
+                continue
+            if text in line:
+                found.append(int(entry.name))
+    return found
