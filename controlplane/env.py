@@ -120,10 +120,10 @@ def _read(option: Option, source: Mapping[str, str], data_dir: Path, result: Env
     try:
         return _cast(option, raw)
     except (ValueError, TypeError, environ.ImproperlyConfigured) as error:
-        shown = "its value" if option.secret else repr(raw)
-        result.problems.append(
-            Problem("switchboard.E001", "error", f"{origin} is not valid: {shown} ({error}).", option.help)
-        )
+        # Errors quote what they could not read.
+        shown = "its value cannot be used" if option.secret and option.kind in {"int", "float"} else f"{error}"
+        shown = shown if option.secret else f"{raw!r} ({error})"
+        result.problems.append(Problem("switchboard.E001", "error", f"{origin} is not valid: {shown}.", option.help))
         return option.default
 
 
