@@ -78,10 +78,10 @@ _GUARDS = {
 
 def _unanswered(message: Message) -> Hop:
     if message.state == MessageState.REDACTED:
-        return Hop("started", "Started", None, OFF, "Its sender took it back.")
+        return Hop("started", "Not answered", None, OFF, "Its sender took it back.")
     if message.guard:
-        return Hop("started", "Started", None, TROUBLE, _GUARDS.get(message.guard, f"Held back: {message.guard}."))
-    return Hop("started", "Started", None, OFF, "Nobody was to answer it.")
+        return Hop("started", "Not answered", None, TROUBLE, _GUARDS.get(message.guard, f"Held back: {message.guard}."))
+    return Hop("started", "Not answered", None, OFF, "Nobody was to answer it.")
 
 
 def _turn_hops(turn: Turn, busy: bool) -> list[Hop]:
@@ -124,13 +124,20 @@ def _delivery_hops(deliveries: Sequence[Delivery]) -> list[Hop]:
         hops.append(
             Hop(
                 "delivered",
-                f"Delivered to {delivery.room or delivery.target}",
+                _delivery_label(delivery, lamp),
                 delivery.sent_at,
                 lamp,
                 delivery.error_reason,
             )
         )
     return hops
+
+
+def _delivery_label(delivery: Delivery, lamp: str) -> str:
+    place = delivery.room or delivery.target
+    return (
+        f"Delivered to {place}" if lamp == GOOD else f"{'Sending' if lamp == WORKING else 'Not delivered'} to {place}"
+    )
 
 
 def _with_times(hops: list[Hop]) -> list[Hop]:

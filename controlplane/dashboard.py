@@ -17,7 +17,7 @@ from django.utils import timezone
 from agents.models import Agent, AgentState, Room, SyncState
 from chat.models import Delivery, DeliveryState, Message, Turn, TurnState
 from controlplane import admin_site
-from ops.admin import html
+from ops import html
 from ops.choices import Lamp
 from ops.models import Heartbeat, Service, ServiceStatus
 from ops.registry import get_check

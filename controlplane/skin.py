@@ -5,12 +5,19 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.http import HttpRequest
 from django.templatetags.static import static
 from django.urls import reverse_lazy
 
 
 def _mark(name: str) -> Any:
     return lambda request: static(f"switchboard/{name}")
+
+
+def _on_turns(request: HttpRequest) -> bool:
+    """The dead letters live below the turns' address and have an entry of their own."""
+    turns, dead = str(reverse_lazy("admin:chat_turn_changelist")), str(reverse_lazy("admin:dead_letters"))
+    return request.path.startswith(turns) and not request.path.startswith(dead)
 
 
 def _item(title: str, icon: str, view: str, badge: str = "", badge_class: str = "") -> dict[str, Any]:
@@ -36,7 +43,7 @@ NAVIGATION: list[dict[str, Any]] = [
         "title": "What was said",
         "items": [
             _item("Conversations", "forum", "chat_conversation_changelist"),
-            _item("Turns", "swap_horiz", "chat_turn_changelist"),
+            {**_item("Turns", "swap_horiz", "chat_turn_changelist"), "active": _on_turns},
             _item("Deliveries", "outbox", "chat_delivery_changelist"),
             _item("Dead letters", "mark_email_unread", "dead_letters", "badge_dead_letters"),
             _item("Refused events", "block", "chat_refusedevent_changelist"),

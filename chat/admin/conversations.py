@@ -16,7 +16,7 @@ from agents.admin.common import client_address
 from agents.models import Agent
 from chat.admin.common import DELIVERY_LAMPS, TURN_LAMPS
 from chat.models import OPEN_TURN_STATES, Conversation, Link, Message, Participant, Person, RefusedEvent, Role
-from chat.queries import trace, traces
+from chat.queries import Hop, trace, traces
 from chat.services.messages import CannotSend
 from chat.services.probes import test_message_send
 from ops import html
@@ -102,8 +102,8 @@ class ConversationAdmin(OperatorAdmin):
             limit += PAGE // 2
         found = (
             Message.objects.filter(conversation=row, seq__lt=limit)
-            .select_related("sender__agent", "answer_of")
-            .prefetch_related("turns", "deliveries__room")
+            .select_related("sender")
+            .prefetch_related("turns")
             .order_by("-seq")[:PAGE]
         )
         rows = list(found)[::-1]
@@ -178,16 +178,25 @@ def _live(agent: Agent, message_id: int) -> dict[str, Any]:
 def _item(message: Message, hops: dict[int, Any]) -> dict[str, Any]:
     """What the timeline shows of a message."""
     turns = list(message.turns.all())
-    answer_of = getattr(message, "answer_of", None)
     return {
         "message": message,
         "is_agent": message.role == Role.ASSISTANT,
         "hops": hops.get(message.pk, []),
+        "outcome": _outcome(hops.get(message.pk, [])),
         "turns": turns,
-        "answer_of": answer_of,
         "where": _WHERE.get(message.transport, message.transport),
         "parts": [{"label": _part_label(part), "body": part} for part in message.parts],
     }
+
+
+def _outcome(hops: list[Hop]) -> dict[str, Any]:
+    """One line for the whole way: where it stopped, or how long it took. Opened where something needs a look."""
+    if not hops:
+        return {}
+    stopped = next((hop for hop in hops if hop.lamp in {"trouble", "working"}), hops[-1])
+    times = [hop.at for hop in hops if hop.at]
+    whole = (times[-1] - times[0]).total_seconds() * 1000 if stopped.lamp == "good" and len(times) > 1 else None
+    return {"lamp": stopped.lamp, "word": stopped.label, "after": whole, "open": stopped.lamp == "trouble"}
 
 
 _WHERE = {

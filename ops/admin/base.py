@@ -169,12 +169,11 @@ class OperatorAdmin(ModelAdmin):
     ) -> HttpResponse:
         """A page of the admin with its frame around it."""
         request.current_app = self.admin_site.name  # type: ignore[attr-defined]
-        frame = self.admin_site.each_context(request)
+        # With a row the header leads back to its list; a page of its own has only its title there.
+        place = {"opts": self.opts, "original": context["row"]} if context.get("row") is not None else {}
+        frame = {**self.admin_site.each_context(request), **place}
         return TemplateResponse(
-            request,
-            template,
-            {**frame, "opts": self.opts, "title": title, "model_admin": self, **context},
-            status=status,
+            request, template, {**frame, "title": title, "model_admin": self, **context}, status=status
         )
 
     def address_of(self, row: Any) -> str:

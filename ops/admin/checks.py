@@ -37,7 +37,7 @@ class CheckStateAdmin(OperatorAdmin):
             default=Value(9),
             output_field=IntegerField(),
         )
-        return super().get_queryset(request).annotate(rank=worst_first).order_by("rank", "check_id", "target")
+        return CheckState.objects.annotate(rank=worst_first)
 
     def get_ordering(self, request: HttpRequest) -> tuple[str, ...]:
         return ("rank", "check_id", "target")
