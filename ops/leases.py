@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import socket
+from contextlib import nullcontext
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
@@ -65,8 +66,10 @@ def holder_is_dead(worker: str) -> bool:
 def claim(rows: models.QuerySet[Row], **fields: Any) -> bool:
     """Take one queued row (``rows`` must name exactly one) if it still is to be had. False: somebody else has it."""
     now = timezone.now()
+    # One statement needs no transaction of its own; inside of another one, its failure must leave that one usable.
+    guard = transaction.atomic if transaction.get_connection().in_atomic_block else nullcontext
     try:
-        with transaction.atomic():
+        with guard():
             return (
                 rows.filter(state="queued", not_before__lte=now).update(
                     state="running",
