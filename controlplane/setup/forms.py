@@ -35,6 +35,15 @@ class PasswordForm(forms.Form):
             described = f"id_{name}_help" if field.help_text else ""
             field.widget.attrs["aria-describedby"] = f"{described} id_{name}_error".strip()
 
+    def focus(self) -> None:
+        """Put the cursor where something is to be done: the first field that is wrong, else the first."""
+        wrong = [name for name in self.fields if name in self.errors]
+        for name, field in self.fields.items():
+            if name == (wrong or list(self.fields))[0]:
+                field.widget.attrs["autofocus"] = True
+            if name in wrong:
+                field.widget.attrs["aria-invalid"] = "true"
+
     def person_for_validation(self) -> Person:
         """Whose name and display name the password must not resemble."""
         return self._person or Person()
@@ -58,9 +67,7 @@ class OperatorForm(PasswordForm):
     username = forms.CharField(
         label="User name",
         max_length=100,
-        widget=forms.TextInput(
-            attrs={"autocomplete": "username", "autocapitalize": "none", "spellcheck": "false", "autofocus": True}
-        ),
+        widget=forms.TextInput(attrs={"autocomplete": "username", "autocapitalize": "none", "spellcheck": "false"}),
         help_text="Lower-case letters, digits, '.', '_' and '-'.",
     )
     display_name = forms.CharField(

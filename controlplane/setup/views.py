@@ -41,6 +41,7 @@ def setup(request: HttpRequest, token: str) -> HttpResponse:
     form = _form(request, link)
     if request.method != "POST" or not form.is_valid():
         status = 400 if form.is_bound else 200
+        form.focus()
         service = accounts_homeserver()
         context = {
             "form": form,
@@ -96,8 +97,9 @@ def _page(
     request: HttpRequest, template: str, context: dict[str, Any] | None = None, *, status: int = 200
 ) -> HttpResponse:
     response = render(request, template, {"admin_url": _named("admin:index"), **(context or {})}, status=status)
-    # The address is the secret: it must not travel on to the next page.
-    response["Referrer-Policy"] = "no-referrer"
+    # The address is the secret: it must not travel on to other servers. (With "no-referrer" browsers would send the form with
+    # the origin "null", which the protection against forged requests refuses.)
+    response["Referrer-Policy"] = "same-origin"
     response["X-Robots-Tag"] = "noindex"
     response["Content-Security-Policy"] = (
         "default-src 'none'; style-src 'self'; img-src 'self' data:; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"

@@ -53,7 +53,7 @@ def registered(monkeypatch):
 def test_first_operator(client, path):
     page = client.get(path)
     assert page.status_code == 200
-    assert page["Referrer-Policy"] == "no-referrer"
+    assert page["Referrer-Policy"] == "same-origin"
     assert "no-store" in page["Cache-Control"]
     answer = client.post(path, FORM)
     assert (answer.status_code, answer["Location"]) == (302, "/setup/done/")
