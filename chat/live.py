@@ -46,23 +46,32 @@ def _publisher_loop() -> asyncio.AbstractEventLoop:
 
 def publish(turn_id: int, frame: dict[str, Any]) -> None:
     """Send one frame (``delta``, ``part`` or ``turn``) to whoever follows the turn. Callable from any thread."""
-    global _pending
     layer = get_channel_layer()
-    if layer is None or _pending >= _MAX_PENDING:
+    if layer is None or not _count(1):
         return
-    _pending += 1
+    sending = _send(layer, group_of(turn_id), frame)
     try:
-        asyncio.run_coroutine_threadsafe(_send(layer, group_of(turn_id), frame), _publisher_loop())
+        asyncio.run_coroutine_threadsafe(sending, _publisher_loop())
     except RuntimeError:
         # The loop is closing: the process is going down.
-        _pending -= 1
+        sending.close()
+        _count(-1)
+
+
+def _count(change: int) -> bool:
+    """Note a frame more or less under way. False when there are too many. Threads and the loop count at once, hence the lock."""
+    global _pending
+    with _lock:
+        if change > 0 and _pending >= _MAX_PENDING:
+            return False
+        _pending += change
+    return True
 
 
 async def _send(layer: Any, group: str, frame: dict[str, Any]) -> None:
-    global _pending
     try:
         await layer.group_send(group, {"type": "turn.frame", "frame": frame})
     except Exception as error:
         log.debug("live.frame_lost", error=f"{type(error).__name__}: {error}"[:200])
     finally:
-        _pending -= 1
+        _count(-1)

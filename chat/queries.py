@@ -20,7 +20,7 @@ def find_agents(name: str) -> Sequence[Agent]:
         state=AgentState.ARCHIVED
     )
     exact = Q(external_id=name) | Q(name__iexact=name) | Q(mapping__account__user_id=name)
-    if name.isdigit():
+    if name.isdecimal() and name.isascii():
         exact |= Q(pk=int(name))
     found = list(agents.filter(exact)[:10])
     return found or list(agents.filter(name__icontains=name)[:10])

@@ -20,13 +20,19 @@ def reply(turn: Turn, message: Message, room: Room, account: Account | None) -> 
     now = timezone.now()
     preview = Delivery.objects.filter(turn=turn, lane=room_lane(room.pk), speak_as="agent", notice=False).first()
     if preview is not None:
-        preview.message, preview.state, preview.not_before = message, DeliveryState.QUEUED, max(now, preview.not_before)
-        preview.save(update_fields=["message", "state", "not_before"])
-        return preview
+        return _complete(preview, message)
     return Delivery.objects.create(
         message=message, turn=turn, target=MATRIX, room=room, account=account, speak_as="agent",
         lane=room_lane(room.pk), not_before=now, created_at=now,
     )  # fmt: skip
+
+
+def _complete(preview: Delivery, message: Message) -> Delivery:
+    preview.message, preview.state, preview.attempts = message, DeliveryState.QUEUED, 0
+    preview.not_before, preview.sent_at = max(timezone.now(), preview.not_before), None
+    preview.error_code = preview.error_reason = ""
+    preview.save(update_fields=["message", "state", "attempts", "not_before", "sent_at", "error_code", "error_reason"])
+    return preview
 
 
 def mirror(message: Message, room: Room) -> Delivery:
@@ -73,9 +79,7 @@ def notice(
     )
     if preview is not None:
         # Part of an answer stands in the room already: the sentence follows it in the same event.
-        preview.message, preview.state, preview.not_before = message, DeliveryState.QUEUED, max(now, preview.not_before)
-        preview.save(update_fields=["message", "state", "not_before"])
-        return preview
+        return _complete(preview, message)
     return Delivery.objects.create(
         message=message, turn=turn, target=MATRIX, room=room, account=account, notice=True,
         speak_as="agent" if account else "switchboard", lane=room_lane(room.pk), not_before=now, created_at=now,

@@ -20,6 +20,8 @@ log = get_logger(__name__)
 
 IN_ONE_GO = 100
 LONGEST_DELAY = 300.0
+# Taken up and lost with its worker so often beyond its attempts, a delivery may be what kills workers.
+LOST_CLAIMS = 8
 
 
 class DeliveryFailed(Exception):
@@ -110,6 +112,8 @@ def _run_one(pk: int) -> int | None:
 def _send(delivery: Delivery) -> None:
     handler = _handlers[delivery.target]
     try:
+        if delivery.attempts > settings.DELIVERY_ATTEMPTS + LOST_CLAIMS:
+            raise DeliveryFailed("Its worker was lost again and again.", code="worker.lost", final=True)
         fields = handler(delivery)
     except DeliveryFailed as error:
         _failed(delivery, error)

@@ -17,6 +17,7 @@ from django.db import connection
 from agents.matrix.errors import MatrixError
 from agents.models import Room
 from agents.services.backends import NoHomeserver, homeserver_of
+from chat.matrix.state_events import account_of_direct_room
 from chat.models import Delivery, Link, Turn
 from ops.logs import get_logger
 
@@ -123,9 +124,10 @@ def read_soon(room: Room, event_id: str, message_id: int) -> None:
 def _read(room: Room) -> None:
     waiting = _receipts.pop(room.pk, None)
     mapping = getattr(room, "mapping", None)
-    if waiting is None or mapping is None or not room.room_id:
+    account = mapping.account if mapping is not None else account_of_direct_room(room)
+    if waiting is None or account is None or not room.room_id:
         return
     event_id, message_id = waiting
     if Delivery.objects.filter(message__in_reply_to_id=message_id, state="sent").exists():
         return
-    homeserver_of(room.homeserver).client.read_receipt(room.room_id, event_id, mapping.account.user_id)
+    homeserver_of(room.homeserver).client.read_receipt(room.room_id, event_id, account.user_id)

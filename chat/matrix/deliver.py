@@ -16,7 +16,7 @@ from agents.matrix.errors import (
 )
 from agents.matrix.markdown import Rendered, render
 from agents.matrix.split import split_for_events
-from agents.models import Room
+from agents.models import Account, Room
 from agents.services.backends import Homeserver, NoHomeserver, homeserver_of
 from agents.sync.rooms import register_sender
 from chat.deliveries.run import DeliveryFailed, DeliveryLost
@@ -72,9 +72,10 @@ class _Sender:
         if not self.as_agent:
             self._join_as_switchboard()
         pieces = self._pieces()
-        rest = pieces[MAX_EVENTS - 1 :] if len(pieces) > MAX_EVENTS else []
+        most = self._most_pieces()
+        rest = pieces[max(1, most - 1) :] if len(pieces) > most else []
         if rest:
-            pieces = pieces[: MAX_EVENTS - 1]
+            pieces = pieces[: max(1, most - 1)]
         for number, piece in enumerate(pieces):
             self._show(number, piece)
             if number + 1 < len(pieces) or rest:
@@ -82,6 +83,10 @@ class _Sender:
         if rest:
             self._attach_whole(len(pieces))
         return {"shown": self.shown, "edits": self.delivery.edits}
+
+    def _most_pieces(self) -> int:
+        """What the preview's edits and the last one leave of the events that a reply may be."""
+        return MAX_EVENTS - self.delivery.edits - (1 if self.delivery.shown and self.delivery.edits else 0)
 
     def _pieces(self) -> list[str]:
         if self.as_agent:
@@ -106,7 +111,8 @@ class _Sender:
         if entry.get("digest") != mark:
             self.delivery.edits += 1
             content = edit_content(entry["event_id"], rendered, extra=self.extra)
-            self._put(content, txn_id(self.delivery, f"final{number}"))
+            # The text is part of the id: an answer after a notice in the same event is another edit.
+            self._put(content, txn_id(self.delivery, f"final{number}.{mark}"))
             entry["digest"] = mark
 
     def _content(self, rendered: Rendered, number: int) -> dict[str, Any]:
@@ -135,7 +141,9 @@ class _Sender:
         log.info("delivery.shut_out", user_id=self.user_id, error=error.sentence[:200])
         client = self.homeserver.client
         try:
-            client.register(self.user_id[1:].partition(":")[0])
+            if client.register(self.user_id[1:].partition(":")[0]):
+                # The homeserver had lost it, and its name and picture: the next sync writes them again.
+                Account.objects.filter(user_id=self.user_id).update(display_name="", avatar_source="", avatar_mxc="")
             client.join(self.room_id, self.user_id)
         except MatrixError:
             return False

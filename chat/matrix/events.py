@@ -9,9 +9,12 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
+from django.db import DatabaseError
 from django.utils import timezone
 
 from agents.matrix.content import Ignored, ParsedMessage, parse_message
+from agents.matrix.errors import MatrixError
+from agents.matrix.markdown import clean_text
 from agents.models import Account, Room, RoomKind
 from chat.intake.incoming import Incoming
 from chat.intake.store import Place, store
@@ -66,16 +69,16 @@ def receive(events: Sequence[Any], homeserver: Service, *, catching_up: bool = F
             if room is None:
                 _refuse_all(of_room, room_id, report)
                 continue
+            rooms[room_id] = room
         if not catching_up and room.caught_up_epoch < epoch:
             # Earlier events may have been lost; they have to be taken in before these.
             gaps.catch_up(room, epoch)
         for event in of_room:
-            incoming = _incoming(event, room, homeserver, received_at, report, changes)
+            incoming = _read(event, room, homeserver, received_at, report, changes)
             if incoming is not None:
                 agent = _agent(room)
                 batch.append((Place(conversation_of(room, agent), agent, room), incoming))
                 read.append((room, incoming.external_id))
-        gaps.note_seen(room, of_room[-1])
     if batch:
         stored = store(batch)
         report.stored, report.repeated = len(stored.messages), stored.repeated
@@ -86,7 +89,29 @@ def receive(events: Sequence[Any], homeserver: Service, *, catching_up: bool = F
     # Edits and redactions may concern messages of this very batch.
     for change in changes:
         change()
+    for room_id, room in rooms.items():
+        # Only now: what could not be stored must be found again by a walk.
+        gaps.note_seen(room, by_room[room_id][-1])
     return report
+
+
+def _read(
+    event: dict[str, Any],
+    room: Room,
+    homeserver: Service,
+    received_at: datetime,
+    report: Report,
+    changes: list[Change],
+) -> Incoming | None:
+    """As ``_incoming``, for events of any shape: one that breaks us is refused, or the homeserver would send it for ever."""
+    try:
+        return _incoming(event, room, homeserver, received_at, report, changes)
+    except (MatrixError, DatabaseError):
+        raise
+    except Exception as error:
+        log.exception("intake.malformed")
+        _refuse(event, "malformed", f"The event cannot be read ({type(error).__name__}).", report)
+        return None
 
 
 def _by_room(events: Sequence[Any], report: Report) -> dict[str, list[dict[str, Any]]]:
@@ -142,15 +167,17 @@ def _incoming(
         state_events.apply(event, room)
         return None
     if kind == "m.room.redaction":
-        target = event.get("redacts") or (event.get("content") or {}).get("redacts")
+        content = event.get("content")
+        # Room version 11 moved it into the content.
+        target = event.get("redacts") or (content.get("redacts") if isinstance(content, dict) else None)
         if isinstance(target, str):
             changes.append(partial(message_services.message_redact, transport=TRANSPORT, external_id=target))
         return None
     parsed = parse_message(event)
     if isinstance(parsed, Ignored):
         if kind == "m.room.encrypted":
-            state_events.tell_encrypted(room, str(event.get("sender", "")))
-        if kind not in UNREMARKABLE:
+            state_events.tell_encrypted(room)
+        if not isinstance(kind, str) or kind not in UNREMARKABLE:
             _refuse(event, "encrypted" if kind == "m.room.encrypted" else "not_a_message", parsed.reason, report)
         return None
     return _from_message(parsed, event, room, homeserver, received_at, report, changes)
@@ -203,9 +230,9 @@ def _from_message(
     hop = parsed.marker.get("hop", 0) if parsed.marker else 0
     return Incoming(
         transport=TRANSPORT,
-        external_id=parsed.event_id[:255],
+        external_id=clean_text(parsed.event_id)[:255],
         sender_id=str(sender_agent_id) if sender_agent_id is not None else parsed.sender,
-        sender_name=gaps.display_name(room, parsed.sender),
+        sender_name=clean_text(gaps.display_name(room, parsed.sender)),
         sender_kind=ParticipantKind.AGENT if sender_agent_id is not None else ParticipantKind.GUEST,
         sender_agent_id=sender_agent_id,
         text=_text(parsed),
@@ -266,9 +293,9 @@ def refuse(event_id: str, place: str, sender: str, reason: str, sentence: str) -
         [
             RefusedEvent(
                 transport=TRANSPORT,
-                external_id=event_id[:255],
-                place=place[:255],
-                sender=sender[:255],
+                external_id=clean_text(event_id)[:255],
+                place=clean_text(place)[:255],
+                sender=clean_text(sender)[:255],
                 reason=reason[:50],
                 sentence=sentence[:500],
             )

@@ -14,6 +14,7 @@ from django.db.models import F
 from django.utils import timezone
 
 from agents.matrix.errors import Forbidden, MatrixError, NotFound
+from agents.matrix.markdown import clean_text
 from agents.models import Room
 from agents.services.backends import homeserver_of
 from chat.models import IntakeEpoch, Message
@@ -95,7 +96,10 @@ def _walk(room: Room) -> list[dict[str, Any]]:
             return []
         known = _known(page.chunk)
         for event in page.chunk:
-            if event.get("event_id") == room.last_event_id or event.get("event_id") in known or _time(event) < oldest:
+            event_id = event.get("event_id")
+            if isinstance(event_id, str) and (event_id == room.last_event_id or event_id in known):
+                return found[::-1]
+            if _time(event) < oldest:
                 return found[::-1]
             found.append({**event, "room_id": room.room_id})
         token = page.end
@@ -106,7 +110,7 @@ def _walk(room: Room) -> list[dict[str, Any]]:
 
 
 def _known(chunk: list[dict[str, Any]]) -> set[str]:
-    ids = [event["event_id"] for event in chunk if isinstance(event.get("event_id"), str)]
+    ids = [clean_text(event["event_id"]) for event in chunk if isinstance(event.get("event_id"), str)]
     return set(Message.objects.filter(transport="matrix", external_id__in=ids).values_list("external_id", flat=True))
 
 
@@ -131,7 +135,7 @@ def note_seen(room: Room, event: dict[str, Any]) -> None:
     _noted[room.pk] = now
     if len(_noted) > 50_000:
         _noted.clear()
-    Room.objects.filter(pk=room.pk).update(last_event_id=event_id[:255], last_event_at=_time(event))
+    Room.objects.filter(pk=room.pk).update(last_event_id=clean_text(event_id)[:255], last_event_at=_time(event))
 
 
 def display_name(room: Room, user_id: str) -> str:

@@ -30,10 +30,10 @@ from ops.logs import get_logger
 
 log = get_logger(__name__)
 
-# One event for the first sight, one for the final text; what is left are edits in between.
-MAX_EDITS = 10
-# Seconds after the former edit. They grow, so that ten edits cover an answer of two minutes.
-PAUSES = (1.0, 1.0, 2.0, 2.0, 4.0, 8.0, 15.0, 25.0, 30.0, 30.0)
+# One event for the first sight, one for the final text, one for the whole as a file; what is left are edits in between.
+MAX_EDITS = 9
+# Seconds after the former edit. They grow, so that nine edits cover an answer of a minute and a half.
+PAUSES = (1.0, 1.0, 2.0, 2.0, 4.0, 8.0, 15.0, 25.0, 30.0)
 LONGEST_PREVIEW = 24_000
 _pool = ThreadPoolExecutor(max_workers=4, thread_name_prefix="preview")
 
@@ -118,6 +118,9 @@ class Preview:
             )
             entry["digest"] = digest(pieces[0])
         else:
+            # An earlier attempt may have used up the edits; a piece that is full does not change any more.
+            if delivery.edits >= MAX_EDITS or entry.get("digest") == digest(pieces[0]):
+                return
             delivery.edits += 1
             homeserver.client.send(
                 room.room_id,

@@ -33,20 +33,21 @@ def apply(event: dict[str, Any], room: Room) -> None:
     assert isinstance(content, dict)
     if kind == "m.room.member" and isinstance(key, str):
         _membership(room, key, str(content.get("membership")), str(event.get("sender")))
-    elif kind == "m.room.encryption" and not room.encrypted:
-        Room.objects.filter(pk=room.pk).update(encrypted=True)
-        room.encrypted = True
-        _say(room, CANNOT_READ)
+    elif kind == "m.room.encryption":
+        tell_encrypted(room)
     elif kind == "m.room.tombstone":
         _trouble(room, "The room was upgraded: its talk goes on in another room.")
 
 
-def tell_encrypted(room: Room, sender: str) -> None:
-    """An encrypted message came in: say once that it cannot be read."""
-    if not room.encrypted:
-        Room.objects.filter(pk=room.pk).update(encrypted=True)
-        room.encrypted = True
-        _say(room, CANNOT_READ)
+def tell_encrypted(room: Room) -> None:
+    """The room is encrypted, or an encrypted message came in: say once that we cannot read it."""
+    if room.encrypted:
+        return
+    with transaction.atomic():
+        # Who changes the row tells it: another process, or a walk a moment ago, may have done so.
+        if Room.objects.filter(pk=room.pk, encrypted=False).update(encrypted=True):
+            _say(room, CANNOT_READ)
+    room.encrypted = True
 
 
 def _membership(room: Room, user_id: str, membership: str, sender: str) -> None:
@@ -64,6 +65,7 @@ def _membership(room: Room, user_id: str, membership: str, sender: str) -> None:
             _trouble(room, f"{sender} removed the agent from its room.")
         elif membership == "join" and mapping.problem:
             Mapping.objects.filter(pk=mapping.pk).update(problem="", problem_since=None)
+            mapping.problem = ""
         return
     Invitation.objects.filter(room=room, user_id=user_id).exclude(state=states[membership]).update(
         state=states[membership], error="", updated_at=timezone.now()
@@ -74,6 +76,7 @@ def _trouble(room: Room, sentence: str) -> None:
     mapping = getattr(room, "mapping", None)
     if mapping is not None:
         Mapping.objects.filter(pk=mapping.pk).update(problem=sentence[:500], problem_since=timezone.now())
+        mapping.problem = sentence[:500]
     log.warning("room.trouble", room=room.room_id, sentence=sentence)
 
 
@@ -101,7 +104,12 @@ def unknown_room(room_id: str, events: Sequence[dict[str, Any]], homeserver: Ser
         ):
             account = (
                 Account.objects.select_related("mapping__agent")
-                .filter(homeserver=homeserver, user_id=event["state_key"], registered_at__isnull=False)
+                .filter(
+                    homeserver=homeserver,
+                    user_id=event["state_key"],
+                    registered_at__isnull=False,
+                    mapping__isnull=False,
+                )
                 .first()
             )
             if account is not None and _may_invite(str(event.get("sender")), homeserver):

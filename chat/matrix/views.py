@@ -79,7 +79,8 @@ async def transactions(request: HttpRequest, txn_id: str) -> HttpResponseBase:
     """``PUT /_matrix/app/v1/transactions/{txnId}``."""
     if request.method != "PUT":
         return _answer(405, "M_UNRECOGNIZED", "Use PUT.")
-    if int(request.headers.get("Content-Length") or 0) > MAX_BODY:
+    length = request.headers.get("Content-Length") or "0"
+    if not length.isdecimal() or int(length) > MAX_BODY:
         return _answer(413, "M_TOO_LARGE", f"A transaction may have at most {MAX_BODY} bytes.")
     return await _in_pool(partial(_take_transaction, request, request.body, txn_id))
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from django.db import transaction
 from django.utils import timezone
 
+from agents.matrix.markdown import clean_text
 from agents.models import Agent, AgentState, Room
 from chat.intake.incoming import Incoming
 from chat.intake.store import Place, store
@@ -58,7 +59,7 @@ def message_send(
 
     ``external_id`` makes a repetition recognisable: the same id of the same transport is one message. Raises ``CannotSend``.
     """
-    if not text.strip():
+    if not clean_text(text).strip():
         raise CannotSend("The message is empty.", code="message.empty")
     if agent.state == AgentState.ARCHIVED:
         raise CannotSend(f"{agent.name} is archived; it no longer exists on its server.", code="agent.archived")
@@ -70,7 +71,7 @@ def message_send(
         sender_name=(str(person) if person else speaker_name) or "Operator",
         sender_kind=ParticipantKind.PERSON if person else ParticipantKind.GUEST,
         person_id=person.pk if person else None,
-        text=text.replace("\x00", ""),
+        text=clean_text(text),
         received_at=timezone.now(),
         mirror=place.room is not None,
         # Whoever says something to one agent by name is heard in a quiet room as well.
@@ -79,11 +80,16 @@ def message_send(
     stored = store([(place, incoming)])
     if not stored.messages:
         message = Message.objects.get(transport=transport, external_id=external_id)
+        _refuse_held(message.guard, "")
         return Sent(message, message.turns.filter(agent=agent).first(), repeated=True)
     message = stored.messages[0]
-    if incoming.guard and incoming.guard != "quiet":
-        raise CannotSend(incoming.notice or f"The message was held back ({incoming.guard}).", code=f"guard.{incoming.guard}")
+    _refuse_held(incoming.guard, incoming.notice)
     return Sent(message, stored.turns[0] if stored.turns else None)
+
+
+def _refuse_held(guard: str, notice: str) -> None:
+    if guard and guard != "quiet":
+        raise CannotSend(notice or f"The message was held back ({guard}).", code=f"guard.{guard}")
 
 
 def _account_of(agent: Agent) -> frozenset[str]:
@@ -100,7 +106,10 @@ def _place(agent: Agent, conversation: Conversation | None) -> Place:
     if room is not None and room.room_id:
         return Place(conversation_of(room, agent), agent, room)
     link = (
-        Link.objects.select_related("conversation").filter(kind=LinkKind.API, address=f"agent:{agent.pk}").order_by("pk").first()
+        Link.objects.select_related("conversation")
+        .filter(kind=LinkKind.API, address=f"agent:{agent.pk}")
+        .order_by("pk")
+        .first()
     )
     if link is None:
         with transaction.atomic():
@@ -136,11 +145,12 @@ def message_edit(*, transport: str, external_id: str, sender_id: str, text: str)
 def message_redact(*, transport: str, external_id: str) -> None:
     """A message was taken back. Its text is gone, and an answer that is not finished is stopped."""
     with transaction.atomic():
-        message = Message.objects.select_for_update(of=("self",)).filter(transport=transport, external_id=external_id).first()
+        message = (
+            Message.objects.select_for_update(of=("self",)).filter(transport=transport, external_id=external_id).first()
+        )
         if message is None:
             return
         message.state, message.text, message.parts = MessageState.REDACTED, "", []
         message.save(update_fields=["state", "text", "parts"])
-        open_turns = list(message.turns.filter(state__in=[TurnState.QUEUED, TurnState.RUNNING]))
-    for turn in open_turns:
-        turn_cancel(turn=turn, actor="the sender")
+        for turn in message.turns.filter(state__in=[TurnState.QUEUED, TurnState.RUNNING]):
+            turn_cancel(turn=turn, actor="the sender")

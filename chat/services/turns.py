@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from django.db import transaction
 from django.utils import timezone
 
@@ -38,12 +40,15 @@ def turn_cancel(*, turn: Turn, actor: str) -> Turn:
         )
         if ended or asked:
             record(actor=actor, action="turn.stopped", target=turn)
+        if ended:
+            transaction.on_commit(partial(_announce_end, turn.pk, turn.lane))
     turn.refresh_from_db()
-    if ended:
-        live.publish(turn.pk, {"type": "turn", "turn": turn.pk, "state": str(TurnState.CANCELLED)})
-        following = Turn.objects.filter(lane=turn.lane, state=TurnState.QUEUED).order_by("id").values_list("pk", flat=True)[:1]
-        wake_turns(following)
     return turn
+
+
+def _announce_end(turn_id: int, lane: str) -> None:
+    live.publish(turn_id, {"type": "turn", "turn": turn_id, "state": str(TurnState.CANCELLED)})
+    wake_turns(Turn.objects.filter(lane=lane, state=TurnState.QUEUED).order_by("id").values_list("pk", flat=True)[:1])
 
 
 def turn_retry(*, turn: Turn, actor: str) -> Turn:
@@ -62,7 +67,9 @@ def turn_retry(*, turn: Turn, actor: str) -> Turn:
         )
         turn.refresh_from_db()
         if not updated:
-            raise WrongState(f"Turn {turn.pk} is {turn.get_state_display().lower()}; only a failed one can be tried again.")
+            raise WrongState(
+                f"Turn {turn.pk} is {turn.get_state_display().lower()}; only a failed one can be tried again."
+            )
         record(actor=actor, action="turn.retried", target=turn)
         transaction.on_commit(lambda: wake_turns([turn.pk]))
     return turn
@@ -76,6 +83,8 @@ def turn_discard(*, turn: Turn, actor: str) -> Turn:
         )
         turn.refresh_from_db()
         if not updated:
-            raise WrongState(f"Turn {turn.pk} is {turn.get_state_display().lower()}; only a failed one can be discarded.")
+            raise WrongState(
+                f"Turn {turn.pk} is {turn.get_state_display().lower()}; only a failed one can be discarded."
+            )
         record(actor=actor, action="turn.discarded", target=turn)
     return turn

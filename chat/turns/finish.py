@@ -10,12 +10,12 @@ from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
-from agents.backends.base import BackendBusy, BackendError, BackendTimeout, ConversationGone
+from agents.backends.base import BackendBroken, BackendBusy, BackendError, BackendTimeout, ConversationGone, Finished
 from agents.models import Room
 from chat import live
 from chat.deliveries import outbox
 from chat.intake.store import next_seq, participant
-from chat.models import Link, Message, Participant, ParticipantKind, Role, Turn, TurnState
+from chat.models import DeliveryState, Link, Message, Participant, ParticipantKind, Role, Turn, TurnState
 from chat.turns.stream import Collector, LeaseLost
 from ops.leases import fenced_update
 from ops.logs import get_logger
@@ -38,6 +38,9 @@ def done(turn: Turn, collector: Collector) -> list[int]:
         if text:
             reply = _store_reply(turn, text + (STOPPED_MARK if cancelled else ""), collector)
             deliveries = [outbox.reply(turn, reply, room, _account(turn)).pk for room in rooms_of(turn)]
+        else:
+            # Stopped before this attempt said anything: what an earlier one showed stays as it stands.
+            turn.deliveries.filter(state=DeliveryState.STREAMING).update(state=DeliveryState.DISCARDED)
         _end(
             turn,
             state=TurnState.CANCELLED if cancelled else TurnState.DONE,
@@ -58,6 +61,10 @@ def done(turn: Turn, collector: Collector) -> list[int]:
 
 def failed(turn: Turn, collector: Collector, error: BackendError) -> list[int]:
     """Step back, try again later, or give up. Returns the deliveries that tell the person."""
+    if turn.stop_requested_by or collector.stop_requested:
+        # Whatever went wrong, nobody waits for this answer any more.
+        collector.finished = Finished("cancelled")
+        return done(turn, collector)
     if isinstance(error, BackendBusy):
         _requeue(turn, error, counts=False)
         return []
@@ -79,6 +86,16 @@ def internal(error: Exception) -> BackendError:
     )
     wrapped.code, wrapped.retryable = "turn.crashed", True
     return wrapped
+
+
+def worker_lost(turn: Turn) -> BackendError:
+    """Each worker that took the turn up died: it is not given to another one."""
+    error = BackendBroken(
+        f"Its worker was lost again and again; it was taken up {turn.attempts} times.",
+        public="Switchboard had a fault of its own while the agent answered.",
+    )
+    error.code = "worker.lost"
+    return error
 
 
 def switched_off(turn: Turn) -> BackendError:

@@ -9,6 +9,7 @@ from agents.backends.base import (
     Backend,
     BackendBroken,
     BackendError,
+    Finished,
     HistoryItem,
     ReplyRequest,
     Speaker,
@@ -29,6 +30,8 @@ from ops.logs import bind, get_logger
 log = get_logger(__name__)
 
 IN_ONE_GO = 50
+# Taken up and lost with its worker so often beyond its attempts, a turn may be what kills workers.
+LOST_CLAIMS = 8
 
 
 def run_turn(pk: int) -> None:
@@ -73,14 +76,21 @@ def _answer(turn: Turn) -> list[int]:
     collector = Collector(turn, preview.show)
     preview.begin()
     try:
+        if turn.attempts > settings.TURN_ATTEMPTS + LOST_CLAIMS:
+            raise finish.worker_lost(turn)
         if turn.agent.state == AgentState.ARCHIVED:
             raise AgentGone(f"{turn.agent.name} is archived: it is no longer in the list of {turn.agent.service.name}.")
         if not turn.agent.service.enabled:
             raise finish.switched_off(turn)
         backend = open_backend(spec_of(turn.agent.service))
-        request = _request(turn, backend)
-        for chunk in backend.stream_reply(request, should_stop=collector.should_stop):
-            collector.take(chunk)
+        if turn.stop_requested_by:
+            # Asked to stop while another worker had it, or between two attempts.
+            _stop_upstream(turn, backend)
+            collector.finished = Finished("cancelled")
+        else:
+            request = _request(turn, backend)
+            for chunk in backend.stream_reply(request, should_stop=collector.should_stop):
+                collector.take(chunk)
         if collector.finished is None:
             raise BackendBroken(f"{turn.agent.service.name} ended its answer without saying so.")
         if not collector.text.strip() and collector.finished.reason not in {"cancelled", "approval"}:
@@ -89,6 +99,7 @@ def _answer(turn: Turn) -> list[int]:
                 public=f"{turn.agent.name} gave an empty answer.",
             )
     except BackendError as error:
+        collector.flush()
         preview.end()
         return finish.failed(turn, collector, error)
     except LeaseLost:
@@ -101,6 +112,22 @@ def _answer(turn: Turn) -> list[int]:
     collector.flush()
     preview.end()
     return finish.done(turn, collector)
+
+
+def _stop_upstream(turn: Turn, backend: Backend) -> None:
+    if not turn.upstream_ref:
+        return
+    try:
+        backend.cancel(turn.agent.external_id, turn.upstream_ref, _known_conversation(turn))
+    except BackendError as error:
+        log.warning("turn.not_stopped_upstream", reason=error.reason[:300])
+
+
+def _known_conversation(turn: Turn) -> str:
+    rows = Participant.objects.filter(
+        conversation_id=turn.conversation_id, kind=ParticipantKind.AGENT, external_id=str(turn.agent_id)
+    )
+    return rows.values_list("backend_ref", flat=True).first() or ""
 
 
 def _request(turn: Turn, backend: Backend) -> ReplyRequest:

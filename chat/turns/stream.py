@@ -24,6 +24,15 @@ class LeaseLost(Exception):
     """Another worker has the turn; this one must not write any more."""
 
 
+def _storable(text: str) -> str:
+    """Without NUL, which PostgreSQL cannot keep, and with halves of characters joined (or replaced)."""
+    if "\x00" in text:
+        text = text.replace("\x00", "")
+    if any("\ud800" <= char <= "\udfff" for char in text):
+        text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text
+
+
 class Collector:
     """Takes chunks, keeps lease and row up to date. Used by one thread.
 
@@ -38,6 +47,7 @@ class Collector:
         self._preview = preview
         self._pieces: list[str] = []
         self._length = 0
+        self._half = ""
         self._published = 0
         now = time.monotonic()
         self._published_at = 0.0
@@ -58,7 +68,7 @@ class Collector:
         elif isinstance(chunk, Finished):
             self.finished = chunk
         elif isinstance(chunk, RunStarted):
-            self.turn.upstream_ref = chunk.ref[:255]
+            self.turn.upstream_ref = _storable(chunk.ref)[:255]
             self._fields["upstream_ref"] = self.turn.upstream_ref
             self._write(time.monotonic())
         else:
@@ -66,10 +76,11 @@ class Collector:
         self._tick()
 
     def _take_text(self, text: str) -> None:
-        if not text or self._length >= MAX_TEXT:
+        if self._length >= MAX_TEXT:
             return
-        # PostgreSQL cannot store NUL, and no surface can show it.
-        text = text.replace("\x00", "")
+        text = self._whole_characters(text)
+        if not text:
+            return
         if self.turn.first_token_at is None:
             self.turn.first_token_at = timezone.now()
         self._pieces.append(text)
@@ -79,21 +90,37 @@ class Collector:
         else:
             self.parts.append({"type": "text", "start": self._length - len(text), "end": self._length})
 
+    def _whole_characters(self, text: str) -> str:
+        """Text that can be stored. Servers cut an emoji's two JSON escapes apart: the first half waits for the second."""
+        text = self._half + text
+        self._half = ""
+        if text and "\ud800" <= text[-1] <= "\udbff":
+            text, self._half = text[:-1], text[-1]
+        return _storable(text)
+
     def _take_part(self, chunk: ReasoningDelta | ToolCall | ToolResult) -> None:
         if isinstance(chunk, ReasoningDelta):
+            text = _storable(chunk.text)
             if self.parts and self.parts[-1]["type"] == "reasoning":
-                self.parts[-1]["text"] += chunk.text
+                self.parts[-1]["text"] += text
             else:
-                self.parts.append({"type": "reasoning", "text": chunk.text})
+                self.parts.append({"type": "reasoning", "text": text})
         elif isinstance(chunk, ToolCall):
-            self.parts.append({"type": "tool_call", "id": chunk.id, "name": chunk.name, "arguments": chunk.arguments})
+            self.parts.append(
+                {
+                    "type": "tool_call",
+                    "id": _storable(chunk.id),
+                    "name": _storable(chunk.name),
+                    "arguments": _storable(chunk.arguments),
+                }
+            )
         else:
             self.parts.append(
                 {
                     "type": "tool_result",
-                    "id": chunk.id,
-                    "name": chunk.name,
-                    "output": chunk.output[:100_000],
+                    "id": _storable(chunk.id),
+                    "name": _storable(chunk.name),
+                    "output": _storable(chunk.output[:100_000]),
                     "ok": chunk.ok,
                 }
             )

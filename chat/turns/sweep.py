@@ -5,12 +5,11 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from django.conf import settings
 from django.db.models import Q
 from django.utils import timezone
 
 from chat.deliveries import run as deliveries
-from chat.models import Delivery, Turn, TurnState
+from chat.models import Delivery, Turn
 from chat.turns import claim
 from chat.wakeup import wake_deliveries, wake_turns
 from ops.leases import holder_is_dead
@@ -21,8 +20,6 @@ log = get_logger(__name__)
 # A row that became due this moment has been woken by whoever made it; the sweep is for those that were forgotten.
 GRACE = timedelta(seconds=1.5)
 MOST = 200
-# Taken up and lost with its worker so often, a turn may be what kills workers.
-LOST_CLAIMS = 8
 
 
 def sweep() -> dict[str, int]:
@@ -52,15 +49,9 @@ def _free(model: Any) -> list[int]:
         worker for worker in running.values_list("worker", flat=True).distinct() if worker and holder_is_dead(worker)
     ]
     freed: list[int] = []
-    for row in running.filter(Q(lease_until__lt=now) | Q(worker__in=dead)).only("pk", "fence", "attempts", "lane"):
+    for row in running.filter(Q(lease_until__lt=now) | Q(worker__in=dead)).only("pk", "fence"):
+        # One that loses its workers again and again is given up by the next that takes it up, which can tell the person.
         fields: dict[str, Any] = {"state": "queued", "not_before": now, "lease_until": None, "worker": ""}
-        if row.attempts >= settings.TURN_ATTEMPTS + LOST_CLAIMS:
-            fields = {
-                "state": TurnState.DEAD,
-                "lease_until": None,
-                "error_code": "worker.lost",
-                "error_reason": f"Its worker was lost {row.attempts} times.",
-            }
         # The fencing number is part of the condition: a worker that renewed its lease in the meantime keeps the row.
         if (
             model.objects.filter(pk=row.pk, state="running", fence=row.fence)
