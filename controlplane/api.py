@@ -11,7 +11,6 @@ from django.contrib.auth.views import redirect_to_login
 from django.http import HttpRequest, HttpResponse
 from ninja import NinjaAPI, Swagger
 
-import chat.api.problems  # noqa: F401
 from agents.api import agents as agent_routes
 from agents.api import mappings, rooms, sync
 from chat.api import conversations, deliveries, messages, turns

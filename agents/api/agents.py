@@ -16,18 +16,21 @@ from agents.services.agents import agent_pause, agent_resume, agent_set_memory_p
 from agents.services.memory import has_memory, memory_read, memory_write
 from ops.api.answers import answer
 from ops.api.inputs import Body, Id, Text
-from ops.api.paging import Paging, page
+from ops.api.iso import IsoTime
+from ops.api.paging import Paging, page, tuples
 from ops.api.principals import principal_of
 from ops.api.problems import not_found
 
 router = Router(tags=["Agents"])
 
 # In the order in which ``_row`` reads them.
-_COLUMNS = (
+COLUMNS = (
     "id", "service__name", "external_id", "name", "description", "model", "avatar_url", "state", "paused", "memory_policy",
-    "missing_since", "mapping__id", "mapping__account__user_id", "mapping__room_id", "mapping__room__room_id",
-    "mapping__room__alias", "mapping__problem", "created_at", "updated_at",
+    IsoTime("missing_since"), "mapping__id", "mapping__account__user_id", "mapping__room_id", "mapping__room__room_id",
+    "mapping__room__alias", "mapping__problem",
+    IsoTime("created_at"), IsoTime("updated_at"),
 )  # fmt: skip
+_ROWS = tuples(Agent, COLUMNS)
 
 
 class AgentFilter(Paging):
@@ -98,7 +101,7 @@ def _detail(agent: Agent) -> dict[str, Any]:
 
 @router.get("", response=AgentList, operation_id="agents_list", summary="List agents")
 def agents_list(request: HttpRequest, query: Query[AgentFilter]) -> HttpResponse:
-    rows = Agent.objects.all()
+    rows = _ROWS.all()
     if query.service:
         rows = rows.filter(service__name=query.service)
     if query.state:
@@ -110,7 +113,7 @@ def agents_list(request: HttpRequest, query: Query[AgentFilter]) -> HttpResponse
     if query.search:
         exact = Q(external_id=query.search) | Q(mapping__account__user_id=query.search)
         rows = rows.filter(exact | Q(name__icontains=query.search))
-    return page(request, rows, query, render=_row, columns=_COLUMNS)
+    return page(request, rows, query, render=_row)
 
 
 @router.get("/{agent_id}", response=AgentDetailOut, operation_id="agents_get", summary="Get an agent")
@@ -158,6 +161,11 @@ def memory_put(request: HttpRequest, agent_id: Id, label: Text, body: MemoryIn) 
 
 
 _EDIT = ("id", "label", "before", "after", "actor", "at")
+_EDITS = tuples(MemoryEdit, _EDIT, order=("-id",))
+
+
+def _edit(row: tuple[Any, ...]) -> dict[str, Any]:
+    return dict(zip(_EDIT, row, strict=False))
 
 
 @router.get(
@@ -167,7 +175,4 @@ _EDIT = ("id", "label", "before", "after", "actor", "at")
     summary="Who changed what in its memory",
 )
 def memory_edits(request: HttpRequest, agent_id: Id, query: Query[Paging]) -> HttpResponse:
-    rows = MemoryEdit.objects.filter(agent=agent_of(agent_id))
-    return page(
-        request, rows, query, render=lambda row: dict(zip(_EDIT, row, strict=False)), order=("-id",), columns=_EDIT
-    )
+    return page(request, _EDITS.filter(agent=agent_of(agent_id)), query, render=_edit, order=("-id",))

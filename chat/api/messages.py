@@ -10,11 +10,13 @@ from ninja import Field, Router
 from agents.api.agents import agent_of
 from chat.api.render import delivery_dict, message_dict, turn_dict
 from chat.api.schemas import MessageDetailOut, SentOut
-from chat.api.sending import TEST_TEXT, MessageIn, say
+from chat.api.sending import TEST_TEXT, MessageIn, say, sent_answer
 from chat.models import Delivery, Message
 from chat.queries import trace
+from chat.services.probes import test_message_send
 from ops.api.answers import answer
 from ops.api.inputs import Body, Id, Text
+from ops.api.principals import principal_of
 from ops.api.problems import not_found
 
 router = Router(tags=["Messages"])
@@ -23,7 +25,7 @@ agent_router = Router(tags=["Messages"])
 
 
 class MessageTestIn(Body):
-    text: Text = Field(TEST_TEXT, min_length=1, max_length=10_000)
+    text: Text = Field(TEST_TEXT, min_length=1, max_length=2000)
 
 
 @agent_router.post(
@@ -41,8 +43,10 @@ def agents_send(request: HttpRequest, agent_id: Id, body: MessageIn) -> HttpResp
     summary="Send a test message",
 )
 def agents_test_message(request: HttpRequest, agent_id: Id, body: MessageTestIn) -> HttpResponse:
-    """A real round trip through room and backend. The trace of the message tells how far it came."""
-    return say(request, agent=agent_of(agent_id), body=MessageIn(text=body.text, speaker=None))
+    """A real round trip through room and backend, noted in the audit log. The trace of the message tells how far it came."""
+    principal = principal_of(request)
+    sent = test_message_send(agent=agent_of(agent_id), text=body.text, person=principal.person, actor=principal.actor)
+    return sent_answer(sent)
 
 
 @router.get(

@@ -9,7 +9,7 @@ from agents.models import Agent
 from chat.api.problems import MESSAGE_REFUSED
 from chat.api.render import message_dict, turn_dict
 from chat.models import Conversation
-from chat.services.messages import message_send
+from chat.services.messages import Sent, message_send
 from ops.api.answers import answer
 from ops.api.inputs import Body, Text
 from ops.api.principals import principal_of
@@ -48,6 +48,11 @@ def say(
     )
     if sent.repeated and sent.message.text != body.text.replace("\x00", ""):
         raise Problem(KEY_REUSED, "This Idempotency-Key was used for another message. Use a new key.")
+    return sent_answer(sent)
+
+
+def sent_answer(sent: Sent) -> HttpResponse:
+    """202 with message and turn. Raises ``Problem`` for a message that nobody answers."""
     if sent.turn is None:
         raise Problem(MESSAGE_REFUSED, f"The message is kept but not answered ({sent.message.guard or 'no agent'}).")
     data = {"message": message_dict(sent.message), "turn": turn_dict(sent.turn), "repeated": sent.repeated}

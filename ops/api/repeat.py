@@ -45,7 +45,7 @@ def answer_once(request: HttpRequest, principal: str, work: Callable[[], HttpRes
         body=request.body,
     )
     if isinstance(found, Replay):
-        return _replay(found)
+        return _replay(request, found)
     try:
         response = work()
     except Exception as error:
@@ -62,13 +62,15 @@ def answer_once(request: HttpRequest, principal: str, work: Callable[[], HttpRes
     return response
 
 
-def _replay(found: Replay) -> HttpResponse:
+def _replay(request: HttpRequest, found: Replay) -> HttpResponse:
     if found.response is None:
         response = HttpResponse(status=found.status)
-    else:
+    elif found.status < 400:
         response = answer(found.response, status=found.status)
-        if found.status >= 400:
-            response.headers["Content-Type"] = MEDIA_TYPE
+    else:
+        # The refusal is the first one's; the id is that of this request, under which the log knows it.
+        response = answer({**found.response, "request_id": getattr(request, "request_id", "")}, status=found.status)
+        response.headers["Content-Type"] = MEDIA_TYPE
     response.headers[REPLAYED] = "true"
     return response
 
