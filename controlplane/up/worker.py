@@ -82,9 +82,11 @@ class EmbeddedWorker:
         if self._beat is not None:
             self._beat.service.stop(wait=False)
         worker_state.should_stop = 0
-        # Its loop looks at the flag after each message, or every two seconds: a last, harmless message saves the wait.
+        # Its loop sees the flag after a message, or every two seconds, and takes one more turn before it obeys: two harmless
+        # messages save the wait.
         with contextlib.suppress(Exception):
-            app.send_task("ops.heartbeat", expires=seconds)
+            for _ in range(2):
+                app.send_task("ops.heartbeat", expires=seconds)
         # Its thread takes two seconds more for a timer that nobody needs now: what counts is that no task is taken or runs.
         while (self._takes_tasks or worker_state.active_requests) and time.monotonic() < until:
             time.sleep(0.02)
