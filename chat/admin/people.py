@@ -9,6 +9,7 @@ from django.contrib.auth.admin import UserAdmin
 from django.contrib.auth.models import Group
 from django.core.exceptions import ValidationError
 from django.http import HttpRequest, HttpResponse
+from django.urls import reverse
 from unfold.decorators import display
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
@@ -51,10 +52,10 @@ class PersonAdmin(UserAdmin, OperatorAdmin):
     search_fields = ("username", "display_name", "email", "matrix_user_id")
     ordering = ("username",)
     filter_horizontal = ()
-    readonly_fields = ("last_login", "date_joined")
+    readonly_fields = ("password_link", "last_login", "date_joined")
     actions = None
     fieldsets = (
-        (None, {"fields": ("username", "password")}),
+        (None, {"fields": ("username", "password_link")}),
         ("Who it is", {"fields": ("display_name", "email", "matrix_user_id")}),
         ("What they may do", {"fields": ("is_active", "is_staff")}),
         ("Times", {"fields": ("last_login", "date_joined")}),
@@ -77,6 +78,10 @@ class PersonAdmin(UserAdmin, OperatorAdmin):
             return html.lamp("off", "Closed")
         return html.lamp("good", "Operator" if row.is_staff else "Person")
 
+    @display(description="Password")
+    def password_link(self, row: Person) -> str:
+        return html.link(reverse("admin:auth_user_password_change", args=[row.pk]), "Set a new password")
+
     @display(description="Matrix id", ordering="matrix_user_id")
     def matrix_id(self, row: Person) -> str:
         return html.copyable(row.matrix_user_id)
@@ -84,6 +89,16 @@ class PersonAdmin(UserAdmin, OperatorAdmin):
     @display(description="Last signed in", ordering="last_login")
     def seen(self, row: Person) -> str:
         return html.ago(row.last_login)
+
+    def changeform_view(
+        self,
+        request: HttpRequest,
+        object_id: str | None = None,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> Any:
+        shown = {"show_save_and_add_another": False, **(extra_context or {})}
+        return super().changeform_view(request, object_id, form_url, shown)
 
     def formfield_for_dbfield(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
         field = super().formfield_for_dbfield(db_field, request, **kwargs)
