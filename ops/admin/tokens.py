@@ -101,11 +101,10 @@ class ApiTokenAdmin(OperatorAdmin):
                 form.add_error(None, error)
             else:
                 # Answered at once instead of after a redirect: the token is in this answer and nowhere else.
-                response = self.page(
+                # The site's pages are never cached (``admin_view``), so no proxy or browser keeps it either.
+                return self.page(
                     request, "switchboard/token_made.html", title="New token", row=token, plaintext=plaintext
                 )
-                response["Cache-Control"] = "no-store"
-                return response
         return self.page(
             request,
             "switchboard/form.html",

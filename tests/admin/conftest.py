@@ -7,6 +7,8 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.utils import timezone
+
 from agents.models import Account, Agent, Mapping, MemoryEdit, Room, RoomKind, SyncRun, SyncState
 from chat.models import (
     Conversation,
@@ -23,7 +25,6 @@ from chat.models import (
     Turn,
     TurnState,
 )
-from django.utils import timezone
 from ops.models import ApiToken, CheckResult, CheckState, Job, JobLine, Service
 from ops.services.services import service_save
 from ops.services.tokens import token_create

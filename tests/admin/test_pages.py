@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from chat.models import Message
 from django.contrib import admin
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
-from ops.models import AuditEvent
 
+from chat.models import Message
+from ops.models import AuditEvent
 from tests.admin.conftest import SECRET, World, make_agents
 
 LISTS = sorted(
