@@ -575,7 +575,7 @@ def test_a_read_receipt_goes_out_unless_the_answer_overtakes_it(house: Stage, ro
     assert house.fake.receipts == [(room_id, house.mapping().account.user_id, said["event_id"])]
     house.courtesies.clear()
     house.receive(event(house, "Second"))
-    [(delay, read), *_] = house.courtesies
+    [(_, read), *_] = house.courtesies
     house.drain()
     read()
     assert len(house.fake.receipts) == 1
