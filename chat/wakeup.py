@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterable
 
 from ops.logs import get_logger
@@ -10,6 +11,9 @@ from ops.logs import get_logger
 log = get_logger(__name__)
 
 LONGEST_TIMER = 30.0
+# After a failure the broker is left alone for so many seconds.
+BROKER_RESTS = 3.0
+_broker_rests_until = 0.0
 
 
 def wake_turns(ids: Iterable[int]) -> None:
@@ -47,8 +51,13 @@ def _later(wake: Callable[[Iterable[int]], None], pk: int, seconds: float) -> No
 
 
 def _send(task: object, pk: int) -> None:
+    global _broker_rests_until
+    if time.monotonic() < _broker_rests_until:
+        return
     try:
         task.apply_async((pk,), ignore_result=True, retry=False)  # type: ignore[attr-defined]
     except Exception as error:
-        # The broker is down. The row is there, and the sweep finds it; whoever waits for this commit must not fail.
+        # The broker is down. The row is there, and the sweep finds it; whoever waits for this commit must not fail,
+        # nor wait for the broker's time-out once more for each row that follows.
+        _broker_rests_until = time.monotonic() + BROKER_RESTS
         log.warning("wakeup.lost", error=f"{type(error).__name__}: {error}"[:300])

@@ -32,7 +32,15 @@ def _defaults() -> dict[str, Any]:
         broker_url="memory://localhost/" if settings.EMBEDDED else settings.CELERY_BROKER_URL,
         broker_connection_retry_on_startup=True,
         broker_transport_options=(
-            {"polling_interval": 0.005} if settings.EMBEDDED else {"visibility_timeout": 3600, "socket_keepalive": True}
+            {"polling_interval": 0.005}
+            if settings.EMBEDDED
+            # A broker that stands still must not hold up whoever has just stored a message.
+            else {
+                "visibility_timeout": 3600,
+                "socket_keepalive": True,
+                "socket_connect_timeout": 3,
+                "socket_timeout": 5,
+            }
         ),
         task_ignore_result=True,
         task_serializer="json",
