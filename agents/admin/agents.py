@@ -160,7 +160,9 @@ class AgentAdmin(OperatorAdmin):
         return f"{row} answers again, beginning with what has waited."
 
     def quiet(self, request: HttpRequest, row: Agent, quiet: bool) -> str:
-        room_set_quiet(room=row.mapping.room, quiet=quiet, actor=actor_of(request))
+        room = row.mapping.room
+        assert room is not None
+        room_set_quiet(room=room, quiet=quiet, actor=actor_of(request))
         return (
             f"{row} answers in its room only when it is mentioned."
             if quiet

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from django.contrib import admin, messages
@@ -46,7 +47,7 @@ def _act(request: HttpRequest) -> HttpResponse:
     wanted = request.POST.get("do", "")
     turns = list(Turn.objects.filter(pk__in=_ids(request, "turn")))
     deliveries = list(Delivery.objects.filter(pk__in=_ids(request, "delivery")))
-    if wanted not in {"retry", "discard"} or not turns + deliveries:  # type: ignore[operator]
+    if wanted not in {"retry", "discard"} or not (turns or deliveries):
         messages.warning(request, "Tick at least one dead letter first.")
         return back
     if wanted == "discard" and request.POST.get("sure") != "yes":
@@ -60,13 +61,12 @@ def _act(request: HttpRequest) -> HttpResponse:
         return TemplateResponse(request, "switchboard/dead_letters_discard.html", context)
     done, refused = 0, []
     actor = actor_of(request)
-    deeds: list[Callable[[], Any]] = []
-    for turn in turns:
-        deeds.append(lambda turn=turn: (turn_retry if wanted == "retry" else turn_discard)(turn=turn, actor=actor))
-    for one in deliveries:
-        deeds.append(
-            lambda one=one: (delivery_retry if wanted == "retry" else delivery_discard)(delivery=one, actor=actor)
-        )
+    deeds: list[Callable[[], Any]] = [
+        partial(turn_retry if wanted == "retry" else turn_discard, turn=turn, actor=actor) for turn in turns
+    ] + [
+        partial(delivery_retry if wanted == "retry" else delivery_discard, delivery=one, actor=actor)
+        for one in deliveries
+    ]
     for deed in deeds:
         try:
             deed()

@@ -168,7 +168,7 @@ class OperatorAdmin(ModelAdmin):
         self, request: HttpRequest, template: str, *, title: str, status: int = 200, **context: Any
     ) -> HttpResponse:
         """A page of the admin with its frame around it."""
-        request.current_app = self.admin_site.name  # type: ignore[attr-defined]
+        request.current_app = self.admin_site.name
         # With a row the header leads back to its list; a page of its own has only its title there.
         place = {"opts": self.opts, "original": context["row"]} if context.get("row") is not None else {}
         frame = {**self.admin_site.each_context(request), **place}

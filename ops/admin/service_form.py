@@ -38,7 +38,7 @@ class ServiceForm(forms.Form):
                 self.fields[_CLEAR + field.name] = forms.BooleanField(label=f"Remove: {field.label}", required=False)
         self.fields["base_url"].required = kind.needs_address
         if service is not None:
-            self.initial |= {"name": service.name, "base_url": service.base_url, "enabled": service.enabled}
+            self.initial.update(name=service.name, base_url=service.base_url, enabled=service.enabled)
             self.fields["name"].disabled = True
 
     def save_arguments(self) -> dict[str, Any]:
