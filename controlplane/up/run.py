@@ -187,7 +187,8 @@ class Up:
         if self.keeper is not None:
             self.keeper.stop()
         if left:
-            self.terminal.say(Lamp.ATTENTION, f"{left} tasks were still running; the next start goes on with them.")
+            what = "1 task was" if left == 1 else f"{left} tasks were"
+            self.terminal.say(Lamp.ATTENTION, f"{what} still running; the next start goes on from there.")
 
     def _end(self, code: int) -> int:
         if self.failure is None:

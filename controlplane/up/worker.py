@@ -20,7 +20,7 @@ from ops.logs import get_logger
 log = get_logger(__name__)
 
 
-class _Controller(WorkController):  # type: ignore[misc]
+class _Controller(WorkController):
     """Says when it is ready, as the worker program does: others hang their threads on that signal."""
 
     ready = threading.Event()

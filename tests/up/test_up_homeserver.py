@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import re
 import signal
+import sqlite3
 import subprocess
+import sys
 import time
 
 import httpx
 import pytest
 
+from tests.peers.base import PROJECT_ROOT
 from tests.up.running import processes_naming
 
 pytestmark = pytest.mark.e2e
@@ -156,3 +159,28 @@ def test_another_port_of_ours_reaches_the_registration(up):
     assert url in up.output()
     # Its test pings: good means that the homeserver reached us at the new port.
     assert re.search(r"^Homeserver +● good", up.output(), re.MULTILINE)
+
+
+def test_an_answer_under_way_is_taken_up_by_the_next_start(up):
+    up.start(120)
+    asking = subprocess.Popen(
+        [sys.executable, "manage.py", "say", "Slow Joe", "Take your time"],
+        cwd=PROJECT_ROOT, env=up.environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        assert eventually(lambda: turn_states(up) == ["running"], 20), turn_states(up)
+        code, seconds = up.stop()
+    finally:
+        asking.kill()
+        asking.wait(5)
+    assert code == 0, up.output()
+    assert seconds < 6
+    assert "still running; the next start goes on" in " ".join(up.output().split())
+    assert not synapse_of(up)
+    up.start(120)
+    assert eventually(lambda: turn_states(up) == ["done"], 90), turn_states(up)
+
+
+def turn_states(up) -> list[str]:
+    with sqlite3.connect(f"file:{up.data / 'switchboard.sqlite3'}?mode=ro", uri=True) as database:
+        return [row[0] for row in database.execute("select state from chat_turn order by id")]
