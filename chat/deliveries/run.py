@@ -8,10 +8,11 @@ from datetime import timedelta
 from typing import Any
 
 from django.conf import settings
-from django.db.models import Exists, F, OuterRef, QuerySet
+from django.db.models import BooleanField, F, QuerySet
+from django.db.models.expressions import RawSQL
 from django.utils import timezone
 
-from chat.models import Delivery, DeliveryState
+from chat.models import Delivery, DeliveryState, Message
 from chat.wakeup import wake_deliveries, wake_deliveries_later
 from ops.leases import claim, fenced_update
 from ops.logs import bind, get_logger
@@ -51,13 +52,13 @@ def register_target(target: str, handler: Handler) -> None:
     _handlers[target] = handler
 
 
-def earlier_open() -> Exists:
-    """An open delivery of the same lane that comes first."""
-    return Exists(
-        Delivery.objects.filter(
-            lane=OuterRef("lane"), id__lt=OuterRef("id"), state__in=[DeliveryState.QUEUED, DeliveryState.RUNNING]
-        )
-    )
+def earlier_open() -> RawSQL:
+    """Whether an open delivery of the same lane comes first. By hand for the reason given in ``chat.turns.claim``."""
+    return RawSQL(_EARLIER_OPEN, [], output_field=BooleanField())  # noqa: S611 (a constant)
+
+
+_EARLIER_OPEN = """EXISTS (SELECT 1 FROM chat_delivery earlier WHERE earlier.lane = chat_delivery.lane
+AND earlier.id < chat_delivery.id AND earlier.state IN ('queued', 'running'))"""
 
 
 def runnable(*, limit: int = 200, due_before: Any = None) -> QuerySet[Delivery]:
@@ -78,12 +79,16 @@ def run_delivery(pk: int) -> None:
         wake_deliveries([following])
 
 
+def _load(pk: int) -> Delivery | None:
+    """A delivery with all that sending it needs, in two small joins (see ``chat.turns.claim.load``)."""
+    delivery = Delivery.objects.select_related("room__homeserver", "account").filter(pk=pk).first()
+    if delivery is not None and delivery.state == DeliveryState.QUEUED and delivery.message_id is not None:
+        delivery.message = Message.objects.select_related("sender", "in_reply_to").get(pk=delivery.message_id)
+    return delivery
+
+
 def _run_one(pk: int) -> int | None:
-    delivery = (
-        Delivery.objects.select_related("message__sender", "message__in_reply_to", "room__homeserver", "account")
-        .filter(pk=pk)
-        .first()
-    )
+    delivery = _load(pk)
     if delivery is None or delivery.state != DeliveryState.QUEUED:
         return None
     wait = (delivery.not_before - timezone.now()).total_seconds()

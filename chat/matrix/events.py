@@ -10,12 +10,13 @@ from functools import partial
 from typing import Any
 
 from django.db import DatabaseError
+from django.db.models import Prefetch
 from django.utils import timezone
 
 from agents.matrix.content import Ignored, ParsedMessage, parse_message
 from agents.matrix.errors import MatrixError
 from agents.matrix.markdown import clean_text
-from agents.models import Account, Room, RoomKind
+from agents.models import Account, Mapping, Room, RoomKind
 from chat.intake.incoming import Incoming
 from chat.intake.store import Place, store
 from chat.matrix import courtesy, gaps, state_events
@@ -127,10 +128,17 @@ def _by_room(events: Sequence[Any], report: Report) -> dict[str, list[dict[str, 
 
 
 def _rooms(by_room: dict[str, list[dict[str, Any]]], homeserver: Service) -> dict[str, Room]:
-    found = Room.objects.filter(homeserver=homeserver, room_id__in=list(by_room)).select_related(
-        "homeserver", "link__conversation", "mapping__agent__service", "mapping__account"
+    """The rooms we know, with what intake needs of them, in two small joins (see ``chat.turns.claim.load``)."""
+    mappings = Mapping.objects.select_related("agent__service", "account")
+    found = (
+        Room.objects.filter(homeserver=homeserver, room_id__in=list(by_room))
+        .select_related("link__conversation")
+        .prefetch_related(Prefetch("mapping", queryset=mappings))
     )
-    return {room.room_id: room for room in found if room.room_id}
+    rooms = {room.room_id: room for room in found if room.room_id}
+    for room in rooms.values():
+        room.homeserver = homeserver
+    return rooms
 
 
 def _being_made(room_id: str, events: Sequence[dict[str, Any]], homeserver: Service) -> Room | None:

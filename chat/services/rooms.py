@@ -16,7 +16,8 @@ def conversation_of(room: Room, agent: Agent | None) -> Conversation:
     try:
         with transaction.atomic():
             conversation = Conversation.objects.create(title=(agent.name if agent else str(room))[:255])
-            Link.objects.create(conversation=conversation, kind=LinkKind.ROOM, room=room)
+            # By id: given the room itself, a link that loses the race would stay remembered in ``room.link``.
+            Link.objects.create(conversation=conversation, kind=LinkKind.ROOM, room_id=room.pk)
             return conversation
     except IntegrityError:
         return Link.objects.select_related("conversation").get(room=room).conversation

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from django.db.models import Exists, F, OuterRef, QuerySet
+from django.db.models import BooleanField, Exists, F, OuterRef, QuerySet
+from django.db.models.expressions import RawSQL
 from django.utils import timezone
 
 from agents.models import Agent
-from chat.models import OPEN_TURN_STATES, Turn, TurnState
+from chat.models import Turn, TurnState
 from ops.leases import claim
 
 
-def earlier_open() -> Exists:
-    """An open turn of the same conversation that comes first."""
-    return Exists(
-        Turn.objects.filter(
-            conversation_id=OuterRef("conversation_id"), seq__lt=OuterRef("seq"), state__in=OPEN_TURN_STATES
-        )
-    )
+def earlier_open() -> RawSQL:
+    """Whether an open turn of the same conversation comes first.
+
+    Written by hand: the ORM takes longer to build this subquery than the database to answer it.
+    """
+    return RawSQL(_EARLIER_OPEN, [], output_field=BooleanField())  # noqa: S611 (a constant)
+
+
+_EARLIER_OPEN = """EXISTS (SELECT 1 FROM chat_turn earlier WHERE earlier.conversation_id = chat_turn.conversation_id
+AND earlier.seq < chat_turn.seq AND earlier.state IN ('queued', 'running', 'waiting_approval'))"""
 
 
 def load(pk: int) -> Turn | None:
