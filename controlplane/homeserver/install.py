@@ -96,16 +96,12 @@ def _run(command: list[str], progress: Progress) -> None:
             errors="replace",
             env={**os.environ, "PYTHONUNBUFFERED": "1"},
         ) as process:
-            assert process.stdout is not None
-            seen = 0
-            for line in process.stdout:
-                last.append(line.rstrip())
-                found = re.match(r"\s*Collecting (\S+)", line)
-                if found:
-                    seen += 1
-                    progress(f"package {seen}: {found.group(1)[:40]}")
-                elif line.startswith("Installing collected"):
-                    progress(f"unpacking {seen} packages")
+            try:
+                _follow(process, last, progress)
+            except BaseException:
+                # We were asked to stop: the installer must not go on by itself.
+                process.kill()
+                raise
     except OSError as error:
         raise HomeserverError(f"The installer cannot be started: {error}") from error
     if process.returncode:
@@ -114,3 +110,16 @@ def _run(command: list[str], progress: Progress) -> None:
             "Start again to retry, or use your own homeserver: set MATRIX_HOMESERVER_URL, or start with --no-homeserver.",
             "\n".join(last),
         )
+
+
+def _follow(process: subprocess.Popen[str], last: deque[str], progress: Progress) -> None:
+    assert process.stdout is not None
+    seen = 0
+    for line in process.stdout:
+        last.append(line.rstrip())
+        found = re.match(r"\s*Collecting (\S+)", line)
+        if found:
+            seen += 1
+            progress(f"package {seen}: {found.group(1)[:40]}")
+        elif line.startswith("Installing collected"):
+            progress(f"unpacking {seen} packages")

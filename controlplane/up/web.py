@@ -11,11 +11,13 @@ from daphne.server import Server, reactor
 from django.conf import settings
 
 
-class WebServer(Server):  # type: ignore[misc]
+class WebServer(Server):
     """``run`` blocks until ``finish`` is called from any thread or signal handler, or until it cannot listen.
 
     ``failure`` then says why it could not. The loop is known from the beginning, so that other threads can hand work to it.
     """
+
+    connections: dict[Any, dict[str, Any]]
 
     def __init__(self, application: Any, *, on_listening: Callable[[], None]) -> None:
         trusted = bool(settings.ENVIRONMENT["TRUST_PROXY"])
