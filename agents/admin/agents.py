@@ -255,8 +255,8 @@ def _sentence(row: Agent) -> str:
         return mapping.problem
     if row.state == AgentState.MISSING:
         return f"{row.service} no longer lists it. It is archived when it stays away."
-    if mapping is None or mapping.room is None or not mapping.room.room_id:
-        return "It has no room yet. The next sync makes one."
     if row.paused:
         return "An operator paused it: messages are kept and wait."
+    if mapping is None or mapping.room is None or not mapping.room.room_id:
+        return "It has no room yet. A sync makes one as soon as a homeserver is set up."
     return f"It speaks as {mapping.account.user_id} and answers in its room."

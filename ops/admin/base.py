@@ -53,6 +53,11 @@ class Deed:
     shown: Callable[[Any], bool] = lambda row: True
     button: str = ""
 
+    @property
+    def asks(self) -> bool:
+        """Whether the operator reads what will happen before it does."""
+        return self.explain is not None or self.danger
+
 
 class OperatorAdmin(ModelAdmin):
     """Base of all pages: operators may see everything, and change only what a subclass offers a deed or a form for."""

@@ -49,6 +49,11 @@ def test_pause_and_resume(world: World, client: Any) -> None:
 
 def test_explaining_changes_nothing(world: World, client: Any) -> None:
     before = AuditEvent.objects.count()
+    own = client.get(reverse("admin:agents_agent_change", args=[world.agent.pk])).content.decode()
+    address = reverse("admin:agents_agent_deed", args=[world.agent.pk, "pause"])
+    # What has to be explained is a link to its explanation, not a button that does it.
+    assert f'href="{address}"' in own
+    assert f'action="{address}"' not in own
     page = client.get(reverse("admin:agents_agent_deed", args=[world.agent.pk, "pause"])).content.decode()
     assert "Messages are kept in order" in page
     assert "Agent 000" in page
