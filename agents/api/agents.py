@@ -20,6 +20,7 @@ from ops.api.iso import IsoTime
 from ops.api.paging import Paging, page, tuples
 from ops.api.principals import principal_of
 from ops.api.problems import not_found
+from ops.redaction import redact
 
 router = Router(tags=["Agents"])
 
@@ -93,7 +94,7 @@ def _detail(agent: Agent) -> dict[str, Any]:
     )  # fmt: skip
     return {
         **_row(values),
-        "metadata": agent.metadata,
+        "metadata": redact(agent.metadata),
         "definition": agent.definition,
         "has_memory": has_memory(agent),
     }

@@ -77,8 +77,9 @@ class Follower:
     def take_row(self, row: Row) -> list[Event]:
         """Everything that the row has and the client has not."""
         events: list[Event] = []
-        if self.fence is not None and self.fence != row.fence:
-            # The answer was begun anew. Frames since one that did not fit came from the new attempt; others from the old one.
+        # From 0 to 1 nothing is begun anew: what came before the row was read again is of the first attempt.
+        if self.fence is not None and self.fence != row.fence and (self.fence, row.fence) != (0, 1):
+            # Frames since one that did not fit came from the new attempt; others from the old one.
             if not self._misfit:
                 self._waiting.clear()
             self.fence, self._raw = row.fence, ""

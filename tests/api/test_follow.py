@@ -85,6 +85,17 @@ def test_a_new_attempt_begins_anew():
     assert client.text == "Second try."
 
 
+def test_the_first_attempt_is_no_new_one():
+    follower, client = Follower(1), Client()
+    client.take(follower.take_row(_row(state="queued", fence=0)))
+    client.take(follower.take_delta(0, "Hello")[0])
+    client.take(follower.take_row(_row("Hello wor", fence=1)))
+    assert (client.text, client.resets) == ("Hello wor", 0)
+    resumed, client = Follower(1, sent=5, fence=0), Client("Hello")
+    client.take(resumed.take_row(_row("Hello wor", fence=1)))
+    assert (client.text, client.resets) == ("Hello wor", 0)
+
+
 def test_a_client_of_an_earlier_attempt_is_told():
     follower, client = Follower(1, sent=5, fence=1), Client("First")
     client.take(follower.take_row(_row("Second", fence=2)))

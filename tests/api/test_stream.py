@@ -7,6 +7,7 @@ import functools
 import json
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from asgiref.sync import async_to_sync, sync_to_async
@@ -24,6 +25,14 @@ from ops.models import ApiToken
 from ops.services.tokens import token_revoke
 
 pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture(autouse=True)
+def own_threads(monkeypatch):
+    """The threads that read rows end with the test, and their database connections with them."""
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        monkeypatch.setattr(stream_module, "_pool", pool)
+        yield
 
 
 def in_loop(test):
