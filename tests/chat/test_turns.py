@@ -45,7 +45,9 @@ def ask(stage: Stage, text: str = "Hello", name: str = "Ada", kind: str = "scrip
     """A message in a conversation of its own with an agent that has no room."""
     agent = Agent.objects.filter(name=name).first() or stage.agent(name, kind=kind, homeserver=False)
     conversation = conversation_open(agent=agent, actor="test")
-    turn = message_send(agent=agent, text=text, conversation=conversation, speaker_name="Alice", speaker_id="alice").turn
+    turn = message_send(
+        agent=agent, text=text, conversation=conversation, speaker_name="Alice", speaker_id="alice"
+    ).turn
     assert turn is not None
     return turn
 
@@ -219,7 +221,9 @@ def test_the_pause_grows_and_is_bounded(stage: Stage) -> None:
     assert max(pauses) <= 60 * 1.21
 
 
-@pytest.mark.parametrize(("said", "least", "most"), [(7.5, 7.5, 9.1), (0.0, 0.2, 0.3), (99_999, 3600, 4321), (-5, 0.2, 0.3)])
+@pytest.mark.parametrize(
+    ("said", "least", "most"), [(7.5, 7.5, 9.1), (0.0, 0.2, 0.3), (99_999, 3600, 4321), (-5, 0.2, 0.3)]
+)
 def test_retry_after_is_honoured(stage: Stage, said: float, least: float, most: float) -> None:
     turn = ask(stage)
     stage.world.script(BackendRateLimited("429", retry_after=said))
@@ -277,7 +281,9 @@ def test_without_a_room_the_sentence_is_kept_as_a_notice(stage: Stage) -> None:
     assert Message.objects.get(role="notice").text == turn.error_public
 
 
-@pytest.mark.parametrize("script", [("Half an", ...), ("",), (" \n ",), (), (Finished("max_steps"),), (...,)], ids=range(6))
+@pytest.mark.parametrize(
+    "script", [("Half an", ...), ("",), (" \n ",), (), (Finished("max_steps"),), (...,)], ids=range(6)
+)
 def test_half_a_stream_and_an_empty_reply_are_tried_again(stage: Stage, script: tuple[Any, ...]) -> None:
     turn = ask(stage)
     stage.world.script(*script)

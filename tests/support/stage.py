@@ -11,6 +11,7 @@ import json
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -220,6 +221,8 @@ def stage(_fake_homeserver: FakeHomeserver, monkeypatch: pytest.MonkeyPatch, set
     # One agent after the other in the test's own thread, so that tests see their uncommitted rows.
     monkeypatch.setattr(apply, "PARALLEL", 1)
     monkeypatch.setattr(preview, "_pool", Inline())
+    # In the test's own thread there is no connection to give back.
+    monkeypatch.setattr(preview, "connection", SimpleNamespace(close_if_unusable_or_obsolete=lambda: None))
     monkeypatch.setattr(courtesy, "_schedule", lambda delay, action: stage.courtesies.append((delay, action)))
     monkeypatch.setattr(courtesy, "_typing", {})
     monkeypatch.setattr(courtesy, "_receipts", {})
