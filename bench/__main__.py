@@ -18,8 +18,12 @@ def main() -> int:
     """
     parser = argparse.ArgumentParser(prog="python -m bench", description="Benchmarks of Switchboard.")
     parser.add_argument("name", help=f"list, all, or one of: {', '.join(names())}")
-    parser.add_argument("--size", choices=["small", "full"], default="small", help="how much of everything (default: small)")
-    parser.add_argument("--minutes", type=float, default=0.0, help="bridge.throughput: keep on that long and watch the memory")
+    parser.add_argument(
+        "--size", choices=["small", "full"], default="small", help="how much of everything (default: small)"
+    )
+    parser.add_argument(
+        "--minutes", type=float, default=0.0, help="bridge.throughput: keep on that long and watch the memory"
+    )
     parser.add_argument("--strict", action="store_true", help="exit with 1 when a target is not reached")
     given = parser.parse_args()
     if given.name == "list":

@@ -75,7 +75,9 @@ def run_inside(module: str, environment: Mapping[str, str], *, timeout: float = 
         cwd=PROJECT, env={**os.environ, **environment}, capture_output=True, text=True, timeout=timeout, check=False,
     )  # fmt: skip
     if done.returncode:
-        raise RuntimeError(f"bench.inside.{module} ended with {done.returncode}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}")
+        raise RuntimeError(
+            f"bench.inside.{module} ended with {done.returncode}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
+        )
     return json.loads(done.stdout.rpartition(_MARK)[2])
 
 

@@ -33,15 +33,23 @@ def run(options: Options) -> Report:
     floor = blocks * block / sum(one["bare"] for one in found["rounds"])
     report.sizes["parallel"] = found["parallel"]
     report.figures.append(
-        Figure("agents with account, room and place in the space (floor: bare createRoom)", ours, "/s", floor, 0.85, ">=")
+        Figure(
+            "agents with account, room and place in the space (floor: bare createRoom)", ours, "/s", floor, 0.85, ">="
+        )
     )
     for who in ("synapse", "self", "web"):
-        mine, bare = (sum(one[f"{part}_cpu"][who] for one in found["rounds"]) * 1000 / (blocks * block) for part in ("ours", "bare"))
+        mine, bare = (
+            sum(one[f"{part}_cpu"][who] for one in found["rounds"]) * 1000 / (blocks * block)
+            for part in ("ours", "bare")
+        )
         name = {"synapse": "Synapse", "self": "sync", "web": "web"}[who]
         report.figures.append(Figure(f"processor time of {name} an agent (floor: a bare room)", mine, "ms", bare))
     # The steps run side by side, so these are waiting times, and their sum is more than the time that passed.
     for kind in ("agent.create", "mapping.create", "account.register", "account.profile", "room.create", "space.add"):
         if kind in found["cost"]:
             report.figures.append(Figure(f"median of the step {kind}", median(found["cost"][kind]), "ms"))
-    report.raw = {"rounds": found["rounds"], "steps_ms": {kind: spread(values) for kind, values in found["cost"].items()}}
+    report.raw = {
+        "rounds": found["rounds"],
+        "steps_ms": {kind: spread(values) for kind, values in found["cost"].items()},
+    }
     return report

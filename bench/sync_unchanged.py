@@ -78,5 +78,11 @@ def _figures(kind: str, few: dict[str, Any], many: dict[str, Any]) -> list[Figur
         Figure(f"{kind}: writes besides the run's own row", foreign, target=0, sense="=="),
         Figure(f"{kind}: queries (floor: with {FEW} agents)", queries[1], floor=queries[0], target=1, sense="=="),
         Figure(f"{kind}: peak memory of the process", many["peak_mb"], "MB", target=300),
-        Figure(f"{kind}: a pass (floor: the pages alone)", nearest["seconds"], "s", floor=nearest["pages_alone"], target=3.0),
+        Figure(
+            f"{kind}: a pass (floor: the pages alone)",
+            nearest["seconds"],
+            "s",
+            floor=nearest["pages_alone"],
+            target=3.0,
+        ),
     ]

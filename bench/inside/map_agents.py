@@ -24,13 +24,18 @@ def main(server_name: str = "sb.test") -> dict[str, Any]:
     assert listing.complete, listing.proof
     now = timezone.now()
     agents = Agent.objects.bulk_create(
-        [Agent(service=service, external_id=info.external_id, **_described(info)) for info in listing.agents], batch_size=2000
+        [Agent(service=service, external_id=info.external_id, **_described(info)) for info in listing.agents],
+        batch_size=2000,
     )
     names = [localpart_for(agent.external_id) for agent in agents]
     accounts = Account.objects.bulk_create(
         [
             Account(
-                homeserver=homeserver, user_id=user_id(name, server_name), localpart=name, display_name=agent.name, registered_at=now
+                homeserver=homeserver,
+                user_id=user_id(name, server_name),
+                localpart=name,
+                display_name=agent.name,
+                registered_at=now,
             )
             for agent, name in zip(agents, names, strict=True)
         ],
@@ -47,7 +52,10 @@ def main(server_name: str = "sb.test") -> dict[str, Any]:
         batch_size=2000,
     )  # fmt: skip
     Mapping.objects.bulk_create(
-        [Mapping(agent=agent, account=account, room=room) for agent, account, room in zip(agents, accounts, rooms, strict=True)],
+        [
+            Mapping(agent=agent, account=account, room=room)
+            for agent, account, room in zip(agents, accounts, rooms, strict=True)
+        ],
         batch_size=2000,
     )
     Room.objects.create(

@@ -171,7 +171,9 @@ class Homeserver:
             for number, _ in batch:
                 self.stamps[number]["pushed"] = pushed
             while True:
-                async with session.put(address, json={"events": [event for _, event in batch]}, headers=headers) as answer:
+                async with session.put(
+                    address, json={"events": [event for _, event in batch]}, headers=headers
+                ) as answer:
                     if answer.status == 200:
                         break
                 await asyncio.sleep(0.2)

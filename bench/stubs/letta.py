@@ -35,7 +35,9 @@ def build(options: argparse.Namespace) -> web.Application:
     @web.middleware
     async def stamped(request: web.Request, handler: Any) -> web.StreamResponse:
         came = time.monotonic()
-        found = NUMBER.search(await request.text()) if request.path.endswith(("/messages", "/messages/stream")) else None
+        found = (
+            NUMBER.search(await request.text()) if request.path.endswith(("/messages", "/messages/stream")) else None
+        )
         response: web.StreamResponse = await handler(request)
         if found and request.method == "POST":
             # Written here rather than by the server, so that the stamp is taken when the last byte is out.
