@@ -91,7 +91,25 @@
     for (const box of document.querySelectorAll(`input[type=checkbox][name="${all.dataset.checkAll}"]`)) box.checked = all.checked;
   });
 
+  // The theme has controls that only a mouse reaches; here they get a name, a place in the tab order and the Enter key.
+  const NAMES = { dock_to_right: "Show or hide the navigation", close: "Close", unfold_more: "Account and theme" };
+  function reachable() {
+    const clickable = "a[x-on\\:click]:not([href]), span[x-on\\:click], div.cursor-pointer[x-on\\:click]";
+    for (const element of document.querySelectorAll(clickable)) {
+      element.tabIndex = 0;
+      element.setAttribute("role", "button");
+      const name = NAMES[element.textContent.trim()];
+      if (name) element.setAttribute("aria-label", name);
+      element.addEventListener("keydown", (event) => {
+        if (event.key !== "Enter" && event.key !== " ") return;
+        event.preventDefault();
+        element.click();
+      });
+    }
+  }
+
   document.addEventListener("DOMContentLoaded", () => {
+    reachable();
     times(document);
     setInterval(() => times(document), 15000);
     for (const part of document.querySelectorAll("[data-live]")) follow(part);
