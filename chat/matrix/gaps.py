@@ -99,12 +99,14 @@ def _walk(room: Room) -> list[dict[str, Any]]:
             event_id = event.get("event_id")
             if isinstance(event_id, str) and (event_id == room.last_event_id or event_id in known):
                 return found[::-1]
-            if _time(event) < oldest:
-                return found[::-1]
-            found.append({**event, "room_id": room.room_id})
-        token = page.end
-        if not token or not page.chunk:
+            # One old time among newer ones proves nothing: other servers write whatever time they like.
+            if _time(event) >= oldest:
+                found.append({**event, "room_id": room.room_id})
+        if page.chunk and all(_time(event) < oldest for event in page.chunk):
             return found[::-1]
+        if not page.end or page.end == token:
+            return found[::-1]
+        token = page.end
     log.warning("intake.gap_too_long", room=room.room_id, events=len(found))
     return found[::-1]
 
@@ -116,7 +118,8 @@ def _known(chunk: list[dict[str, Any]]) -> set[str]:
 
 def _time(event: dict[str, Any]) -> datetime:
     ts = event.get("origin_server_ts")
-    return datetime.fromtimestamp(ts / 1000, tz=UTC) if isinstance(ts, int) and 0 <= ts < 4e12 else timezone.now()
+    usable = isinstance(ts, int) and not isinstance(ts, bool) and 0 <= ts < 4e12
+    return datetime.fromtimestamp(ts / 1000, tz=UTC) if usable else timezone.now()
 
 
 def _direct_account(room: Room) -> str | None:

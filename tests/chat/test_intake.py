@@ -570,7 +570,7 @@ def test_an_invitation_that_was_withdrawn_is_forgotten(house: Stage) -> None:
 def test_a_read_receipt_goes_out_unless_the_answer_overtakes_it(house: Stage, room_id: str) -> None:
     said = event(house)
     house.receive(said)
-    [(delay, read)] = house.courtesies
+    [(_, read)] = house.courtesies
     read()
     assert house.fake.receipts == [(room_id, house.mapping().account.user_id, said["event_id"])]
     house.courtesies.clear()

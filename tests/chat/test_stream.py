@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -204,7 +205,7 @@ def test_a_slow_answer_grows_in_one_event(stage: Stage, clock: Clock, monkeypatc
     stage.run_deliveries()
     events = stage.fake.messages_of(room_id)[1:]
     assert 8 <= len(events) <= MAX_EVENTS
-    assert min(late - early for early, late in zip(moments, moments[1:], strict=False)) >= 1.0
+    assert min(late - early for early, late in pairwise(moments)) >= 1.0
     assert moments[-1] - moments[0] > 60, "the edits are spread over the whole of it"
     shown = stage.fake.shown(room_id)
     assert len(shown) == 2
@@ -294,7 +295,7 @@ def test_a_crash_at_the_first_event_leaves_one_visible_reply(
 ) -> None:
     from chat.turns import sweep
 
-    room_id, turn = crashes_at(stage, clock, monkeypatch, after_sending)
+    room_id, _ = crashes_at(stage, clock, monkeypatch, after_sending)
     Turn.objects.update(worker="elsewhere:1:1", lease_until="2020-01-01T00:00:00Z")
     assert sweep.sweep()["freed_turns"] == 1
     slow = [later(clock, 1.2), " a", later(clock, 1.2), " b"] if then == "slow" else []
