@@ -17,7 +17,6 @@ from django.core.serializers.json import DjangoJSONEncoder
 from django.db import models, transaction
 from django.utils import timezone
 
-from ops.choices import OPEN_JOB_STATES
 from ops.job_kinds import (
     SILENCE_SECONDS,
     JobFailed,
@@ -67,9 +66,9 @@ def job_start(
 ) -> Job:
     """Create a job and, on commit, send it to the workers.
 
-    ``params`` are the keyword arguments of the kind's function: JSON, ids rather than objects, never secrets. With ``once`` an open
-    job of the same kind and parameters is returned instead of a second one. ``queue=False`` leaves it to ``run_job_now``.
-    Raises ``ValueError`` for an unknown kind.
+    ``params`` are the keyword arguments of the kind's function: JSON, ids rather than objects, never secrets. With ``once`` a
+    job of the same kind and parameters that has not begun is returned instead of a second one. ``queue=False`` leaves it to
+    ``run_job_now``. Raises ``ValueError`` for an unknown kind.
     """
     known = get_job_kind(kind)
     if known is None:
@@ -78,7 +77,8 @@ def job_start(
     kept = json.loads(json.dumps(dict(params or {}), cls=DjangoJSONEncoder))
     with transaction.atomic():
         if once:
-            for open_job in Job.objects.filter(kind=kind, state__in=OPEN_JOB_STATES, cancel_requested=False):
+            # One that runs has read its inputs already, and would miss what this call is about.
+            for open_job in Job.objects.filter(kind=kind, state=JobState.QUEUED, cancel_requested=False):
                 if open_job.params == kept:
                     return open_job
         job = Job.objects.create(

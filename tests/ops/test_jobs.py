@@ -58,13 +58,24 @@ def test_an_unknown_kind_cannot_be_started(clean_registry):
 
 
 @pytest.mark.django_db
-def test_once_gives_the_open_job_again(clean_registry, sent):
+def test_once_gives_the_waiting_job_again(clean_registry, sent):
     job_kind("t.job", label="x")(lambda job, **params: None)
     first = start(params={"a": 1}, once=True)
     assert start(params={"a": 1}, once=True).pk == first.pk
     assert start(params={"a": 2}, once=True).pk != first.pk
     run_job_now(first)
     assert start(params={"a": 1}, once=True).pk != first.pk
+
+
+@pytest.mark.django_db
+def test_once_does_not_join_a_job_that_has_begun(clean_registry, sent):
+    """It may have read already what the second call is about."""
+    second: list[object] = []
+    job_kind("t.job", label="x")(lambda job: second.append(start(once=True).pk) and None)
+    first = start(once=True)
+    run_job_now(first)
+    assert second
+    assert second[0] != first.pk
 
 
 @pytest.mark.django_db
