@@ -16,6 +16,7 @@ from django.utils import timezone
 
 from agents.models import Agent, AgentState, Room, SyncState
 from chat.models import Delivery, DeliveryState, Message, Turn, TurnState
+from chat.queries import open_turns
 from controlplane import admin_site
 from ops import html
 from ops.choices import Lamp
@@ -74,14 +75,16 @@ def _agents() -> dict[str, int]:
 
 def _work(now: datetime) -> dict[str, Any]:
     """Waiting and running: open rows only, found by partial indexes however many have ended."""
-    open_turns = Turn.objects.filter(state__in=[TurnState.QUEUED, TurnState.RUNNING, TurnState.WAITING_APPROVAL])
-    counts = dict(open_turns.order_by().values_list("state").annotate(count=Count("pk")))
+    counts = dict(open_turns().order_by().values_list("state").annotate(count=Count("pk")))
     oldest = Turn.objects.filter(state=TurnState.QUEUED, agent__paused=False).aggregate(at=Min("created_at"))["at"]
     return {
         "waiting": counts.get(TurnState.QUEUED, 0),
         "running": counts.get(TurnState.RUNNING, 0),
         "approval": counts.get(TurnState.WAITING_APPROVAL, 0),
-        "sending": Delivery.objects.filter(state__in=[DeliveryState.QUEUED, DeliveryState.RUNNING]).count(),
+        # One state at a time: each has a partial index of its own.
+        "sending": sum(
+            Delivery.objects.filter(state=state).count() for state in (DeliveryState.QUEUED, DeliveryState.RUNNING)
+        ),
         "oldest": oldest,
         "late": bool(oldest and now - oldest > timedelta(minutes=5)),
     }

@@ -58,7 +58,9 @@ class Turn(LeasedWork):
         ordering = ["-id"]
         constraints = [
             models.UniqueConstraint(fields=["message", "agent"], name="one_turn_for_a_message_and_agent"),
-            models.UniqueConstraint(fields=["lane"], condition=models.Q(state="running"), name="one_running_turn_in_a_lane"),
+            models.UniqueConstraint(
+                fields=["lane"], condition=models.Q(state="running"), name="one_running_turn_in_a_lane"
+            ),
         ]
         # Partial indexes: claiming looks only at open rows, however many finished ones there are.
         indexes = [
@@ -71,6 +73,9 @@ class Turn(LeasedWork):
             models.Index(fields=["not_before"], condition=models.Q(state="queued"), name="turn_due"),
             models.Index(fields=["lease_until"], condition=models.Q(state="running"), name="turn_leased"),
             models.Index(fields=["finished_at"], name="turn_finished_at"),
+            models.Index(
+                fields=["id"], condition=models.Q(state__in=["failed", "timed_out", "dead"]), name="turn_dead"
+            ),
         ]
 
     def __str__(self) -> str:
