@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from typing import Any
 
 from celery import Celery
-from celery.signals import setup_logging, worker_init
+from celery.signals import setup_logging, worker_init, worker_ready
 from kombu import Exchange, Queue
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "controlplane.settings")
@@ -93,3 +94,10 @@ def provision_services(**kwargs: Any) -> None:
         return
     for sentence in (*result.notes, *result.problems):
         log.warning("provision", note=sentence)
+
+
+@worker_ready.connect
+def first_heartbeat(**kwargs: Any) -> None:
+    """A new worker reports at once: until beat's next tick it would look as if there was none."""
+    with contextlib.suppress(Exception):
+        app.send_task("ops.heartbeat", expires=30, retry=False)
