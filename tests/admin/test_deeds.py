@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.urls import reverse
+from django.utils import timezone
 
 from agents.backends.base import MemoryBlock
-from agents.models import MemoryEdit, MemoryPolicy
+from agents.models import Agent, MemoryEdit, MemoryPolicy
 from chat.models import Delivery, DeliveryState, Message, Person, Turn, TurnState
 from ops.models import ApiToken, AuditEvent, Job, Service
 from ops.registry import TestResult
-from tests.admin.conftest import SECRET, World
+from tests.admin.conftest import SECRET, World, make_agents
 
 
 @pytest.fixture(autouse=True)
@@ -201,6 +203,19 @@ def test_sync_shows_its_plan_then_runs_as_a_job(world: World, client: Any) -> No
     job = Job.objects.exclude(pk=world.job.pk).get()
     assert (job.kind, job.params) == ("agents.sync", {"service": "demo", "force": False})
     audited("job.started")
+
+
+def test_a_stopped_plan_names_who_would_go_and_asks(world: World, client: Any) -> None:
+    make_agents(world.demo, world.homeserver, 9, start=1)
+    address = reverse("admin:agents_syncrun_plan")
+    page = client.get(address).content.decode()
+    assert "Needs a decision" in page
+    assert "Apply anyway (force): note as missing 10 agents" in page
+    assert "Agent 007" in page
+    Agent.objects.filter(service=world.demo).update(
+        state="missing", missed_passes=1, missing_since=timezone.now() - timedelta(minutes=1)
+    )
+    assert "Apply anyway (force): archive 10 agents" in client.get(address).content.decode()
 
 
 def test_force_asks_for_a_word(world: World, client: Any) -> None:
