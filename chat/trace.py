@@ -93,6 +93,8 @@ def _turn_hops(turn: Turn, busy: bool) -> list[Hop]:
     if turn.state == TurnState.RUNNING:
         answering = Hop("finished", "Finished", None, WORKING, "The agent is answering.")
         return [started, first, answering] if first.at else [started, answering]
+    if turn.state == TurnState.WAITING_APPROVAL:
+        return [started, first, Hop("finished", "Finished", None, WORKING, "The agent waits for somebody's approval.")]
     if turn.state == TurnState.QUEUED:
         lamp = TROUBLE if turn.error_code and turn.attempts else WORKING
         return [Hop("started", "Started", turn.started_at, lamp, _waiting_note(turn, busy))]

@@ -118,8 +118,9 @@ def _known(chunk: list[dict[str, Any]]) -> set[str]:
 
 def _time(event: dict[str, Any]) -> datetime:
     ts = event.get("origin_server_ts")
-    usable = isinstance(ts, int) and not isinstance(ts, bool) and 0 <= ts < 4e12
-    return datetime.fromtimestamp(ts / 1000, tz=UTC) if usable else timezone.now()
+    if not isinstance(ts, int) or isinstance(ts, bool) or not 0 <= ts < 4e12:
+        return timezone.now()
+    return datetime.fromtimestamp(ts / 1000, tz=UTC)
 
 
 def _direct_account(room: Room) -> str | None:
