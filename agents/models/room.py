@@ -29,7 +29,9 @@ class Room(models.Model):
     topic = models.CharField(max_length=1000, blank=True)
     in_space = models.BooleanField(default=False)
     child_order = models.CharField(max_length=50, blank=True)
-    quiet = models.BooleanField(default=False, help_text="Messages are kept but answered only when the agent is mentioned.")
+    quiet = models.BooleanField(
+        default=False, help_text="Messages are kept but answered only when the agent is mentioned."
+    )
     encrypted = models.BooleanField(default=False)
     switchboard_joined = models.BooleanField(default=False)
     caught_up_epoch = models.PositiveIntegerField(default=0)
