@@ -113,7 +113,6 @@ class SyncRunAdmin(OperatorAdmin):
             groups=_groups(report) if report else [],
             total=len(report.plan.steps) if report else 0,
             gone=gone,
-            archives=bool(forced and forced.plan.counts.get("agent.archive")),
             findings=[one for one in report.findings if one.code != "sync.suspicious"] if report else [],
             stopped=[one for one in report.findings if one.code == "sync.suspicious"] if report else [],
         )

@@ -73,7 +73,8 @@ class SyncPlan:
 def make_plan(observed: Observed, *, now: datetime, force: bool = False, space_name: str = "Letta Agents") -> SyncPlan:
     """The steps that bring our rows and the homeserver to what the backends say.
 
-    ``force`` applies a plan that would otherwise stop and ask; it never archives on an incomplete list.
+    ``force`` applies a plan that would otherwise stop and ask, and archives at once what it asked about; it never archives on an
+    incomplete list.
     """
     plan = SyncPlan()
     by_service: dict[int, list[KnownAgent]] = {}
@@ -128,7 +129,8 @@ def _plan_service(
     gone = [agent for agent in known if agent.external_id not in listed and agent.state != "archived"]
     # Agents that an operator switched off are gone on purpose; only the others can be a mistake.
     lost = _lost(gone, view.listing.agents, observed.skip)
-    if view.listing.complete and _suspicious(lost, known) and not force:
+    suspicious = view.listing.complete and _suspicious(lost, known)
+    if suspicious and not force:
         plan.stopped.append(view.name)
         plan.findings.append(
             Finding(
@@ -145,7 +147,8 @@ def _plan_service(
         steps.extend(_present(observed, view, by_id.get(external_id), info))
     for agent in gone:
         if view.listing.complete:
-            steps.extend(_absent(observed, agent, now))
+            # Whoever forces a plan that asked has looked at the list: there is no second look to wait for.
+            steps.extend(_archive(observed, agent) if suspicious else _absent(observed, agent, now))
         else:
             steps.extend(_finish(observed, agent))
     for agent in known:
@@ -239,6 +242,11 @@ def _absent(observed: Observed, agent: KnownAgent, now: datetime) -> list[Step]:
         if agent.state == "active":
             return [Step("agent.miss", key, agent.name, agent_pk=agent.pk)]
         return []
+    return _archive(observed, agent)
+
+
+def _archive(observed: Observed, agent: KnownAgent) -> list[Step]:
+    key = f"{agent.service_id}/{agent.external_id}"
     return [Step("agent.archive", key, agent.name, agent_pk=agent.pk), *_leave_space(observed, agent)]
 
 

@@ -12,7 +12,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from agents.backends.base import BackendUnavailable
+from agents.backends.base import AgentInfo, BackendUnavailable
 from agents.models import Account, Agent, Invitation, Mapping, Room, SyncRun, SyncState
 from agents.services import sync as sync_service
 from agents.services.sync import SyncBusy, UnknownService, prune_sync_runs, sync_agents
@@ -318,10 +318,29 @@ def test_what_a_deleted_agent_left_behind_is_taken_over(house: Stage) -> None:
     assert_whole(house, "Ada")
 
 
-def test_long_names_and_pictures_settle(house: Stage) -> None:
-    house.lists("scripts", "N" * 400, avatar_url="data:image/png;base64," + "A" * 3000)
-    house.sync()
+def test_odd_descriptions_settle(house: Stage) -> None:
+    """Names and pictures that are too long, and text that a database or a homeserver would refuse."""
+    odd = AgentInfo(
+        "id-odd",
+        "N\x00" * 400,
+        "half \ud83d \x00",
+        "data:image/png;base64," + "A" * 3000,
+        "m\x00" * 300,
+        {"a\x00": ["\x00b", {"c": "\ud83d", "d": 1.5, "e": None}]},
+    )
+    house.world.agents["scripts"] = [
+        odd,
+        AgentInfo("id-nameless", " \x00"),
+        AgentInfo("i" * 256, "Too long"),
+        AgentInfo("", "No id"),
+    ]
+    assert house.sync().findings == []
     assert house.sync().plan.steps == []
+    agent = Agent.objects.get(external_id="id-odd")
+    assert (agent.name, agent.description, agent.avatar_url) == ("N" * 255, "half \ufffd ", "")
+    assert agent.metadata == {"a": ["b", {"c": "\ufffd", "d": 1.5, "e": None}]}
+    assert Agent.objects.get(external_id="id-nameless").name == "id-nameless"
+    assert Agent.objects.count() == 2
 
 
 def test_a_picture_is_uploaded_once_and_a_bad_one_does_not_hurt(house: Stage) -> None:
@@ -353,7 +372,8 @@ def test_a_suspicious_plan_stops_and_force_applies_it(house: Stage) -> None:
     assert (report.state, report.plan.stopped) == (SyncState.STOPPED, ["scripts"])
     assert SyncRun.objects.first().state == SyncState.STOPPED
     assert Agent.objects.filter(state="active").count() == 8
-    assert house.sync(force=True).applied == {"agent.miss": 7}
+    assert house.sync(force=True).applied == {"agent.archive": 7, "space.remove": 7}
+    assert house.sync().plan.stopped == []
 
 
 def test_one_service_only(house: Stage) -> None:
