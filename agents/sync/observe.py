@@ -6,13 +6,15 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
+from typing import Any
 
 from django.conf import settings
 
 from agents.backends.base import AgentInfo, AgentListing, BackendError, ServiceSpec
 from agents.backends.registry import open_backend
+from agents.matrix.markdown import clean_text
 from agents.models import Agent, Invitation, InvitationState, Room, RoomKind
 from agents.services.backends import backend_services, spec_of
 from ops.logs import get_logger
@@ -21,7 +23,7 @@ from ops.models import Service
 log = get_logger(__name__)
 
 
-LONGEST_AVATAR = 1000
+LONGEST_AVATAR, LONGEST_TEXT = 1000, 255
 
 
 def fingerprint(info: AgentInfo) -> str:
@@ -30,6 +32,28 @@ def fingerprint(info: AgentInfo) -> str:
         [info.name, info.description, info.avatar_url, info.model, info.metadata], sort_keys=True, default=str
     )
     return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def tidy(info: AgentInfo) -> AgentInfo:
+    """What a server says of an agent, as rows keep it: text that every database can store, and no longer than its column."""
+    return replace(
+        info,
+        name=clean_text(info.name)[:LONGEST_TEXT].strip() or info.external_id,
+        description=clean_text(info.description),
+        avatar_url=usable_avatar(clean_text(info.avatar_url)),
+        model=clean_text(info.model)[:LONGEST_TEXT],
+        metadata=_clean_json(info.metadata),
+    )
+
+
+def _clean_json(value: Any) -> Any:
+    if isinstance(value, str):
+        return clean_text(value)
+    if isinstance(value, dict):
+        return {clean_text(str(key)): _clean_json(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_clean_json(item) for item in value]
+    return value
 
 
 def usable_avatar(url: str) -> str:
@@ -153,7 +177,11 @@ def _view(service: Service, spec: ServiceSpec) -> ServiceView:
         log.exception("observe.crashed", service=service.name)
         reason = f"{type(error).__name__} in the adapter; the log has the details."
         return ServiceView(service.pk, service.name, service.kind, None, reason, "backend.crashed")
-    return ServiceView(service.pk, service.name, service.kind, listing)
+    # An id that no row can hold is no agent of ours; cutting it would make it another one's.
+    agents = [tidy(info) for info in listing.agents if 0 < len(info.external_id) <= LONGEST_TEXT]
+    if len(agents) < len(listing.agents):
+        log.warning("observe.unusable_ids", service=service.name, count=len(listing.agents) - len(agents))
+    return ServiceView(service.pk, service.name, service.kind, replace(listing, agents=agents))
 
 
 _COLUMNS = (

@@ -19,6 +19,7 @@ from django.http import HttpRequest, HttpResponseBase, JsonResponse
 from django.views.decorators.csrf import csrf_exempt
 
 from agents.matrix.errors import MatrixError
+from agents.matrix.markdown import clean_text
 from agents.services.backends import homeserver_service
 from chat.matrix import queries
 from chat.matrix.events import receive
@@ -125,7 +126,9 @@ def _query(request: HttpRequest, exists: Callable[[Service, str], bool], name: s
     assert homeserver is not None
     if request.method != "GET":
         return _answer(405, "M_UNRECOGNIZED", "Use GET.")
-    return _answer(200) if exists(homeserver, name) else _answer(404, "M_NOT_FOUND", "There is no such agent.")
+    # A name that no row can hold is nobody's.
+    known = clean_text(name) == name and exists(homeserver, name)
+    return _answer(200) if known else _answer(404, "M_NOT_FOUND", "There is no such agent.")
 
 
 @csrf_exempt
