@@ -68,14 +68,17 @@ def runnable(*, limit: int = 200, due_before: Any = None) -> QuerySet[Delivery]:
     )[:limit]
 
 
-def run_delivery(pk: int) -> None:
-    """Send one delivery if it is to be had, then those that waited behind it. Safe to call twice."""
-    following: int | None = pk
+def run_delivery(row: int | Delivery) -> None:
+    """Send one delivery if it is to be had, then those that waited behind it. Safe to call twice.
+
+    ``row`` is an id, or a row as it was just made: claiming it is conditional either way.
+    """
+    following: int | Delivery | None = row
     for _ in range(IN_ONE_GO):
         if following is None:
             return
         following = _run_one(following)
-    if following is not None:
+    if isinstance(following, int):
         wake_deliveries([following])
 
 
@@ -87,16 +90,17 @@ def _load(pk: int) -> Delivery | None:
     return delivery
 
 
-def _run_one(pk: int) -> int | None:
-    delivery = _load(pk)
+def _run_one(row: int | Delivery) -> int | None:
+    delivery = _load(row) if isinstance(row, int) else row
     if delivery is None or delivery.state != DeliveryState.QUEUED:
         return None
     wait = (delivery.not_before - timezone.now()).total_seconds()
     if wait > 0:
-        wake_deliveries_later(pk, wait)
+        wake_deliveries_later(delivery.pk, wait)
         return None
     if not claim(
-        Delivery.objects.filter(pk=pk, fence=delivery.fence).filter(~earlier_open()), attempts=F("attempts") + 1
+        Delivery.objects.filter(pk=delivery.pk, fence=delivery.fence).filter(~earlier_open()),
+        attempts=F("attempts") + 1,
     ):
         return None
     delivery.state, delivery.fence, delivery.attempts = DeliveryState.RUNNING, delivery.fence + 1, delivery.attempts + 1
@@ -107,7 +111,7 @@ def _run_one(pk: int) -> int | None:
             log.warning("delivery.lease_lost")
             return None
     return (
-        Delivery.objects.filter(lane=delivery.lane, state=DeliveryState.QUEUED, id__gt=pk)
+        Delivery.objects.filter(lane=delivery.lane, state=DeliveryState.QUEUED, id__gt=delivery.pk)
         .order_by("id")
         .values_list("pk", flat=True)
         .first()

@@ -15,6 +15,7 @@ from django.utils import timezone
 
 from agents.matrix.content import Ignored, ParsedMessage, parse_message
 from agents.matrix.errors import MatrixError
+from agents.matrix.keys import MARKER
 from agents.matrix.markdown import clean_text
 from agents.models import Account, Mapping, Room, RoomKind
 from chat.intake.incoming import Incoming
@@ -57,7 +58,9 @@ def receive(events: Sequence[Any], homeserver: Service, *, catching_up: bool = F
     """
     report = Report()
     received_at = timezone.now()
-    by_room = _by_room(events, report)
+    by_room = _by_room(events, homeserver, report)
+    if not by_room:
+        return report
     rooms = _rooms(by_room, homeserver)
     epoch = gaps.current_epoch(homeserver)
     batch: list[tuple[Place, Incoming]] = []
@@ -115,7 +118,8 @@ def _read(
         return None
 
 
-def _by_room(events: Sequence[Any], report: Report) -> dict[str, list[dict[str, Any]]]:
+def _by_room(events: Sequence[Any], homeserver: Service, report: Report) -> dict[str, list[dict[str, Any]]]:
+    """Events by room, each room's in order; without our own deliveries, which come back: half of all that is pushed to us."""
     by_room: dict[str, list[dict[str, Any]]] = {}
     for event in events:
         room_id = event.get("room_id") if isinstance(event, dict) else None
@@ -123,8 +127,19 @@ def _by_room(events: Sequence[Any], report: Report) -> dict[str, list[dict[str, 
             report.refuse("malformed")
             refuse("", "", "", "malformed", "The event names no room.")
             continue
+        if _is_own_delivery(event, homeserver):
+            # Nothing to store: the row that sent it is the truth.
+            report.refuse("own")
+            continue
         by_room.setdefault(room_id, []).append(event)
     return by_room
+
+
+def _is_own_delivery(event: dict[str, Any], homeserver: Service) -> bool:
+    content, sender = event.get("content"), event.get("sender")
+    if not isinstance(content, dict) or not isinstance(sender, str) or event.get("type") != "m.room.message":
+        return False
+    return isinstance(content.get(MARKER), dict) and "state_key" not in event and _is_ours(sender, homeserver)
 
 
 def _rooms(by_room: dict[str, list[dict[str, Any]]], homeserver: Service) -> dict[str, Room]:

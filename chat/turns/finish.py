@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -14,8 +15,9 @@ from agents.backends.base import BackendBroken, BackendBusy, BackendError, Backe
 from agents.models import Room
 from chat import live
 from chat.deliveries import outbox
-from chat.intake.store import next_seq, participant
-from chat.models import DeliveryState, Link, Message, Participant, ParticipantKind, Role, Turn, TurnState
+from chat.intake.store import next_seq
+from chat.models import Delivery, DeliveryState, Link, Message, Participant, Role, Turn, TurnState
+from chat.turns.speaker import speaker_of
 from chat.turns.stream import Collector, LeaseLost
 from ops.leases import fenced_update
 from ops.logs import get_logger
@@ -26,18 +28,20 @@ STOPPED_MARK = "\n\n*(stopped)*"
 LONGEST_DELAY = 60.0
 
 
-def done(turn: Turn, collector: Collector) -> list[int]:
+def done(turn: Turn, collector: Collector) -> list[int | Delivery]:
     """Store the answer and put it into the outbox, in one transaction. Returns the deliveries."""
     assert collector.finished is not None
     cancelled = collector.finished.reason == "cancelled"
     text = collector.text.strip()
     now = timezone.now()
-    deliveries: list[int] = []
+    deliveries: list[int | Delivery] = []
     with transaction.atomic():
         reply = None
         if text:
             reply = _store_reply(turn, text + (STOPPED_MARK if cancelled else ""), collector)
-            deliveries = [outbox.reply(turn, reply, room, _account(turn)).pk for room in rooms_of(turn)]
+            rows = [outbox.reply(turn, reply, room, _account(turn)) for room in rooms_of(turn)]
+            # One that was made just now can be sent as it is; that of a preview is read again.
+            deliveries = [row if row.created_at >= now else row.pk for row in rows]
         else:
             # Stopped before this attempt said anything: what an earlier one showed stays as it stands.
             turn.deliveries.filter(state=DeliveryState.STREAMING).update(state=DeliveryState.DISCARDED)
@@ -59,7 +63,7 @@ def done(turn: Turn, collector: Collector) -> list[int]:
     return deliveries
 
 
-def failed(turn: Turn, collector: Collector, error: BackendError) -> list[int]:
+def failed(turn: Turn, collector: Collector, error: BackendError) -> Sequence[int | Delivery]:
     """Step back, try again later, or give up. Returns the deliveries that tell the person."""
     if turn.stop_requested_by or collector.stop_requested:
         # Whatever went wrong, nobody waits for this answer any more.
@@ -175,28 +179,18 @@ def _store_reply(turn: Turn, text: str, collector: Collector) -> Message:
     now = timezone.now()
     parts = collector.parts if any(part["type"] != "text" for part in collector.parts) else []
     return Message.objects.create(
-        conversation_id=turn.conversation_id, seq=next_seq(turn.conversation_id), sender_id=_speaker_id(turn),
+        conversation_id=turn.conversation_id, seq=next_seq(turn.conversation_id), sender_id=speaker_of(turn).pk,
         role=Role.ASSISTANT, text=text, parts=parts, transport="turn", external_id=str(turn.pk),
-        in_reply_to_id=turn.message_id, hop=turn.message.hop, received_at=now, stored_at=now,
+        in_reply_to=turn.message, hop=turn.message.hop, received_at=now, stored_at=now,
     )  # fmt: skip
 
 
 def _store_notice(turn: Turn, sentence: str) -> None:
     now = timezone.now()
     Message.objects.create(
-        conversation_id=turn.conversation_id, seq=next_seq(turn.conversation_id), sender_id=_speaker_id(turn),
+        conversation_id=turn.conversation_id, seq=next_seq(turn.conversation_id), sender_id=speaker_of(turn).pk,
         role=Role.NOTICE, text=sentence, transport="notice", in_reply_to_id=turn.message_id, received_at=now, stored_at=now,
     )  # fmt: skip
-
-
-def _speaker_id(turn: Turn) -> int:
-    return participant(
-        turn.conversation_id,
-        kind=ParticipantKind.AGENT,
-        external_id=str(turn.agent_id),
-        name=turn.agent.name,
-        agent_id=turn.agent_id,
-    ).pk
 
 
 def _account(turn: Turn) -> Any:
@@ -210,7 +204,9 @@ def _has_preview(turn: Turn) -> bool:
 
 def rooms_of(turn: Turn) -> list[Room]:
     """The Matrix rooms in which the conversation is shown."""
-    links = Link.objects.filter(conversation_id=turn.conversation_id, room__isnull=False).select_related("room")
+    links = Link.objects.filter(conversation_id=turn.conversation_id, room__isnull=False).select_related(
+        "room__homeserver"
+    )
     return [link.room for link in links if link.room is not None]
 
 

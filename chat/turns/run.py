@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from django.conf import settings
 
 from agents.backends.base import (
@@ -18,11 +20,11 @@ from agents.backends.registry import kind_of, open_backend
 from agents.models import AgentState, MemoryPolicy
 from agents.services.backends import spec_of
 from chat.deliveries.run import run_delivery
-from chat.intake.store import participant
 from chat.matrix.preview import Preview
-from chat.models import Message, MessageState, Participant, ParticipantKind, Role, Turn
+from chat.models import Delivery, Message, MessageState, Participant, ParticipantKind, Role, Turn
 from chat.turns import claim, finish
 from chat.turns.slots import SLOTS
+from chat.turns.speaker import speaker_of
 from chat.turns.stream import Collector, LeaseLost
 from chat.wakeup import wake_turns
 from ops.logs import bind, get_logger
@@ -70,7 +72,7 @@ def _run_one(pk: int) -> list[int]:
     return following
 
 
-def _answer(turn: Turn) -> list[int]:
+def _answer(turn: Turn) -> Sequence[int | Delivery]:
     """Ask the backend and write down what came of it. Returns the deliveries to send."""
     preview = Preview(turn)
     collector = Collector(turn, preview.show)
@@ -169,13 +171,7 @@ def _conversation_ref(turn: Turn, backend: Backend) -> str:
     """The server's own conversation for this one of ours; made at the first turn of an isolated agent."""
     if turn.agent.memory_policy != MemoryPolicy.ISOLATED:
         return ""
-    row = participant(
-        turn.conversation_id,
-        kind=ParticipantKind.AGENT,
-        external_id=str(turn.agent_id),
-        name=turn.agent.name,
-        agent_id=turn.agent_id,
-    )
+    row = speaker_of(turn)
     if not row.backend_ref:
         title = turn.conversation.title or turn.agent.name
         key = f"switchboard-{_installation()}-{turn.conversation_id}"
