@@ -41,7 +41,7 @@ def _kill_in_turn(house: House, stop: threading.Event, killed: list[str]) -> Non
         part.start()
 
 
-async def _say_surely(person: Person, room: str, text: str) -> None:
+async def say_surely(person: Person, room: str, text: str) -> None:
     """As a client does: the same transaction id again until the homeserver has taken it."""
     txn = f"ann-{text}".replace(" ", "-")
     for _ in range(240):
@@ -74,7 +74,7 @@ def test_nothing_is_lost_doubled_or_out_of_order(postgres: Any, redis_server: An
 
                 async def in_room(row: dict[str, Any]) -> None:
                     for number in range(MESSAGES):
-                        await _say_surely(ann, row["room__room_id"], f"say {row['agent__name']} {number:02d}")
+                        await say_surely(ann, row["room__room_id"], f"say {row['agent__name']} {number:02d}")
                         await asyncio.sleep(0.4)
 
                 await asyncio.gather(*(in_room(row) for row in rooms))
