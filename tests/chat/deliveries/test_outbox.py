@@ -1,4 +1,4 @@
-"""The outbox: in order, once, through outages and crashes, as who it is, and a dead letter when nothing helps."""
+"""The outbox: in order, once, through outages and crashes, and a dead letter when nothing helps."""
 
 from __future__ import annotations
 
@@ -9,49 +9,20 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
-from agents.models import Account, Agent, Room
+from agents.models import Room
 from chat.deliveries import run as delivery_run
-from chat.deliveries.run import DeliveryFailed, run_delivery
+from chat.deliveries.run import run_delivery
 from chat.deliveries.txn import txn_id
-from chat.matrix.deliver import ATTEMPTS_WHEN_SHUT_OUT, MAX_EVENTS
-from chat.models import Delivery, Message
+from chat.matrix.deliver import ATTEMPTS_WHEN_SHUT_OUT
+from chat.models import Delivery
 from chat.services.deliveries import delivery_discard, delivery_retry
-from chat.services.messages import message_send
 from chat.services.turns import WrongState
 from chat.turns import sweep
 from ops.models import AuditEvent, Service
-from tests.support.fake_homeserver import SERVER_NAME
+from tests.chat.deliveries.helpers import answered, sent
 from tests.support.stage import ALICE, Stage, in_threads
 
 pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture
-def house(stage: Stage) -> Stage:
-    """Ada with Alice in its room."""
-    stage.enters(stage.agent())
-    return stage
-
-
-@pytest.fixture
-def room_id(house: Stage) -> str:
-    return str(house.room().room_id)
-
-
-def answered(house: Stage, text: str = "Hello", *script: Any) -> Delivery:
-    """A message whose answer waits in the outbox."""
-    if script:
-        house.world.script(*script)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("chat.turns.run.run_delivery", lambda pk: None)
-        house.says(house.fresh(), text)
-        house.run_turns()
-    return Delivery.objects.latest("pk")
-
-
-def sent(house: Stage, room_id: str) -> list[dict[str, Any]]:
-    """What Switchboard's accounts said."""
-    return [event for event in house.fake.messages_of(room_id) if event["sender"] != ALICE]
 
 
 def test_an_answer_comes_from_the_agents_account(house: Stage, room_id: str) -> None:
@@ -293,125 +264,3 @@ def test_an_operator_decides_about_dead_letters(house: Stage, room_id: str) -> N
     assert len(sent(house, room_id)) == 1
     assert set(AuditEvent.objects.filter(target_type="chat.delivery").values_list("actor", flat=True)) <= {"op"}
     assert AuditEvent.objects.filter(action__in=["delivery.retried", "delivery.discarded"]).count() == 2
-
-
-# Long answers
-
-
-def paragraphs(count: int) -> str:
-    return "\n\n".join(f"Paragraph {number}: " + "word " * 800 for number in range(count))
-
-
-def test_a_long_answer_is_cut_into_events_in_order(house: Stage, room_id: str) -> None:
-    text = paragraphs(20)
-    answered(house, "Hello", text)
-    house.run_deliveries()
-    events = sent(house, room_id)
-    assert 2 <= len(events) <= MAX_EVENTS
-    assert re.findall(r"Paragraph \d+", " ".join(event["content"]["body"] for event in events)) == [
-        f"Paragraph {number}" for number in range(20)
-    ]
-    assert all(len(str(event["content"]).encode()) < 65_000 for event in events)
-
-
-def test_a_very_long_answer_goes_along_as_a_file(house: Stage, room_id: str) -> None:
-    text = paragraphs(200).strip()
-    answered(house, "Hello", text)
-    house.run_deliveries()
-    events = sent(house, room_id)
-    assert len(events) == MAX_EVENTS
-    whole = events[-1]["content"]
-    assert (whole["msgtype"], whole["filename"]) == ("m.file", "answer.md")
-    assert house.fake.media[whole["url"]].decode() == text
-
-
-@pytest.mark.parametrize("at", range(2, 12))
-def test_a_long_answer_goes_on_where_it_stopped(house: Stage, room_id: str, at: int) -> None:
-    delivery = answered(house, "Hello", paragraphs(200))
-    house.fake.fail("send", times=at, slow=0.0)
-    house.fake.fail("send", times=1, status=502)
-    for _ in range(4):
-        house.hurry()
-        house.run_deliveries()
-    delivery.refresh_from_db()
-    assert delivery.state == "sent"
-    events = sent(house, room_id)
-    assert len(events) == MAX_EVENTS
-    assert len({event["content"]["body"] for event in events}) == MAX_EVENTS
-
-
-def test_a_long_answer_after_a_preview_stays_within_its_events(house: Stage, room_id: str) -> None:
-    delivery = answered(house, "Hello", paragraphs(100))
-    shown = house.fake.add(room_id, house.mapping().account.user_id, {"msgtype": "m.text", "body": "Paragraph"})
-    Delivery.objects.update(shown=[{"txn": "t", "event_id": shown["event_id"], "digest": "x"}], edits=9)
-    house.run_deliveries()
-    delivery.refresh_from_db()
-    assert delivery.state == "sent"
-    assert 9 + len(sent(house, room_id)) <= MAX_EVENTS
-    assert sent(house, room_id)[-1]["content"]["msgtype"] == "m.file"
-
-
-# What it looks like
-
-
-def test_hostile_markup_is_disarmed(house: Stage, room_id: str) -> None:
-    answered(
-        house,
-        "Hello",
-        "**bold** <script>alert(1)</script> <img src=x onerror=y> [x](javascript:alert(1)) <mx-reply>q</mx-reply>",
-    )
-    house.run_deliveries()
-    content = sent(house, room_id)[0]["content"]
-    assert "<strong>bold</strong>" in content["formatted_body"]
-    for bad in ("<script", "<img", 'href="javascript', "<mx-reply"):
-        assert bad not in content["formatted_body"]
-
-
-def test_a_persons_words_from_elsewhere_are_shown_by_switchboard(house: Stage, room_id: str) -> None:
-    message_send(agent=house.fresh(), text="Hello from the API", speaker_name="Carol *x* <b>", speaker_id="carol")
-    house.drain()
-    mirror, answer = sent(house, room_id)
-    assert mirror["sender"] == f"@switchboard:{SERVER_NAME}"
-    assert mirror["content"]["body"] == "**Carol x b:** Hello from the API"
-    assert mirror["content"]["formatted_body"].startswith("<p><strong>Carol x b:</strong>")
-    assert answer["sender"] == house.mapping().account.user_id
-    house.receive(mirror, answer)
-    assert Message.objects.count() == 2, "our own words coming back are nothing new"
-    assert house.room().switchboard_joined is True
-    invited = len(house.fake.calls("invite"))
-    message_send(agent=house.fresh(), text="Again", speaker_id="carol")
-    house.drain()
-    assert len(house.fake.calls("invite")) == invited, "it comes in once"
-    assert len(sent(house, room_id)) == 4
-
-
-def test_an_answer_points_to_its_question_only_where_it_is_unclear(house: Stage, room_id: str) -> None:
-    house.says(house.fresh(), "First")
-    asked = house.says(house.fresh(), "Second")
-    house.drain()
-    first, second = sent(house, room_id)
-    assert "m.in_reply_to" in str(first["content"]["m.relates_to"])
-    assert second["content"]["m.relates_to"]["m.in_reply_to"]["event_id"] == asked["event_id"]
-    house.says(house.fresh(), "Third")
-    house.drain()
-    assert "m.relates_to" not in sent(house, room_id)[-1]["content"]
-
-
-def test_the_target_may_be_another_one(house: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    from chat.deliveries.run import register_target
-
-    monkeypatch.setattr(delivery_run, "_handlers", dict(delivery_run._handlers))
-    tried: list[int] = []
-
-    def hook(row: Delivery) -> dict[str, Any]:
-        tried.append(row.attempts)
-        raise DeliveryFailed("closed", code="hook.closed", retry_after=3)
-
-    register_target("webhook", hook)
-    delivery = answered(house)
-    Delivery.objects.update(target="webhook")
-    run_delivery(delivery.pk)
-    delivery.refresh_from_db()
-    assert (delivery.state, delivery.attempts, delivery.error_code) == ("queued", 1, "hook.closed")
-    assert Account.objects.count() == Agent.objects.count() == 1
-    assert tried == [1]
