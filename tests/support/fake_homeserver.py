@@ -10,63 +10,15 @@ import itertools
 import json
 import threading
 import time
-from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from tests.support.fake_wire import Call, FakeRoom, Fault, Refusal, answer_with, kind_of
+
 SERVER_NAME = "fake.test"
 AS_TOKEN = "as-token-of-the-tests"
 HS_TOKEN = "hs-token-of-the-tests"
-
-
-class Refusal(Exception):
-    """An error answer."""
-
-    def __init__(self, status: int, errcode: str, error: str, **more: Any) -> None:
-        super().__init__(error)
-        self.status, self.body = status, {"errcode": errcode, "error": error, **more}
-
-
-@dataclass
-class Call:
-    """One request as it came in. ``kind`` is the handler's name; ``user`` who was acting."""
-
-    kind: str
-    method: str
-    path: str
-    user: str
-    query: dict[str, str]
-    body: Any
-
-
-@dataclass
-class Fault:
-    """What happens to the next ``times`` calls of a kind ("*": any).
-
-    ``status`` answers with an error; ``garbage`` with no JSON; ``reset`` handles the call and then cuts the connection; ``slow`` waits.
-    """
-
-    kind: str
-    times: int = 1
-    status: int = 0
-    errcode: str = "M_UNKNOWN"
-    error: str = "as the test wished"
-    retry_after_ms: int | None = None
-    garbage: bool = False
-    reset: bool = False
-    slow: float = 0.0
-
-
-@dataclass
-class FakeRoom:
-    room_id: str
-    creator: str
-    state: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
-    events: list[dict[str, Any]] = field(default_factory=list)
-
-    def membership(self, user: str) -> str:
-        return str(self.state.get(("m.room.member", user), {}).get("content", {}).get("membership", ""))
 
 
 class FakeHomeserver:
@@ -228,7 +180,7 @@ class FakeHomeserver:
         except ValueError:
             body = raw
         route = [unquote(part) for part in parts.path.split("/")[1:]]
-        kind = _kind(request.command, route)
+        kind = kind_of(request.command, route)
         with self.lock:
             self.requests.append(Call(kind, request.command, parts.path, query.get("user_id", ""), query, body))
             fault = next((one for one in self.faults if one.times > 0 and one.kind in {kind, "*"}), None)
@@ -238,9 +190,9 @@ class FakeHomeserver:
             time.sleep(fault.slow)
         if fault is not None and fault.status:
             more = {} if fault.retry_after_ms is None else {"retry_after_ms": fault.retry_after_ms}
-            return _send(request, fault.status, {"errcode": fault.errcode, "error": fault.error, **more})
+            return answer_with(request, fault.status, {"errcode": fault.errcode, "error": fault.error, **more})
         if fault is not None and fault.garbage:
-            return _send(request, 200, b"<html>a proxy's page</html>")
+            return answer_with(request, 200, b"<html>a proxy's page</html>")
         try:
             with self.lock:
                 answer = self._answer(kind, request, route, query, body, raw)
@@ -251,7 +203,7 @@ class FakeHomeserver:
             request.close_connection = True
             request.connection.shutdown(2)
             return None
-        return _send(request, status, answer)
+        return answer_with(request, status, answer)
 
     def _answer(
         self, kind: str, request: BaseHTTPRequestHandler, route: list[str], query: dict[str, str], body: Any, raw: bytes
@@ -456,38 +408,3 @@ class FakeHomeserver:
         event = self._append(room, {"type": kind, "state_key": key, "sender": sender, "content": content})
         room.state[(kind, key)] = event
         return event
-
-
-def _kind(method: str, route: list[str]) -> str:
-    """The name of a request: what it is about, with the method where one address has several."""
-    path = "/".join(route)
-    if path == "_matrix/client/versions":
-        return "versions"
-    if "appservice" in route and route[-1] == "ping":
-        return "ping"
-    if route[1] == "media":
-        return "media"
-    if len(route) < 4:
-        return "unknown"
-    head = route[3]
-    if head == "account":
-        return "whoami"
-    if head == "devices":
-        return "device"
-    if head == "profile":
-        return "profile_get" if method == "GET" else "profile_put"
-    if head == "directory":
-        return {"GET": "alias_get", "DELETE": "alias_delete"}.get(method, "alias_put")
-    if head == "rooms":
-        word = route[5]
-        return f"state_{method.lower()}" if word == "state" else word
-    return head
-
-
-def _send(request: BaseHTTPRequestHandler, status: int, answer: Any) -> None:
-    data = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
-    request.send_response(status)
-    request.send_header("Content-Type", "application/json")
-    request.send_header("Content-Length", str(len(data)))
-    request.end_headers()
-    request.wfile.write(data)

@@ -2,6 +2,15 @@
 
 from __future__ import annotations
 
-from tests.support.stage import _fake_homeserver, stage
+import pytest
 
-__all__ = ["_fake_homeserver", "stage"]
+from tests.support.stage import Stage, _fake_homeserver, stage
+
+__all__ = ["_fake_homeserver", "house", "stage"]
+
+
+@pytest.fixture
+def house(stage: Stage) -> Stage:
+    stage.homeserver()
+    stage.service()
+    return stage
