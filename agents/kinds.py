@@ -64,7 +64,9 @@ def test_homeserver(service: Service) -> TestResult:
         sentence = f"The token belongs to {who}, not to {homeserver.sender_id}: the registration on the homeserver is another one."
         return TestResult("down", sentence, version, capabilities, latency)
     if not ping.ok:
-        return TestResult("degraded", f"The homeserver answers, but does not reach us: {ping.detail}", version, capabilities, latency)
+        return TestResult(
+            "degraded", f"The homeserver answers, but does not reach us: {ping.detail}", version, capabilities, latency
+        )
     return TestResult("ok", f"{homeserver.server_name} answers, and reaches us.", version, capabilities, latency)
 
 
@@ -83,8 +85,12 @@ register_service_kind(
     label="Matrix homeserver",
     role="homeserver",
     fields=(
-        ServiceField("as_token", "Appservice token", "Ours to the homeserver; the generated one when empty.", secret=True),
-        ServiceField("hs_token", "Homeserver token", "The homeserver's to us; the generated one when empty.", secret=True),
+        ServiceField(
+            "as_token", "Appservice token", "Ours to the homeserver; the generated one when empty.", secret=True
+        ),
+        ServiceField(
+            "hs_token", "Homeserver token", "The homeserver's to us; the generated one when empty.", secret=True
+        ),
         ServiceField("server_name", "Server name", "The part of Matrix ids behind the colon; asked for when empty."),
         ServiceField("space_name", "Name of the space"),
     ),

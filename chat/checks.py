@@ -27,7 +27,9 @@ def turns_moving() -> CheckOutcome:
     waiting = claim.runnable(due_before=timezone.now() - STUCK_AFTER, limit=100).only("pk")
     ids = [turn.pk for turn in waiting]
     if ids:
-        return CheckOutcome("fail", f"{len(ids)} messages wait for an answer that nobody works on.", {"turns": ids[:20]})
+        return CheckOutcome(
+            "fail", f"{len(ids)} messages wait for an answer that nobody works on.", {"turns": ids[:20]}
+        )
     running = Turn.objects.filter(state=TurnState.RUNNING).count()
     return CheckOutcome("pass", f"Nothing is stuck; {running} turns are being answered.")
 

@@ -131,4 +131,3 @@ def _first_notice(sender: str) -> bool:
         _notices.clear()
     _notices[sender] = now
     return True
-

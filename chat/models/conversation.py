@@ -34,7 +34,9 @@ class Participant(models.Model):
 
     conversation = models.ForeignKey(Conversation, on_delete=models.CASCADE, related_name="participants")
     kind = models.CharField(max_length=10, choices=ParticipantKind.choices)
-    agent = models.ForeignKey("agents.Agent", on_delete=models.CASCADE, null=True, blank=True, related_name="participations")
+    agent = models.ForeignKey(
+        "agents.Agent", on_delete=models.CASCADE, null=True, blank=True, related_name="participations"
+    )
     person = models.ForeignKey(
         settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, blank=True, related_name="participations"
     )
@@ -44,9 +46,7 @@ class Participant(models.Model):
     joined_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
-        constraints = [
-            models.UniqueConstraint(fields=["conversation", "kind", "external_id"], name="participant_once")
-        ]
+        constraints = [models.UniqueConstraint(fields=["conversation", "kind", "external_id"], name="participant_once")]
 
     def __str__(self) -> str:
         return self.name or self.external_id

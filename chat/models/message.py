@@ -50,12 +50,15 @@ class Message(models.Model):
     said_at = models.DateTimeField(null=True, blank=True, help_text="The sender's own clock.")
     received_at = models.DateTimeField()
     stored_at = models.DateTimeField()
+
     class Meta:
         ordering = ["conversation_id", "seq"]
         constraints = [
             models.UniqueConstraint(fields=["conversation", "seq"], name="message_seq_once"),
             models.UniqueConstraint(
-                fields=["transport", "external_id"], condition=~models.Q(external_id=""), name="message_once_per_transport"
+                fields=["transport", "external_id"],
+                condition=~models.Q(external_id=""),
+                name="message_once_per_transport",
             ),
         ]
         indexes = [models.Index(fields=["stored_at"], name="message_stored_at")]

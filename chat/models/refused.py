@@ -20,7 +20,9 @@ class RefusedEvent(models.Model):
         ordering = ["-id"]
         constraints = [
             models.UniqueConstraint(
-                fields=["transport", "external_id"], condition=~models.Q(external_id=""), name="refused_once_per_transport"
+                fields=["transport", "external_id"],
+                condition=~models.Q(external_id=""),
+                name="refused_once_per_transport",
             )
         ]
 

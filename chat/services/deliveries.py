@@ -26,7 +26,9 @@ def delivery_retry(*, delivery: Delivery, actor: str) -> Delivery:
 def delivery_discard(*, delivery: Delivery, actor: str) -> Delivery:
     """Give a dead letter up for good. Raises ``WrongState``."""
     with transaction.atomic():
-        updated = Delivery.objects.filter(pk=delivery.pk, state=DeliveryState.DEAD).update(state=DeliveryState.DISCARDED)
+        updated = Delivery.objects.filter(pk=delivery.pk, state=DeliveryState.DEAD).update(
+            state=DeliveryState.DISCARDED
+        )
         _check(delivery, updated, "discarded")
         record(actor=actor, action="delivery.discarded", target=delivery)
     return delivery
