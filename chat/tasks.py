@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from celery import shared_task
 
+from chat.wakeup import CATCH_UP, DELIVER, RUN_TURN
 
-@shared_task(name="chat.run_turn", ignore_result=True)
+
+@shared_task(name=RUN_TURN, ignore_result=True)
 def run_turn(pk: int) -> None:
     """Run a turn and those behind it."""
     from chat.turns.run import run_turn as run
@@ -13,7 +15,7 @@ def run_turn(pk: int) -> None:
     run(pk)
 
 
-@shared_task(name="chat.deliver", ignore_result=True)
+@shared_task(name=DELIVER, ignore_result=True)
 def deliver(pk: int) -> None:
     """Send a delivery and those behind it."""
     from chat.deliveries.run import run_delivery
@@ -29,7 +31,7 @@ def sweep() -> None:
     run()
 
 
-@shared_task(name="chat.catch_up", ignore_result=True)
+@shared_task(name=CATCH_UP, ignore_result=True)
 def catch_up() -> None:
     """Walk rooms that may have lost events."""
     from chat.matrix.watch import catch_up_rooms

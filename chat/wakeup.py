@@ -6,10 +6,14 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 
+from celery import current_app
+
 from ops.logs import get_logger
 
 log = get_logger(__name__)
 
+# Tasks are called by name: what wakes a worker must not depend on what the worker does.
+RUN_TURN, DELIVER, CATCH_UP = "chat.run_turn", "chat.deliver", "chat.catch_up"
 LONGEST_TIMER = 30.0
 # After a failure the broker is left alone for so many seconds.
 BROKER_RESTS = 3.0
@@ -18,18 +22,19 @@ _broker_rests_until = 0.0
 
 def wake_turns(ids: Iterable[int]) -> None:
     """Tell a worker that these turns may be claimed."""
-    from chat.tasks import run_turn
-
     for pk in ids:
-        _send(run_turn, pk)
+        _send(RUN_TURN, pk)
 
 
 def wake_deliveries(ids: Iterable[int]) -> None:
     """Tell a worker that these deliveries may be sent."""
-    from chat.tasks import deliver
-
     for pk in ids:
-        _send(deliver, pk)
+        _send(DELIVER, pk)
+
+
+def wake_catch_up() -> None:
+    """Tell a worker to walk the rooms that may have lost events."""
+    _send(CATCH_UP)
 
 
 def wake_turns_later(pk: int, seconds: float) -> None:
@@ -50,12 +55,12 @@ def _later(wake: Callable[[Iterable[int]], None], pk: int, seconds: float) -> No
         timer.start()
 
 
-def _send(task: object, pk: int) -> None:
+def _send(task: str, *ids: int) -> None:
     global _broker_rests_until
     if time.monotonic() < _broker_rests_until:
         return
     try:
-        task.apply_async((pk,), ignore_result=True, retry=False)  # type: ignore[attr-defined]
+        current_app.send_task(task, ids, ignore_result=True, retry=False)
     except Exception as error:
         # The broker is down. The row is there, and the sweep finds it; whoever waits for this commit must not fail,
         # nor wait for the broker's time-out once more for each row that follows.

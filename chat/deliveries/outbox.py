@@ -6,6 +6,7 @@ from django.utils import timezone
 
 from agents.models import Account, Room
 from chat.models import Conversation, Delivery, DeliveryState, Message, ParticipantKind, Role, Turn
+from chat.services.conversations import next_seq, participant
 
 MATRIX = "matrix"
 
@@ -54,8 +55,6 @@ def notice(
     account: Account | None = None,
 ) -> Delivery:
     """One honest sentence to the people in the room. Kept as a message, so that every surface can show it."""
-    from chat.intake.store import next_seq, participant
-
     now = timezone.now()
     speaker = (
         participant(

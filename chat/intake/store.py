@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from django.db import IntegrityError, connection, transaction
+from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from agents.models import Agent, Room
 from chat.deliveries import outbox
 from chat.intake.guards import apply_guards
 from chat.intake.incoming import Incoming
-from chat.models import Conversation, Message, MessageState, Participant, ParticipantKind, Person, Role, Turn
+from chat.models import Conversation, Message, MessageState, Role, Turn
+from chat.services.conversations import next_seq, participant
 from chat.turns.lanes import lane_of
 from chat.wakeup import wake_deliveries, wake_turns
 
@@ -129,52 +130,3 @@ def _answered(conversation_id: int, incoming: Incoming) -> Message | None:
     return Message.objects.filter(
         conversation_id=conversation_id, transport=incoming.transport, external_id=incoming.in_reply_to
     ).first()
-
-
-def next_seq(conversation_id: int) -> int:
-    """Take the conversation's next number. The row stays locked until the transaction ends: numbers follow commits."""
-    table = connection.ops.quote_name(Conversation._meta.db_table)
-    with connection.cursor() as cursor:
-        cursor.execute(
-            f"UPDATE {table} SET next_seq = next_seq + 1, last_message_at = %s WHERE id = %s RETURNING next_seq - 1",  # noqa: S608
-            [timezone.now(), conversation_id],
-        )
-        row = cursor.fetchone()
-    if row is None:
-        raise Conversation.DoesNotExist(f"Conversation {conversation_id} was deleted.")
-    return int(row[0])
-
-
-def participant(
-    conversation_id: int,
-    *,
-    kind: ParticipantKind,
-    external_id: str,
-    name: str = "",
-    person_id: int | None = None,
-    agent_id: int | None = None,
-) -> Participant:
-    """The participant, made when it speaks for the first time. A new display name is taken over."""
-    row = Participant.objects.filter(conversation_id=conversation_id, kind=kind, external_id=external_id[:255]).first()
-    if row is None:
-        row, _ = Participant.objects.get_or_create(
-            conversation_id=conversation_id,
-            kind=kind,
-            external_id=external_id[:255],
-            defaults={
-                "name": name[:255],
-                "person_id": person_id if person_id is not None else _person_of(kind, external_id),
-                "agent_id": agent_id,
-            },
-        )
-    elif name and row.name != name[:255]:
-        row.name = name[:255]
-        row.save(update_fields=["name"])
-    return row
-
-
-def _person_of(kind: ParticipantKind, external_id: str) -> int | None:
-    """The person whose own Matrix account this is."""
-    if kind != ParticipantKind.GUEST or not external_id.startswith("@"):
-        return None
-    return Person.objects.filter(matrix_user_id=external_id).values_list("pk", flat=True).first()

@@ -52,7 +52,8 @@ def _failure(delivery: Delivery, error: MatrixError) -> DeliveryFailed:
         wait = (
             error.retry_after if error.retry_after is not None else (30.0 if isinstance(error, TokenRefused) else None)
         )
-        return DeliveryFailed(error.sentence, code=error.code, counts=False, retry_after=wait)
+        # An outage is nobody's message's fault. A 500 may be this event's own: it must not hold up its room for ever.
+        return DeliveryFailed(error.sentence, code=error.code, counts=error.status == 500, retry_after=wait)
     shut_out = isinstance(error, (Forbidden, NotFound))
     final = (shut_out and delivery.attempts >= ATTEMPTS_WHEN_SHUT_OUT) or (isinstance(error, Refused) and not shut_out)
     return DeliveryFailed(error.sentence, code=error.code, final=final, retry_after=error.retry_after)

@@ -23,7 +23,7 @@ from chat.intake.store import Place, store
 from chat.matrix import courtesy, gaps, state_events
 from chat.models import ParticipantKind, RefusedEvent
 from chat.services import messages as message_services
-from chat.services.rooms import conversation_of
+from chat.services.conversations import conversation_of
 from ops.logs import get_logger
 from ops.models import Service
 
@@ -76,7 +76,7 @@ def receive(events: Sequence[Any], homeserver: Service, *, catching_up: bool = F
             rooms[room_id] = room
         if not catching_up and room.caught_up_epoch < epoch:
             # Earlier events may have been lost; they have to be taken in before these.
-            gaps.catch_up(room, epoch)
+            catch_up(room, epoch)
         for event in of_room:
             incoming = _read(event, room, homeserver, received_at, report, changes)
             if incoming is not None:
@@ -97,6 +97,19 @@ def receive(events: Sequence[Any], homeserver: Service, *, catching_up: bool = F
         # Only now: what could not be stored must be found again by a walk.
         gaps.note_seen(room, by_room[room_id][-1])
     return report
+
+
+def catch_up(room: Room, epoch: int) -> int:
+    """Take in what a room holds beyond the last known event. Returns the number of messages found.
+
+    Raises ``MatrixError`` when the homeserver does not answer: the caller must then take in nothing new of the room either.
+    """
+    found = gaps.walk(room)
+    stored = receive(found, room.homeserver, catching_up=True).stored if found else 0
+    if stored:
+        log.info("intake.caught_up", room=room.room_id, messages=stored)
+    gaps.mark_caught_up(room, epoch)
+    return stored
 
 
 def _read(

@@ -59,26 +59,14 @@ def rooms_to_walk(homeserver: Service, epoch: int, limit: int = 100) -> list[Roo
     )
 
 
-def catch_up(room: Room, epoch: int) -> int:
-    """Take in what a room holds beyond the last known event. Returns the number of messages found.
-
-    Raises ``MatrixError`` when the homeserver does not answer: the caller must then take in nothing new of the room either.
-    """
-    from chat.matrix.events import receive
-
-    found = _walk(room)
-    stored = 0
-    if found:
-        stored = receive(found, room.homeserver, catching_up=True).stored
-        if stored:
-            log.info("intake.caught_up", room=room.room_id, messages=stored)
+def mark_caught_up(room: Room, epoch: int) -> None:
+    """Nothing of the room is missing any more, as of this epoch."""
     Room.objects.filter(pk=room.pk, caught_up_epoch__lt=epoch).update(caught_up_epoch=epoch)
     room.caught_up_epoch = epoch
-    return stored
 
 
-def _walk(room: Room) -> list[dict[str, Any]]:
-    """The room's events after the last known one, oldest first."""
+def walk(room: Room) -> list[dict[str, Any]]:
+    """The room's events after the last known one, oldest first. Raises ``MatrixError`` when the homeserver does not answer."""
     mapping = getattr(room, "mapping", None)
     homeserver = homeserver_of(room.homeserver)
     reader = mapping.account.user_id if mapping is not None else _direct_account(room)

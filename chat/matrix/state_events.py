@@ -13,7 +13,7 @@ from agents.models import Account, Agent, Invitation, InvitationState, Mapping, 
 from agents.services.backends import homeserver_of
 from chat.deliveries import outbox
 from chat.models import Participant, ParticipantKind
-from chat.services.rooms import conversation_of
+from chat.services.conversations import conversation_of
 from chat.wakeup import wake_deliveries
 from ops.logs import get_logger
 from ops.models import Service

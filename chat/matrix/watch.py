@@ -16,9 +16,10 @@ from django.utils import timezone
 from agents.matrix.errors import HomeserverUnreachable, MatrixError
 from agents.services.backends import Homeserver, NoHomeserver, homeserver_of, homeserver_service, open_homeserver
 from chat.matrix import gaps
+from chat.matrix.events import catch_up
 from chat.matrix.tripwire import Broken, Tripwire
 from chat.models import Delivery, DeliveryState
-from chat.wakeup import wake_deliveries
+from chat.wakeup import wake_catch_up, wake_deliveries
 from ops.locks import LockHeld, named_lock
 from ops.logs import get_logger
 
@@ -106,9 +107,7 @@ def came_back(homeserver: Homeserver, reason: str) -> None:
             not_before=timezone.now()
         )
         wake_deliveries(waiting)
-    from chat.tasks import catch_up
-
-    catch_up.apply_async(ignore_result=True, retry=False)
+    wake_catch_up()
 
 
 def ping(homeserver: Homeserver) -> bool:
@@ -142,7 +141,7 @@ def catch_up_rooms(limit_seconds: float = 60.0) -> int:
                 if not rooms:
                     break
                 for room in rooms:
-                    gaps.catch_up(room, epoch)
+                    catch_up(room, epoch)
                     walked += 1
                     if time.monotonic() > deadline:
                         break

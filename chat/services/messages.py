@@ -22,7 +22,7 @@ from chat.models import (
     Turn,
     TurnState,
 )
-from chat.services.rooms import conversation_of
+from chat.services.conversations import conversation_of
 from chat.services.turns import turn_cancel
 from ops.services.audit import record
 

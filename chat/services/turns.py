@@ -8,10 +8,13 @@ from django.db import transaction
 from django.utils import timezone
 
 from chat import live
-from chat.models import Turn, TurnState
-from chat.wakeup import wake_turns
+from chat.deliveries import outbox
+from chat.models import DeliveryState, Turn, TurnState
+from chat.wakeup import wake_deliveries, wake_turns
 from ops.services.audit import record
 
+# What stands behind a text whose author was stopped.
+STOPPED_MARK = "\n\n*(stopped)*"
 FAILED_STATES = (TurnState.FAILED, TurnState.TIMED_OUT, TurnState.DEAD)
 
 
@@ -41,9 +44,21 @@ def turn_cancel(*, turn: Turn, actor: str) -> Turn:
         if ended or asked:
             record(actor=actor, action="turn.stopped", target=turn)
         if ended:
+            _end_previews(turn)
             transaction.on_commit(partial(_announce_end, turn.pk, turn.lane))
     turn.refresh_from_db()
     return turn
+
+
+def _end_previews(turn: Turn) -> None:
+    """An earlier attempt may have shown a part of its answer: the room is told that no more comes."""
+    for preview in turn.deliveries.filter(state=DeliveryState.STREAMING).select_related("room", "account"):
+        if preview.room is not None:
+            told = f"{turn.partial.strip()}{STOPPED_MARK}".strip()
+            row = outbox.notice(
+                turn.conversation, preview.room, told, about=turn.message, turn=turn, account=preview.account
+            )
+            transaction.on_commit(partial(wake_deliveries, [row.pk]))
 
 
 def _announce_end(turn_id: int, lane: str) -> None:

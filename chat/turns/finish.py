@@ -15,8 +15,9 @@ from agents.backends.base import BackendBroken, BackendBusy, BackendError, Backe
 from agents.models import Room
 from chat import live
 from chat.deliveries import outbox
-from chat.intake.store import next_seq
 from chat.models import Delivery, DeliveryState, Link, Message, Participant, Role, Turn, TurnState
+from chat.services.conversations import next_seq
+from chat.services.turns import STOPPED_MARK
 from chat.turns.speaker import speaker_of
 from chat.turns.stream import Collector, LeaseLost
 from ops.leases import fenced_update
@@ -24,7 +25,6 @@ from ops.logs import get_logger
 
 log = get_logger(__name__)
 
-STOPPED_MARK = "\n\n*(stopped)*"
 LONGEST_DELAY = 60.0
 
 

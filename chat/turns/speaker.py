@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from chat.intake.store import participant
 from chat.models import Participant, ParticipantKind, Turn
+from chat.services.conversations import participant
 
 
 def speaker_of(turn: Turn) -> Participant:

@@ -19,7 +19,7 @@ from tests.admin.conftest import SECRET, World, make_agents
 def no_broker(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is sent to workers: the rows say what would be done."""
     monkeypatch.setattr("ops.services.jobs.wake", lambda job: None)
-    monkeypatch.setattr("chat.wakeup._send", lambda task, pk: None)
+    monkeypatch.setattr("chat.wakeup._send", lambda task, *ids: None)
 
 
 def deed(client: Any, kind: str, pk: Any, name: str, **data: str) -> Any:

@@ -38,13 +38,9 @@ def house(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> Stage:
 
 
 @pytest.fixture
-def caught_up(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def caught_up(stage: Stage) -> list[str]:
     """Calls of the task that walks rooms."""
-    from chat import tasks
-
-    called: list[str] = []
-    monkeypatch.setattr(tasks.catch_up, "apply_async", lambda **options: called.append("catch_up"))
-    return called
+    return stage.woken_tasks
 
 
 def lost(house: Stage, *texts: str, person: str = ALICE) -> list[dict[str, Any]]:
@@ -229,7 +225,7 @@ def test_when_it_came_back_everything_is_looked_after(house: Stage, caught_up: l
     assert gaps.current_epoch(service) == before + 1
     assert len(house.fake.calls("ping")) == 1
     assert house.woken_deliveries == [waiting.pk]
-    assert caught_up == ["catch_up"]
+    assert caught_up == ["chat.catch_up"]
     house.run_deliveries()
     waiting.refresh_from_db()
     assert waiting.state == "sent"

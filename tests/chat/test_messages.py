@@ -101,12 +101,11 @@ def test_workers_are_woken_after_the_commit(stage: Stage) -> None:
 def test_a_lost_wake_up_is_no_failure_and_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[Any] = []
 
-    def broken(arguments: Any, **named: Any) -> None:
+    def broken(task: str, arguments: Any, **named: Any) -> None:
         told.append(arguments)
         raise ConnectionError("the broker is down")
 
-    for task in (tasks.run_turn, tasks.deliver):
-        monkeypatch.setattr(task, "apply_async", broken)
+    monkeypatch.setattr(wakeup.current_app, "send_task", broken)
     monkeypatch.setattr(wakeup, "_broker_rests_until", 0.0)
     wakeup.wake_turns([1, 2])
     wakeup.wake_deliveries([3])

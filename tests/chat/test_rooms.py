@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from chat.models import Conversation, Link
-from chat.services import rooms
-from chat.services.rooms import conversation_of
+from chat.services import conversations
+from chat.services.conversations import conversation_of
 from tests.support.stage import Stage
 
 pytestmark = pytest.mark.django_db
@@ -18,7 +18,7 @@ def test_a_room_that_somebody_else_took_up_meanwhile(stage: Stage, monkeypatch: 
     stage.agent()
     room = stage.room()
     other = stage.room()
-    real = rooms.transaction.atomic
+    real = conversations.transaction.atomic
     first: list[Conversation] = []
 
     def and_the_other_one_first() -> Any:
@@ -27,7 +27,7 @@ def test_a_room_that_somebody_else_took_up_meanwhile(stage: Stage, monkeypatch: 
         return real()
 
     with monkeypatch.context() as patch:
-        patch.setattr(rooms.transaction, "atomic", and_the_other_one_first)
+        patch.setattr(conversations.transaction, "atomic", and_the_other_one_first)
         assert conversation_of(room, None) == first[0]
     assert conversation_of(room, None) == first[0], "the link that was rolled back is forgotten"
     assert Conversation.objects.count() == 1

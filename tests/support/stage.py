@@ -63,6 +63,7 @@ class Stage:
         self.fake, self.world = fake, world
         self.woken_turns: list[int] = []
         self.woken_deliveries: list[int] = []
+        self.woken_tasks: list[str] = []
         self.timers: list[tuple[str, int, float]] = []
         self.frames: list[dict[str, Any]] = []
         self.courtesies: list[tuple[float, Callable[[], None]]] = []
@@ -228,8 +229,13 @@ def stage(_fake_homeserver: FakeHomeserver, monkeypatch: pytest.MonkeyPatch, set
     monkeypatch.setattr(courtesy, "_receipts", {})
     monkeypatch.setattr(live, "publish", lambda turn_id, frame: stage.frames.append(frame))
 
-    def send(task: Any, pk: int) -> None:
-        (stage.woken_turns if task.name == "chat.run_turn" else stage.woken_deliveries).append(pk)
+    def send(task: str, *ids: int) -> None:
+        if task == wakeup.RUN_TURN:
+            stage.woken_turns.extend(ids)
+        elif task == wakeup.DELIVER:
+            stage.woken_deliveries.extend(ids)
+        else:
+            stage.woken_tasks.append(task)
 
     def later(wake: Any, pk: int, seconds: float) -> None:
         stage.timers.append((wake.__name__, pk, seconds))

@@ -113,7 +113,6 @@ def test_workers_at_once_send_each_answer_once(stage: Stage) -> None:
 
 OUTAGES: list[tuple[dict[str, Any], str]] = [
     ({"status": 502}, "HTTP 502"),
-    ({"status": 500, "errcode": "M_UNKNOWN"}, "M_UNKNOWN"),
     ({"status": 429, "errcode": "M_LIMIT_EXCEEDED", "retry_after_ms": 30_000}, "M_LIMIT_EXCEEDED"),
     ({"status": 401, "errcode": "M_UNKNOWN_TOKEN"}, "M_UNKNOWN_TOKEN"),
     ({"garbage": True}, "HTTP 200"),
@@ -142,6 +141,23 @@ def test_an_outage_uses_up_no_attempt(
     house.run_deliveries()
     delivery.refresh_from_db()
     assert (delivery.state, delivery.error_code) == ("sent", "")
+    assert len(sent(house, room_id)) == 1
+
+
+def test_an_event_that_the_homeserver_fails_on_holds_its_room_up_for_a_while_only(
+    house: Stage, room_id: str, settings: Any
+) -> None:
+    settings.DELIVERY_ATTEMPTS = 3
+    poison, after = answered(house), answered(house)
+    house.fake.fail("send", times=3, status=500)
+    for _ in range(3):
+        house.hurry()
+        run_delivery(poison.pk)
+    poison.refresh_from_db()
+    assert (poison.state, poison.attempts, poison.error_code) == ("dead", 3, "M_UNKNOWN")
+    house.run_deliveries()
+    after.refresh_from_db()
+    assert after.state == "sent"
     assert len(sent(house, room_id)) == 1
 
 

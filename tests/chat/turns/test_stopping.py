@@ -11,9 +11,9 @@ from django.utils import timezone
 from agents.backends.base import (
     BackendUnavailable,
 )
-from agents.models import Agent
+from agents.models import Agent, Room
 from agents.services.agents import agent_pause, agent_resume
-from chat.models import Message, Turn
+from chat.models import Delivery, Message, Turn
 from chat.services.turns import turn_cancel, turn_retry
 from chat.turns import claim, run, sweep
 from ops.models import AuditEvent, Service
@@ -35,6 +35,28 @@ def test_a_waiting_turn_ends_at_once(stage: Stage) -> None:
     turn_cancel(turn=second, actor="alice")
     assert state(second) == "done", "what is over stays as it is"
     assert AuditEvent.objects.filter(action="turn.stopped").count() == 1
+
+
+def test_a_waiting_turn_that_has_shown_a_part_tells_the_room_that_no_more_comes(stage: Stage) -> None:
+    """An earlier attempt broke off after people had seen its beginning; then somebody stops the next one."""
+    agent = stage.agent()
+    room_id = stage.enters(agent)
+    stage.says(agent, "Tell me all")
+    turn = Turn.objects.get()
+    now = timezone.now()
+    room = Room.objects.get(room_id=room_id)
+    shown = stage.fake.person_says(room_id, agent.mapping.account.user_id, "It beg")
+    Delivery.objects.create(
+        turn=turn, target="matrix", room=room, account=agent.mapping.account, lane=f"room:{room.pk}", state="streaming",
+        shown=[{"txn": "sb.1.first", "event_id": shown["event_id"], "digest": "x"}], not_before=now, created_at=now,
+    )  # fmt: skip
+    Turn.objects.filter(pk=turn.pk).update(partial="It beg")
+    turn.refresh_from_db()
+    turn_cancel(turn=turn, actor="alice")
+    stage.run_deliveries()
+    assert state(turn) == "cancelled"
+    assert Delivery.objects.get(turn=turn).state == "sent"
+    assert stage.fake.shown(room_id)[-1] == "It beg\n\n*(stopped)*"
 
 
 def test_a_running_turn_is_stopped_and_what_was_said_is_kept_with_a_mark(stage: Stage) -> None:
