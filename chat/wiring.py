@@ -13,6 +13,7 @@ from chat.deliveries.run import register_target
 from chat.matrix import gaps
 from chat.matrix.deliver import deliver
 from chat.matrix.watch import Watch
+from chat.turns.latecomers import Latecomers
 
 register_target(MATRIX, deliver)
 register_epoch_source(gaps.current_epoch)
@@ -28,19 +29,19 @@ def operators_on_matrix() -> Iterable[str]:
 
 register_invitees(operators_on_matrix)
 
-_watch: Watch | None = None
+_threads: list[Watch | Latecomers] = []
 
 
 @worker_ready.connect
-def start_watch(**kwargs: object) -> None:
-    """Every worker offers to watch the homeserver; a lock lets one of them do it."""
-    global _watch
-    if _watch is None or not _watch.is_alive():
-        _watch = Watch()
-        _watch.start()
+def start_threads(**kwargs: object) -> None:
+    """Every worker offers to watch the homeserver (a lock lets one do it) and looks out for other processes' work."""
+    if not any(thread.is_alive() for thread in _threads):
+        _threads[:] = [Watch(), Latecomers()]
+        for thread in _threads:
+            thread.start()
 
 
 @worker_shutting_down.connect
-def stop_watch(**kwargs: object) -> None:
-    if _watch is not None:
-        _watch.stop.set()
+def stop_threads(**kwargs: object) -> None:
+    for thread in _threads:
+        thread.stop.set()

@@ -10,9 +10,11 @@ from django.db.models import Prefetch
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import render
 from django.urls import URLPattern, path, reverse
+from django.utils.safestring import SafeString, mark_safe
 from unfold.decorators import display
 
 from agents.admin.common import client_address
+from agents.matrix.markdown import render as render_markdown
 from agents.models import Agent
 from chat.admin.common import DELIVERY_LAMPS, TURN_LAMPS
 from chat.models import OPEN_TURN_STATES, Conversation, Link, Message, Participant, Person, RefusedEvent, Role
@@ -185,7 +187,10 @@ def _item(message: Message, hops: dict[int, Any]) -> dict[str, Any]:
         "outcome": _outcome(hops.get(message.pk, [])),
         "turns": turns,
         "where": _WHERE.get(message.transport, message.transport),
-        "parts": [{"label": _part_label(part), "body": part} for part in message.parts],
+        "html": _formatted(message),
+        "parts": [
+            {"label": _part_label(part), "body": _part_body(part)} for part in message.parts if part["type"] != "text"
+        ],
     }
 
 
@@ -202,9 +207,18 @@ def _outcome(hops: list[Hop]) -> dict[str, Any]:
 _WHERE = {
     "matrix": "from Matrix",
     "api": "through the API or the admin",
-    "agent": "by the agent",
+    "command": "from the terminal",
+    "turn": "",
+    "notice": "",
     "portal": "from the portal",
 }
+
+
+def _formatted(message: Message) -> SafeString:
+    """An agent's Markdown as the room shows it (sanitised there and here by the same code); people's words stay as they are."""
+    if message.role == Role.USER:
+        return SafeString("")
+    return mark_safe(render_markdown(message.text).formatted_body or "")  # noqa: S308 - sanitised by render
 
 
 def _part_label(part: dict[str, Any]) -> str:
@@ -216,3 +230,9 @@ def _part_label(part: dict[str, Any]) -> str:
     if kind == "tool_result":
         return f"Tool result: {part.get('name', '')}".rstrip(": ")
     return "Edited: the text before" if kind == "edit" else str(kind).capitalize()
+
+
+def _part_body(part: dict[str, Any]) -> Any:
+    """What is worth reading of a part: its text; all of it when it has none."""
+    named = {"reasoning": "text", "tool_call": "arguments", "tool_result": "output", "edit": "before"}
+    return part.get(named.get(part.get("type", ""), ""), part)
