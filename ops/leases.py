@@ -10,10 +10,12 @@ import os
 import socket
 from contextlib import nullcontext
 from datetime import datetime, timedelta
-from typing import Any, TypeVar
+from typing import Any
 
-from django.db import IntegrityError, models, transaction
+from django.db import IntegrityError, connection, models, transaction
 from django.utils import timezone
+
+from ops.quick_sql import update
 
 LEASE_SECONDS = 30.0
 
@@ -33,9 +35,6 @@ class LeasedWork(models.Model):
 
     class Meta:
         abstract = True
-
-
-Row = TypeVar("Row", bound=LeasedWork)
 
 
 def worker_name() -> str:
@@ -63,34 +62,46 @@ def holder_is_dead(worker: str) -> bool:
     return _started(int(pid)) != start
 
 
-def claim(rows: models.QuerySet[Row], **fields: Any) -> bool:
-    """Take one queued row (``rows`` must name exactly one) if it still is to be had. False: somebody else has it."""
+def claim(row: LeasedWork, *, unless: str, **fields: Any) -> bool:
+    """Take a queued row if it still is as it was read and nothing holds it back. False: it is not to be had (now).
+
+    One conditional UPDATE: it counts the attempt, raises the fencing number, sets the lease and ``fields``. ``unless`` is
+    constant SQL that must not be true of the row (an earlier one of its line is open).
+    """
     now = timezone.now()
+    end = lease_end(now)
     # One statement needs no transaction of its own; inside of another one, its failure must leave that one usable.
     guard = transaction.atomic if transaction.get_connection().in_atomic_block else nullcontext
+    due = connection.ops.adapt_datetimefield_value(now)
     try:
         with guard():
-            return (
-                rows.filter(state="queued", not_before__lte=now).update(
-                    state="running",
-                    fence=models.F("fence") + 1,
-                    worker=WORKER,
-                    lease_until=now + timedelta(seconds=LEASE_SECONDS),
-                    **fields,
-                )
-                == 1
+            taken = update(
+                type(row),
+                {"state": "running", "worker": WORKER, "lease_until": end, **fields},
+                plus_one=("fence", "attempts"),
+                also=(f"not_before <= %s AND NOT {unless}", (due,)),
+                pk=row.pk,
+                fence=row.fence,
+                state="queued",
             )
     except IntegrityError:
         # The lane's constraint: another row of the lane runs.
         return False
+    if taken != 1:
+        return False
+    for name, value in {"state": "running", "worker": WORKER, "lease_until": end, **fields}.items():
+        setattr(row, name, value)
+    row.fence += 1
+    row.attempts += 1
+    return True
 
 
-def fenced_update(row: Row, **fields: Any) -> bool:
+def fenced_update(row: LeasedWork, **fields: Any) -> bool:
     """Write to a claimed row. False: the lease was lost, and nothing was written; the caller must stop."""
-    return type(row)._default_manager.filter(pk=row.pk, fence=row.fence, state="running").update(**fields) == 1
+    return update(type(row), fields, pk=row.pk, fence=row.fence, state="running") == 1
 
 
-def renew(row: Row, **fields: Any) -> bool:
+def renew(row: LeasedWork, **fields: Any) -> bool:
     """Prolong the lease, writing ``fields`` along. False: the lease was lost."""
     return fenced_update(row, lease_until=lease_end(), **fields)
 

@@ -7,6 +7,7 @@ from django.utils import timezone
 from agents.models import Account, Room
 from chat.models import Conversation, Delivery, DeliveryState, Message, ParticipantKind, Role, Turn
 from chat.services.conversations import next_seq, participant
+from ops.quick_sql import insert
 
 MATRIX = "matrix"
 
@@ -16,16 +17,20 @@ def room_lane(room_pk: int) -> str:
     return f"room:{room_pk}"
 
 
-def reply(turn: Turn, message: Message, room: Room, account: Account | None) -> Delivery:
-    """An agent's answer to a room; completes the row of a preview that already stands there."""
+def reply(turn: Turn, message: Message, room: Room, account: Account | None, *, previewed: bool = True) -> Delivery:
+    """An agent's answer to a room; completes the row of a preview that already stands there, if there may be one."""
     now = timezone.now()
-    preview = Delivery.objects.filter(turn=turn, lane=room_lane(room.pk), speak_as="agent", notice=False).first()
+    lane = room_lane(room.pk)
+    preview = (
+        Delivery.objects.filter(turn=turn, lane=lane, speak_as="agent", notice=False).first() if previewed else None
+    )
     if preview is not None:
         return _complete(preview, message)
-    return Delivery.objects.create(
+    fresh = Delivery(
         message=message, turn=turn, target=MATRIX, room=room, account=account, speak_as="agent",
-        lane=room_lane(room.pk), not_before=now, created_at=now,
+        lane=lane, not_before=now, created_at=now,
     )  # fmt: skip
+    return insert(fresh)
 
 
 def _complete(preview: Delivery, message: Message) -> Delivery:

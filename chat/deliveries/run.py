@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 from django.conf import settings
-from django.db.models import BooleanField, F, QuerySet
+from django.db.models import BooleanField, QuerySet
 from django.db.models.expressions import RawSQL
 from django.utils import timezone
 
@@ -98,12 +98,8 @@ def _run_one(row: int | Delivery) -> int | None:
     if wait > 0:
         wake_deliveries_later(delivery.pk, wait)
         return None
-    if not claim(
-        Delivery.objects.filter(pk=delivery.pk, fence=delivery.fence).filter(~earlier_open()),
-        attempts=F("attempts") + 1,
-    ):
+    if not claim(delivery, unless=_EARLIER_OPEN):
         return None
-    delivery.state, delivery.fence, delivery.attempts = DeliveryState.RUNNING, delivery.fence + 1, delivery.attempts + 1
     with bind(message_id=delivery.message_id, delivery_id=delivery.pk):
         try:
             _send(delivery)

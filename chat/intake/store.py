@@ -16,6 +16,9 @@ from chat.models import Conversation, Message, MessageState, Role, Turn
 from chat.services.conversations import next_seq, participant
 from chat.turns.lanes import lane_of
 from chat.wakeup import wake_deliveries, wake_turns
+from ops.quick_sql import insert
+
+FEW = 3
 
 
 @dataclass(slots=True)
@@ -41,7 +44,8 @@ def store(batch: Sequence[tuple[Place, Incoming]]) -> Stored:
     for attempt in range(3):
         try:
             with transaction.atomic():
-                return _store(batch)
+                # Nearly always all of it is new: a few are not looked up first, but when the database says so.
+                return _store(batch, _known(batch) if attempt or len(batch) > FEW else set())
         except IntegrityError:
             # Another process stored one of these at the same moment; the next look finds it.
             if attempt == 2:
@@ -49,9 +53,8 @@ def store(batch: Sequence[tuple[Place, Incoming]]) -> Stored:
     raise AssertionError("unreachable")
 
 
-def _store(batch: Sequence[tuple[Place, Incoming]]) -> Stored:
+def _store(batch: Sequence[tuple[Place, Incoming]], known: set[tuple[str, str]]) -> Stored:
     result = Stored()
-    known = _known(batch)
     now = timezone.now()
     wake: list[int] = []
     notices: list[int] = []
@@ -62,40 +65,44 @@ def _store(batch: Sequence[tuple[Place, Incoming]]) -> Stored:
             continue
         known.add(key)
         apply_guards(incoming, conversation=place.conversation, agent=place.agent, room=place.room)
-        message = Message.objects.create(
-            conversation=place.conversation,
-            seq=next_seq(place.conversation.pk),
-            sender=participant(
-                place.conversation.pk,
-                kind=incoming.sender_kind,
-                external_id=incoming.sender_id,
-                name=incoming.sender_name,
-                person_id=incoming.person_id,
-                agent_id=incoming.sender_agent_id,
-            ),
-            role=Role.USER,
-            state=MessageState.HELD if incoming.guard else MessageState.STORED,
-            guard=incoming.guard,
-            text=incoming.text,
-            parts=incoming.parts,
-            transport=incoming.transport,
-            external_id=incoming.external_id,
-            in_reply_to=_answered(place.conversation.pk, incoming),
-            hop=incoming.hop,
-            said_at=incoming.said_at,
-            received_at=incoming.received_at,
-            stored_at=now,
+        message = insert(
+            Message(
+                conversation=place.conversation,
+                seq=next_seq(place.conversation.pk),
+                sender=participant(
+                    place.conversation.pk,
+                    kind=incoming.sender_kind,
+                    external_id=incoming.sender_id,
+                    name=incoming.sender_name,
+                    person_id=incoming.person_id,
+                    agent_id=incoming.sender_agent_id,
+                ),
+                role=Role.USER,
+                state=MessageState.HELD if incoming.guard else MessageState.STORED,
+                guard=incoming.guard,
+                text=incoming.text,
+                parts=incoming.parts,
+                transport=incoming.transport,
+                external_id=incoming.external_id,
+                in_reply_to=_answered(place.conversation.pk, incoming),
+                hop=incoming.hop,
+                said_at=incoming.said_at,
+                received_at=incoming.received_at,
+                stored_at=now,
+            )
         )
         result.messages.append(message)
         if not incoming.guard and place.agent is not None:
-            turn = Turn.objects.create(
-                conversation=place.conversation,
-                agent=place.agent,
-                message=message,
-                seq=message.seq,
-                lane=lane_of(place.agent, place.conversation.pk),
-                not_before=now,
-                created_at=now,
+            turn = insert(
+                Turn(
+                    conversation=place.conversation,
+                    agent=place.agent,
+                    message=message,
+                    seq=message.seq,
+                    lane=lane_of(place.agent, place.conversation.pk),
+                    not_before=now,
+                    created_at=now,
+                )
             )
             result.turns.append(turn)
             wake.append(turn.pk)

@@ -50,6 +50,7 @@ class Preview:
         self._place: tuple[Room, Homeserver] | bool | None = None
         self._delivery: Delivery | None = None
         self._off = False
+        self.used = False
 
     def begin(self) -> None:
         """Show that the agent is at work, if it takes longer than a moment."""
@@ -68,6 +69,7 @@ class Preview:
         pause = PAUSES[min(self._edits, len(PAUSES) - 1)]
         self._due = now + max(pause, settings.MATRIX_EDIT_INTERVAL)
         self._edits += 1
+        self.used = True
         self._running = _pool.submit(self._send, text)
 
     def end(self) -> None:

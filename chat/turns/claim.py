@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from django.db.models import BooleanField, Exists, F, OuterRef, QuerySet
+from django.db.models import BooleanField, Exists, OuterRef, QuerySet
 from django.db.models.expressions import RawSQL
 from django.utils import timezone
 
@@ -44,13 +44,7 @@ def may_run(turn: Turn) -> bool:
 
 def claim_turn(turn: Turn) -> bool:
     """Take a loaded turn: one conditional UPDATE. It must be first in its conversation, and its lane must be free."""
-    now = timezone.now()
-    rows = Turn.objects.filter(pk=turn.pk, fence=turn.fence).filter(~earlier_open())
-    if not claim(rows, attempts=F("attempts") + 1, started_at=now, partial="", first_token_at=None):
-        return False
-    turn.state, turn.fence, turn.attempts, turn.started_at = TurnState.RUNNING, turn.fence + 1, turn.attempts + 1, now
-    turn.partial = ""
-    return True
+    return claim(turn, unless=_EARLIER_OPEN, started_at=timezone.now(), partial="", first_token_at=None)
 
 
 def next_in_lane(lane: str, limit: int = 5) -> list[int]:

@@ -22,14 +22,18 @@ from chat.turns.speaker import speaker_of
 from chat.turns.stream import Collector, LeaseLost
 from ops.leases import fenced_update
 from ops.logs import get_logger
+from ops.quick_sql import insert
 
 log = get_logger(__name__)
 
 LONGEST_DELAY = 60.0
 
 
-def done(turn: Turn, collector: Collector) -> list[int | Delivery]:
-    """Store the answer and put it into the outbox, in one transaction. Returns the deliveries."""
+def done(turn: Turn, collector: Collector, *, previewed: bool = True) -> list[int | Delivery]:
+    """Store the answer and put it into the outbox, in one transaction. Returns the deliveries.
+
+    ``previewed`` is false when certainly no part of the answer was shown before.
+    """
     assert collector.finished is not None
     cancelled = collector.finished.reason == "cancelled"
     text = collector.text.strip()
@@ -39,7 +43,7 @@ def done(turn: Turn, collector: Collector) -> list[int | Delivery]:
         reply = None
         if text:
             reply = _store_reply(turn, text + (STOPPED_MARK if cancelled else ""), collector)
-            rows = [outbox.reply(turn, reply, room, _account(turn)) for room in rooms_of(turn)]
+            rows = [outbox.reply(turn, reply, room, _account(turn), previewed=previewed) for room in rooms_of(turn)]
             # One that was made just now can be sent as it is; that of a preview is read again.
             deliveries = [row if row.created_at >= now else row.pk for row in rows]
         else:
@@ -178,11 +182,12 @@ def _end(turn: Turn, **fields: Any) -> None:
 def _store_reply(turn: Turn, text: str, collector: Collector) -> Message:
     now = timezone.now()
     parts = collector.parts if any(part["type"] != "text" for part in collector.parts) else []
-    return Message.objects.create(
+    reply = Message(
         conversation_id=turn.conversation_id, seq=next_seq(turn.conversation_id), sender_id=speaker_of(turn).pk,
         role=Role.ASSISTANT, text=text, parts=parts, transport="turn", external_id=str(turn.pk),
         in_reply_to=turn.message, hop=turn.message.hop, received_at=now, stored_at=now,
     )  # fmt: skip
+    return insert(reply)
 
 
 def _store_notice(turn: Turn, sentence: str) -> None:

@@ -113,7 +113,7 @@ def _answer(turn: Turn) -> Sequence[int | Delivery]:
         return finish.failed(turn, collector, finish.internal(error))
     collector.flush()
     preview.end()
-    return finish.done(turn, collector)
+    return finish.done(turn, collector, previewed=preview.used or turn.fence > 1)
 
 
 def _stop_upstream(turn: Turn, backend: Backend) -> None:
