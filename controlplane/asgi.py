@@ -1,4 +1,4 @@
-"""The ASGI application: HTTP through Django; WebSockets are refused until a room for them is registered."""
+"""The ASGI application: a homeserver's transactions by their own door, everything else through Django."""
 
 from __future__ import annotations
 
@@ -9,4 +9,8 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "controlplane.settings")
 from channels.routing import ProtocolTypeRouter
 from django.core.asgi import get_asgi_application
 
-application = ProtocolTypeRouter({"http": get_asgi_application()})
+_django = get_asgi_application()
+
+from chat.matrix.door import AppserviceDoor  # noqa: E402 - needs the apps that the line above sets up
+
+application = ProtocolTypeRouter({"http": AppserviceDoor(_django)})

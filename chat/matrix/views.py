@@ -38,22 +38,30 @@ def _answer(status: int, errcode: str = "", error: str = "") -> JsonResponse:
     return JsonResponse({"errcode": errcode, "error": error} if errcode else {}, status=status)
 
 
-def _refusal(request: HttpRequest, homeserver: Service | None) -> JsonResponse | None:
-    """401 without a token, 403 with a wrong one. Old homeservers put the token into the query."""
+def _refusal(token: str, homeserver: Service | None) -> JsonResponse | None:
+    """401 without a token, 403 with a wrong one."""
     from django.conf import settings
 
     if homeserver is None:
         return _answer(403, "M_FORBIDDEN", "No homeserver is set up here.")
-    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-    if scheme.lower() != "bearer" or not token:
-        token = request.GET.get("access_token", "")
     if not token:
         return _answer(401, "M_MISSING_TOKEN", "The homeserver must send its hs_token.")
     expected = (homeserver.credentials or {}).get("hs_token") or settings.MATRIX_HS_TOKEN
     if not hmac.compare_digest(token.encode(), str(expected).encode()):
-        log.warning("appservice.wrong_token", path=request.path)
+        log.warning("appservice.wrong_token")
         return _answer(403, "M_FORBIDDEN", "This is not the hs_token of the registration.")
     return None
+
+
+def _token(request: HttpRequest) -> str:
+    """Old homeservers put the token into the query."""
+    return bearer(request.headers.get("Authorization", "")) or request.GET.get("access_token", "")
+
+
+def bearer(header: str) -> str:
+    """The token of an ``Authorization`` header, "" when there is none."""
+    scheme, _, token = header.partition(" ")
+    return token if scheme.lower() == "bearer" else ""
 
 
 async def _in_pool(work: Callable[[], JsonResponse]) -> JsonResponse:
@@ -83,12 +91,17 @@ async def transactions(request: HttpRequest, txn_id: str) -> HttpResponseBase:
     length = request.headers.get("Content-Length") or "0"
     if not length.isdecimal() or int(length) > MAX_BODY:
         return _answer(413, "M_TOO_LARGE", f"A transaction may have at most {MAX_BODY} bytes.")
-    return await _in_pool(partial(_take_transaction, request, request.body, txn_id))
+    return await take_transaction(_token(request), request.body, txn_id)
 
 
-def _take_transaction(request: HttpRequest, body: bytes, txn_id: str) -> JsonResponse:
+async def take_transaction(token: str, body: bytes, txn_id: str) -> JsonResponse:
+    """One transaction, however it came in (see ``chat.matrix.door``)."""
+    return await _in_pool(partial(_take_transaction, token, body, txn_id))
+
+
+def _take_transaction(token: str, body: bytes, txn_id: str) -> JsonResponse:
     homeserver = homeserver_service()
-    refusal = _refusal(request, homeserver)
+    refusal = _refusal(token, homeserver)
     if refusal is not None:
         return refusal
     assert homeserver is not None
@@ -120,7 +133,7 @@ async def rooms(request: HttpRequest, alias: str) -> HttpResponseBase:
 
 def _query(request: HttpRequest, exists: Callable[[Service, str], bool], name: str) -> JsonResponse:
     homeserver = homeserver_service()
-    refusal = _refusal(request, homeserver)
+    refusal = _refusal(_token(request), homeserver)
     if refusal is not None:
         return refusal
     assert homeserver is not None
@@ -138,7 +151,7 @@ async def ping(request: HttpRequest) -> HttpResponseBase:
 
 
 def _ping(request: HttpRequest) -> JsonResponse:
-    refusal = _refusal(request, homeserver_service())
+    refusal = _refusal(_token(request), homeserver_service())
     if refusal is not None:
         return refusal
     return _answer(200) if request.method == "POST" else _answer(405, "M_UNRECOGNIZED", "Use POST.")
