@@ -16,11 +16,12 @@ from agents.models import Agent, AgentState
 from agents.services.sync import SyncBusy, SyncReport, sync_agents
 from chat.models import Person
 from controlplane.setup.links import operator_exists, setup_token, setup_url
-from controlplane.up.terminal import Terminal, lamp_text
+from controlplane.up.terminal import Terminal
 from ops.choices import Lamp, ServiceStatus
 from ops.models import Service
 from ops.registry import service_kind
 from ops.services.services import service_test
+from ops.terminal import lamp_text
 
 if TYPE_CHECKING:
     from controlplane.up.run import Up

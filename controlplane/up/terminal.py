@@ -11,21 +11,10 @@ from rich.console import Console
 from rich.text import Text
 
 from ops.choices import Lamp
+from ops.terminal import LAMP_COLOURS
 
-COLOURS = {
-    Lamp.GOOD: "green",
-    Lamp.WORKING: "blue",
-    Lamp.ATTENTION: "yellow",
-    Lamp.TROUBLE: "red",
-    Lamp.OFF: "bright_black",
-}
 WIDTH = 80
 _EVERY = 10.0
-
-
-def lamp_text(lamp: Lamp, word: str = "") -> Text:
-    """Shape and word in the lamp's colour."""
-    return Text(f"{lamp.shape} {word or lamp.label.lower()}", style=COLOURS[lamp])
 
 
 class Terminal:
@@ -38,7 +27,7 @@ class Terminal:
     def say(self, lamp: str | Lamp, sentence: str) -> None:
         """One step and its lamp."""
         known = Lamp(lamp)
-        line = Text(f"{known.shape} ", style=COLOURS[known])
+        line = Text(f"{known.shape} ", style=LAMP_COLOURS[known])
         self.console.print(_hanging(line, sentence))
         self.flush()
 
