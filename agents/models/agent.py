@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from django.db import models
+
+if TYPE_CHECKING:
+    from agents.models.account import Account
 
 
 class AgentState(models.TextChoices):
@@ -51,3 +56,9 @@ class Agent(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+    @property
+    def account(self) -> Account | None:
+        """The account it speaks as; ``None`` until one is reserved for it."""
+        mapping = getattr(self, "mapping", None)
+        return mapping.account if mapping is not None else None

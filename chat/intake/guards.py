@@ -47,8 +47,7 @@ def apply_guards(incoming: Incoming, *, conversation: Conversation, agent: Agent
 
 def is_mentioned(incoming: Incoming, agent: Agent) -> bool:
     """True when the message names the agent: by a Matrix mention, or by its name in the text."""
-    mapping = getattr(agent, "mapping", None)
-    if mapping is not None and mapping.account.user_id in incoming.mentions:
+    if agent.account is not None and agent.account.user_id in incoming.mentions:
         return True
     return bool(agent.name) and agent.name.casefold() in incoming.text.casefold()
 

@@ -109,8 +109,7 @@ def _store(batch: Sequence[tuple[Place, Incoming]], known: set[tuple[str, str]])
         if incoming.mirror and place.room is not None:
             notices.append(outbox.mirror(message, place.room).pk)
         if incoming.notice and place.room is not None:
-            mapping = getattr(place.agent, "mapping", None)
-            account = mapping.account if mapping is not None else None
+            account = place.agent.account if place.agent is not None else None
             told = outbox.notice(place.conversation, place.room, incoming.notice, about=message, account=account)
             notices.append(told.pk)
     if wake:

@@ -167,5 +167,4 @@ def agent_of_direct_room(room: Room) -> Agent | None:
 def account_of_direct_room(room: Room) -> Account | None:
     """The account that speaks in a room that an agent was invited into."""
     agent = agent_of_direct_room(room)
-    mapping = getattr(agent, "mapping", None)
-    return mapping.account if mapping is not None else None
+    return agent.account if agent is not None else None

@@ -93,8 +93,7 @@ def _refuse_held(guard: str, notice: str) -> None:
 
 
 def _account_of(agent: Agent) -> frozenset[str]:
-    mapping = getattr(agent, "mapping", None)
-    return frozenset({mapping.account.user_id}) if mapping is not None else frozenset()
+    return frozenset({agent.account.user_id}) if agent.account is not None else frozenset()
 
 
 def _place(agent: Agent, conversation: Conversation | None) -> Place:

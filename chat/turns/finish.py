@@ -43,7 +43,7 @@ def done(turn: Turn, collector: Collector, *, previewed: bool = True) -> list[in
         reply = None
         if text:
             reply = _store_reply(turn, text + (STOPPED_MARK if cancelled else ""), collector)
-            rows = [outbox.reply(turn, reply, room, _account(turn), previewed=previewed) for room in rooms_of(turn)]
+            rows = [outbox.reply(turn, reply, room, turn.agent.account, previewed=previewed) for room in rooms_of(turn)]
             # One that was made just now can be sent as it is; that of a preview is read again.
             deliveries = [row if row.created_at >= now else row.pk for row in rows]
         else:
@@ -153,7 +153,9 @@ def _give_up(turn: Turn, collector: Collector, error: BackendError) -> list[int]
             # A part of the answer that people have seen already stays, with the sentence behind it.
             told = f"{text}\n\n{sentence}" if text and _has_preview(turn) else sentence
             deliveries.append(
-                outbox.notice(turn.conversation, room, told, about=turn.message, turn=turn, account=_account(turn)).pk
+                outbox.notice(
+                    turn.conversation, room, told, about=turn.message, turn=turn, account=turn.agent.account
+                ).pk
             )
         if not deliveries:
             _store_notice(turn, sentence)
@@ -196,11 +198,6 @@ def _store_notice(turn: Turn, sentence: str) -> None:
         conversation_id=turn.conversation_id, seq=next_seq(turn.conversation_id), sender_id=speaker_of(turn).pk,
         role=Role.NOTICE, text=sentence, transport="notice", in_reply_to_id=turn.message_id, received_at=now, stored_at=now,
     )  # fmt: skip
-
-
-def _account(turn: Turn) -> Any:
-    mapping = getattr(turn.agent, "mapping", None)
-    return mapping.account if mapping is not None else None
 
 
 def _has_preview(turn: Turn) -> bool:
