@@ -121,3 +121,40 @@ class LogLevel(LampChoices):
     INFO = "info", Lamp.GOOD, "Info"
     WARNING = "warning", Lamp.ATTENTION, "Warning"
     ERROR = "error", Lamp.TROUBLE, "Error"
+
+
+class IssueState(LampChoices):
+    """Where an issue stands. Only its check closes it; an operator can only say that it has been seen, or may wait."""
+
+    OPEN = "open", Lamp.TROUBLE, "Open"
+    ACKNOWLEDGED = "acknowledged", Lamp.ATTENTION, "Acknowledged"
+    SNOOZED = "snoozed", Lamp.OFF, "Snoozed"
+    IGNORED = "ignored", Lamp.OFF, "Ignored until the next release"
+    FIXING = "fixing", Lamp.WORKING, "Being repaired"
+    RESOLVED = "resolved", Lamp.GOOD, "Resolved"
+
+
+# States in which an issue asks for a hand: those the badge counts.
+ASKING_ISSUE_STATES = (IssueState.OPEN, IssueState.ACKNOWLEDGED, IssueState.FIXING)
+
+
+class RepairClass(LampChoices):
+    """How far a repair may go by itself."""
+
+    AUTOMATIC = "A", Lamp.GOOD, "Automatic"
+    CONFIRM = "C", Lamp.ATTENTION, "Confirm"
+    GUIDED = "G", Lamp.OFF, "Guided"
+    DESTRUCTIVE = "D", Lamp.TROUBLE, "Destructive"
+
+
+class RepairRunState(LampChoices):
+    """Where one run of a repair stands. ``unneeded``: the plan had nothing to change. ``unproven``: done, and the check is
+    still red."""
+
+    QUEUED = "queued", Lamp.WORKING, "Waiting"
+    RUNNING = "running", Lamp.WORKING, "Running"
+    SUCCEEDED = "succeeded", Lamp.GOOD, "Mended"
+    UNPROVEN = "unproven", Lamp.ATTENTION, "Done, but the check is still red"
+    UNNEEDED = "unneeded", Lamp.GOOD, "Nothing to do"
+    FAILED = "failed", Lamp.TROUBLE, "Failed"
+    UNDONE = "undone", Lamp.OFF, "Undone"

@@ -1,5 +1,7 @@
 """What other apps register with this one: kinds of services, checks, metrics. Done from their ``AppConfig.ready``.
 
+Repairs, guides, faults and kinds of targets have registries of their own in ``ops.doctor``.
+
 Registering the same thing from the same place twice is fine; registering another thing under a taken name is an error.
 """
 
@@ -67,12 +69,36 @@ class ServiceKind:
 
 
 @dataclass(frozen=True, slots=True)
+class Affected:
+    """One object with which a check found something wrong. ``target`` is ``kind:id`` (``agent:42``)."""
+
+    target: str
+    sentence: str = ""
+    evidence: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Fix:
+    """The one repair that a check proposes for what it found. An empty ``target`` means everything affected."""
+
+    repair: str
+    target: str = ""
+    params: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class CheckOutcome:
-    """What a check found. ``evidence`` is JSON without secrets."""
+    """What a check found. ``evidence`` is JSON without secrets.
+
+    A check that sweeps over many objects says in ``affected`` with which of them something is wrong; all of them, the runner
+    keeps a bounded number. ``fix`` overrides the repair that the check registered with.
+    """
 
     status: Literal["pass", "warn", "fail", "skip"]
     sentence: str
     evidence: dict[str, Any] = field(default_factory=dict)
+    affected: tuple[Affected, ...] = ()
+    fix: Fix | None = None
 
     def __post_init__(self) -> None:
         if self.status not in CheckStatus.values:
@@ -84,9 +110,13 @@ class Check:
     """A registered test of one thing.
 
     ``scope`` names what its targets are ("" for the whole installation, or service, agent, …); ``targets`` lists them as text
-    and the function is then called with each. ``depends_on`` are ids of checks that must not have failed: one without targets
-    counts for all, one with the same scope counts for the same target. ``interval`` and ``timeout`` are seconds.
-    ``severity`` is how bad a failure is.
+    and the function is then called with each: for few. What there are many of (agents, rooms) is swept in one call that names
+    the ``affected``. ``depends_on`` are ids of checks that must not have failed: one without targets counts for all, one with
+    the same scope counts for the same target. ``interval`` and ``timeout`` are seconds. ``severity`` is how bad a failure is.
+
+    An issue opens after ``opens_after`` bad outcomes in a row and closes after ``closes_after`` good ones. ``repairs`` are ids
+    of repairs that mend it, the proposed one first. ``covers`` are entries of the catalogue that it detects besides the one
+    with its own id. ``live``: it acts on the world (sends a message) and runs only when asked for.
     """
 
     id: str
@@ -99,6 +129,11 @@ class Check:
     scope: str = ""
     depends_on: tuple[str, ...] = ()
     targets: Callable[[], Iterable[str]] | None = None
+    opens_after: int = 1
+    closes_after: int = 1
+    repairs: tuple[str, ...] = ()
+    covers: tuple[str, ...] = ()
+    live: bool = False
 
 
 # A collector is called at every scrape and yields prometheus_client metric families.
@@ -151,6 +186,11 @@ def register_check(
     scope: str = "",
     depends_on: Sequence[str] = (),
     targets: Callable[[], Iterable[str]] | None = None,
+    opens_after: int = 1,
+    closes_after: int = 1,
+    repairs: Sequence[str] = (),
+    covers: Sequence[str] = (),
+    live: bool = False,
 ) -> Callable[[T], T]:
     """Decorator: the function is a check. With ``targets`` it takes one target's text, else nothing; see ``Check``."""
 
@@ -159,7 +199,21 @@ def register_check(
         if known is not None and _place(known.function) != _place(function):
             raise ValueError(f"The check {id!r} is already registered by {_place(known.function)}.")
         _checks[id] = Check(
-            id, title, function, tuple(tags), interval, severity, timeout, scope, tuple(depends_on), targets
+            id=id,
+            title=title,
+            function=function,
+            tags=tuple(tags),
+            interval=interval,
+            severity=severity,
+            timeout=timeout,
+            scope=scope,
+            depends_on=tuple(depends_on),
+            targets=targets,
+            opens_after=opens_after,
+            closes_after=closes_after,
+            repairs=tuple(repairs),
+            covers=tuple(covers),
+            live=live,
         )
         return function
 

@@ -8,7 +8,10 @@ from ops.choices import CheckStatus, Lamp
 
 
 class CheckState(models.Model):
-    """The last outcome of one check on one target ("" for the whole installation). ``since``: when this status began."""
+    """The last outcome of one check on one target ("" for the whole installation). ``since``: when this status began.
+
+    ``bad_in_a_row`` counts failures and warnings, ``good_in_a_row`` passes: an issue opens and closes by them.
+    """
 
     check_id = models.CharField(max_length=100)
     target = models.CharField(max_length=200, blank=True)
@@ -17,6 +20,8 @@ class CheckState(models.Model):
     evidence = models.JSONField(default=dict, blank=True)
     since = models.DateTimeField()
     failures_in_a_row = models.PositiveIntegerField(default=0)
+    bad_in_a_row = models.PositiveIntegerField(default=0)
+    good_in_a_row = models.PositiveIntegerField(default=0)
     duration_ms = models.PositiveIntegerField(default=0)
     checked_at = models.DateTimeField()
 

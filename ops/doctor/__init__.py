@@ -1,0 +1,1 @@
+"""The doctor: issues, repairs, guides, faults, and the catalogue of known failures."""
