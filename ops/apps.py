@@ -1,4 +1,4 @@
-"""The ground floor: services, secrets, jobs, audit, checks. It knows no other app; they register with it."""
+"""The ground floor: services, secrets, jobs, audit, checks, issues and repairs. It knows no other app; they register with it."""
 
 from __future__ import annotations
 
@@ -11,3 +11,5 @@ class OpsConfig(AppConfig):
 
     def ready(self) -> None:
         from ops import checks, metrics  # noqa: F401
+        from ops.doctor import open_entries  # noqa: F401
+        from ops.services import repairs  # noqa: F401

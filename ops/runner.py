@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Iterable
 from contextvars import copy_context
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -14,16 +14,19 @@ from django.db import connections
 from django.utils import timezone
 
 from ops.choices import CheckStatus
+from ops.doctor.issues import Tally, settle
 from ops.findings import Finding
 from ops.locks import LockHeld, named_lock
 from ops.logs import bind, get_logger
 from ops.models import CheckResult, CheckState
 from ops.redaction import redact, redact_text
-from ops.registry import Check, CheckOutcome, all_checks, get_check
+from ops.registry import Affected, Check, CheckOutcome, Fix, all_checks, get_check
 
 logger = get_logger(__name__)
 
 AT_ONCE = 8
+# So many affected objects go into an answer; an issue keeps more of them as rows.
+AFFECTED_SHOWN = 50
 # Between two changes the history gets one row in so many minutes.
 SAMPLE_EVERY = timedelta(minutes=10)
 # Beat ticks every 15 seconds: a check whose time comes a moment after a tick runs at that tick.
@@ -41,6 +44,12 @@ class CheckRun:
     sentence: str
     evidence: dict[str, Any]
     duration_ms: int
+    affected: tuple[Affected, ...] = field(default=(), repr=False)
+    fix: Fix | None = None
+
+    def names(self, target: str) -> bool:
+        """Whether it is about ``target`` (``service:letta``, ``letta``, ``agent:42``)."""
+        return self.target in (target, target.partition(":")[2]) or any(one.target == target for one in self.affected)
 
     def finding(self) -> Finding | None:
         """A finding when something is wrong, else None."""
@@ -51,7 +60,10 @@ class CheckRun:
         return None
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON shape: ``{check, title, target, status, severity, sentence, evidence, duration_ms}``."""
+        """JSON shape: ``{check, title, target, status, severity, sentence, evidence, affected, affected_count, duration_ms}``.
+
+        ``affected`` lists the first ``AFFECTED_SHOWN``.
+        """
         return {
             "check": self.check.id,
             "title": self.check.title,
@@ -60,6 +72,8 @@ class CheckRun:
             "severity": self.check.severity,
             "sentence": self.sentence,
             "evidence": self.evidence,
+            "affected": [{"target": one.target, "sentence": one.sentence} for one in self.affected[:AFFECTED_SHOWN]],
+            "affected_count": len(self.affected),
             "duration_ms": self.duration_ms,
         }
 
@@ -73,10 +87,19 @@ def run_due_checks() -> list[CheckRun]:
         return []
 
 
-def run_checks(ids: Iterable[str] | None = None, *, tags: Iterable[str] = (), only_due: bool = False) -> list[CheckRun]:
-    """Run all checks, or those with these ids or tags, and store what they found. Returns the runs in order of dependency.
+def run_checks(
+    ids: Iterable[str] | None = None,
+    *,
+    tags: Iterable[str] = (),
+    target: str = "",
+    only_due: bool = False,
+    live: bool = False,
+) -> list[CheckRun]:
+    """Run all checks, or those with these ids or tags, store what they found, and open and close issues by it.
 
-    Dependencies that are not asked for count by their stored state. Raises ``ValueError`` for an id that is not registered.
+    Returns the runs in order of dependency. With ``target`` only those that are about it: a check with targets is asked about
+    that one alone. Checks that act on the world run when they are named, or with ``live``. Dependencies that are not asked for
+    count by their stored state. Raises ``ValueError`` for an id that is not registered.
     """
     checks = all_checks()
     wanted = set(ids or ())
@@ -88,22 +111,32 @@ def run_checks(ids: Iterable[str] | None = None, *, tags: Iterable[str] = (), on
     statuses = {place: state.status for place, state in states.items()}
     runs: list[CheckRun] = []
     now = timezone.now()
-    for wave in _waves(
-        [c for c in checks if (not wanted or c.id in wanted) and (not tag_set or tag_set & set(c.tags))]
-    ):
+    chosen = [
+        check
+        for check in checks
+        if (check.id in wanted if wanted else live or not check.live) and (not tag_set or tag_set & set(check.tags))
+    ]
+    gone: list[tuple[str, str]] = []
+    for wave in _waves(chosen):
         todo: list[tuple[Check, str]] = []
         for check in wave:
             targets = _targets(check, runs)
             if targets is None:
                 continue
-            _forget_others(check, targets, states)
+            gone += _forget_others(check, targets, states)
+            if target and check.targets is not None:
+                targets = [one for one in targets if one in (target, target.partition(":")[2])]
             todo += [(check, t) for t in targets if not only_due or _is_due(check, states.get((check.id, t)), now)]
         for run in _run_wave(todo, statuses):
             statuses[run.check.id, run.target] = run.status
             runs.append(run)
-    for run in runs:
-        _store(run, states.get((run.check.id, run.target)))
-    return runs
+    tallies = [_store(run, states.get((run.check.id, run.target))) for run in runs]
+    try:
+        settle(tallies, gone)
+    except Exception:
+        # The database is what is broken: whoever called still gets what was found.
+        logger.exception("issues_not_settled")
+    return [run for run in runs if not target or run.names(target)]
 
 
 def _stored_states() -> dict[tuple[str, str], CheckState]:
@@ -137,11 +170,14 @@ def _targets(check: Check, runs: list[CheckRun]) -> list[str] | None:
         return None
 
 
-def _forget_others(check: Check, targets: list[str], states: dict[tuple[str, str], CheckState]) -> None:
-    """States of targets that are no more (a removed service) would stay red for ever."""
-    gone = [state.pk for (id, target), state in states.items() if id == check.id and target not in targets]
+def _forget_others(
+    check: Check, targets: list[str], states: dict[tuple[str, str], CheckState]
+) -> list[tuple[str, str]]:
+    """States of targets that are no more (a removed service) would stay red for ever. Returns their places."""
+    gone = {place: state.pk for place, state in states.items() if place[0] == check.id and place[1] not in targets}
     if gone:
-        CheckState.objects.filter(pk__in=gone).delete()
+        CheckState.objects.filter(pk__in=gone.values()).delete()
+    return list(gone)
 
 
 def _is_due(check: Check, state: CheckState | None, now: datetime) -> bool:
@@ -225,7 +261,9 @@ class _Attempt:
         milliseconds = max(0, round((self._ended - self._started) * 1000))
         evidence = redact(dict(outcome.evidence))
         sentence = redact_text(outcome.sentence)[:1000]
-        return CheckRun(self.check, self.target, outcome.status, sentence, evidence, milliseconds)
+        return CheckRun(
+            self.check, self.target, outcome.status, sentence, evidence, milliseconds, outcome.affected, outcome.fix
+        )
 
     def _call(self) -> None:
         with bind(check=self.check.id, target=self.target or None):
@@ -243,14 +281,16 @@ class _Attempt:
             self._outcome = outcome
 
 
-def _store(run: CheckRun, state: CheckState | None) -> None:
+def _store(run: CheckRun, state: CheckState | None) -> Tally:
     now = timezone.now()
     changed = state is None or state.status != run.status
     failures = state.failures_in_a_row if state is not None else 0
-    if run.status == CheckStatus.FAIL:
-        failures += 1
-    elif run.status != CheckStatus.BLOCKED:  # blocked: nobody asked, so nothing is known
-        failures = 0
+    bad = state.bad_in_a_row if state is not None else 0
+    good = state.good_in_a_row if state is not None else 0
+    if run.status != CheckStatus.BLOCKED:  # blocked: nobody asked, so nothing is known
+        failures = failures + 1 if run.status == CheckStatus.FAIL else 0
+        is_bad = run.status in (CheckStatus.FAIL, CheckStatus.WARN)
+        bad, good = (bad + 1, 0) if is_bad else (0, good + 1)
     try:
         CheckState.objects.update_or_create(
             check_id=run.check.id,
@@ -261,6 +301,8 @@ def _store(run: CheckRun, state: CheckState | None) -> None:
                 "evidence": run.evidence,
                 "since": now if changed or state is None else state.since,
                 "failures_in_a_row": failures,
+                "bad_in_a_row": bad,
+                "good_in_a_row": good,
                 "duration_ms": run.duration_ms,
                 "checked_at": now,
             },
@@ -280,6 +322,7 @@ def _store(run: CheckRun, state: CheckState | None) -> None:
     if changed:
         say = logger.warning if run.status in _BROKEN else logger.info
         say("check_changed", check=run.check.id, target=run.target, status=str(run.status), sentence=run.sentence)
+    return Tally(run, bad, good)
 
 
 def _sampled_lately(run: CheckRun, now: datetime) -> bool:

@@ -19,18 +19,22 @@ def run_job(job_id: str) -> None:
 
 @shared_task(name="ops.sweep_jobs", ignore_result=True)
 def sweep_jobs() -> None:
-    """Wake lost jobs, settle those whose worker died."""
+    """Wake lost jobs, settle those whose worker died, and repairs likewise."""
     from ops.services.jobs import sweep_jobs as sweep
+    from ops.services.repairs import sweep_repairs
 
     sweep()
+    sweep_repairs()
 
 
 @shared_task(name="ops.run_checks", ignore_result=True)
 def run_checks() -> None:
-    """Run the checks that are due, unless another worker is at it."""
+    """Run the checks that are due, unless another worker is at it, and the repairs that may run unattended."""
     from ops.runner import run_due_checks
+    from ops.services.repairs import run_automatic_repairs
 
     run_due_checks()
+    run_automatic_repairs()
 
 
 @shared_task(name="ops.heartbeat", ignore_result=True)
