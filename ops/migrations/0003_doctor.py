@@ -262,6 +262,28 @@ class Migration(migrations.Migration):
             },
         ),
         migrations.CreateModel(
+            name='Sighting',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('service', models.CharField(max_length=64)),
+                ('kind', models.CharField(max_length=40)),
+                ('label', models.CharField(blank=True, max_length=150)),
+                ('agent', models.CharField(blank=True, max_length=60)),
+                ('hour', models.DateTimeField()),
+                ('count', models.PositiveIntegerField(default=0)),
+                ('first_at', models.DateTimeField()),
+                ('last_at', models.DateTimeField()),
+                ('until', models.DateTimeField(blank=True, null=True)),
+                ('sample', models.CharField(blank=True, max_length=500)),
+                ('settled_at', models.DateTimeField(blank=True, null=True)),
+            ],
+            options={
+                'ordering': ['-last_at'],
+                'indexes': [models.Index(fields=['kind', '-last_at'], name='sighting_kind_last')],
+                'constraints': [models.UniqueConstraint(fields=('service', 'kind', 'label', 'agent', 'hour'), name='sighting_once_an_hour')],
+            },
+        ),
+        migrations.CreateModel(
             name='RepairRun',
             fields=[
                 ('id', models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),

@@ -14,6 +14,7 @@ from ops.models.log import Capture, ErrorSignature, Exchange, LogLine
 from ops.models.process import Process, ProcessRole
 from ops.models.repair import RepairPolicy, RepairRun
 from ops.models.service import ManagedBy, Service
+from ops.models.sighting import Sighting
 from ops.models.token import ApiToken, TokenScope
 
 __all__ = [
@@ -55,5 +56,6 @@ __all__ = [
     "RepairRunState",
     "Service",
     "ServiceStatus",
+    "Sighting",
     "TokenScope",
 ]
