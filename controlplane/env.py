@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -47,21 +47,31 @@ class Option:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Something wrong with a setting. ``code`` is the stable id of the system check that reports it."""
+    """Something wrong with a setting. ``code`` is the stable id of the system check that reports it.
+
+    ``name`` is the variable that it is about, ``near`` the known name that an unknown one resembles.
+    """
 
     code: str
     level: Literal["error", "warning", "info"]
     sentence: str
     hint: str = ""
+    name: str = ""
+    near: str = ""
 
 
 @dataclass(slots=True)
 class Environment:
-    """The values of all options, where each came from, and the problems found while reading them."""
+    """The values of all options, where each came from, and the problems found while reading them.
+
+    ``sources`` names the variable that an option was read from ("default", "generated" when none was); ``places`` says where
+    that variable stands: environment, file (``.env``), secret file (``NAME_FILE``), generated, default.
+    """
 
     values: dict[str, Any] = field(default_factory=dict, repr=False)
     sources: dict[str, str] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
+    places: dict[str, str] = field(default_factory=dict)
 
     def __getitem__(self, name: str) -> Any:
         return self.values[name]
@@ -74,36 +84,89 @@ def read_environment(
     environment: Mapping[str, str] | None = None,
     known_elsewhere: Mapping[str, str] | None = None,
     prefixes: Sequence[str] = (),
+    from_file: Collection[str] | None = None,
+    make_keys: bool = True,
 ) -> Environment:
     """Read all ``options`` from ``environment`` (``os.environ`` and ``base_dir/.env`` when not given).
+
+    ``from_file`` are names in ``environment`` that came from ``.env``. Without ``make_keys`` a key that nobody set and that was
+    not generated yet is empty: for whoever only looks.
 
     ``known_elsewhere`` maps names that predecessors used and Switchboard does not need to a word on what replaced them;
     any other name that starts with one of ``prefixes`` and belongs to no option is reported as unknown.
     """
     result = Environment()
-    source = dict(environment) if environment is not None else _process_environment(base_dir, result.problems)
+    if environment is not None:
+        source, in_file = dict(environment), frozenset(from_file or ())
+    else:
+        source = _process_environment(base_dir, result.problems)
+        in_file = frozenset(FROM_FILE)
     for option in options:
         # DATA_DIR comes first in the list: generated keys are kept below it.
         data_dir = result.values.get("DATA_DIR") or base_dir / "var"
-        result.values[option.name] = _read(option, source, Path(data_dir), result)
+        result.values[option.name] = _read(option, source, Path(data_dir), result, make_keys)
+        result.places[option.name] = _place(result.sources[option.name], in_file)
     _report_unknown(options, source, known_elsewhere or {}, prefixes, result.problems)
     return result
 
 
+# Names that this process took from ``.env`` because its environment did not have them.
+FROM_FILE: set[str] = set()
+
+
+def dotenv_values(path: Path) -> dict[str, str]:
+    """What the file sets, leaving the process's environment alone. Raises ``OSError``; a file that is missing sets nothing."""
+
+    class File(environ.Env):
+        ENVIRON: dict[str, str] = {}  # type: ignore[assignment]
+
+    try:
+        with path.open(encoding="utf-8", errors="replace") as file:
+            File.read_env(file, overwrite=True)
+    except FileNotFoundError:
+        return {}
+    return dict(File.ENVIRON)
+
+
+def environment_now(path: Path) -> tuple[dict[str, str], frozenset[str]]:
+    """What a process that starts now would find, and which names of it come from the file at ``path``. Raises ``OSError``."""
+    given = {name: value for name, value in os.environ.items() if name not in FROM_FILE}
+    file = dotenv_values(path)
+    return {**file, **given}, frozenset(file) - frozenset(given)
+
+
 def _process_environment(base_dir: Path, problems: list[Problem]) -> dict[str, str]:
     dotenv = base_dir / ".env"
-    if dotenv.exists():
-        try:
-            environ.Env.read_env(str(dotenv), overwrite=False)
-        except OSError as error:
-            problems.append(Problem("switchboard.E003", "error", f"{dotenv.name} cannot be read: {error.strerror}."))
+    try:
+        for name, value in dotenv_values(dotenv).items():
+            if name not in os.environ:
+                FROM_FILE.add(name)
+                os.environ[name] = value
+    except OSError as error:
+        problems.append(Problem("switchboard.E003", "error", f"{dotenv.name} cannot be read: {error.strerror}."))
     return dict(os.environ)
 
 
-def _read(option: Option, source: Mapping[str, str], data_dir: Path, result: Environment) -> Any:
+def _place(source: str, in_file: Collection[str]) -> str:
+    if source in {"default", "generated"}:
+        return source
+    if source.endswith("_FILE"):
+        return "secret file"
+    return "file" if source in in_file else "environment"
+
+
+def parse(option: Option, raw: str) -> Any:
+    """The value that ``raw`` stands for. Raises ``ValueError`` with the reason."""
+    try:
+        return _cast(option, raw)
+    except (TypeError, environ.ImproperlyConfigured) as error:
+        raise ValueError(str(error)) from error
+
+
+def _read(option: Option, source: Mapping[str, str], data_dir: Path, result: Environment, make_keys: bool) -> Any:
     raw, origin = _raw(option, source, result.problems)
     if raw is None and option.generate is not None:
-        raw, origin = _generated(option, data_dir), "generated"
+        raw, origin = _generated(option, data_dir, make_keys), "generated"
     if raw is None or (raw == "" and option.kind != "text"):
         result.sources[option.name] = "default"
         return option.default
@@ -115,6 +178,7 @@ def _read(option: Option, source: Mapping[str, str], data_dir: Path, result: Env
                 "warning",
                 f"{origin} holds a placeholder.",
                 f"Give {option.name} its real value, or remove the line to use the default.",
+                name=origin,
             )
         )
     try:
@@ -123,7 +187,8 @@ def _read(option: Option, source: Mapping[str, str], data_dir: Path, result: Env
         # Errors quote what they could not read.
         shown = "its value cannot be used" if option.secret and option.kind in {"int", "float"} else f"{error}"
         shown = shown if option.secret else f"{raw!r} ({error})"
-        result.problems.append(Problem("switchboard.E001", "error", f"{origin} is not valid: {shown}.", option.help))
+        sentence = f"{origin} is not valid: {shown}."
+        result.problems.append(Problem("switchboard.E001", "error", sentence, option.help, name=origin))
         return option.default
 
 
@@ -142,15 +207,21 @@ def _raw(option: Option, source: Mapping[str, str], problems: list[Problem]) -> 
                         "error",
                         f"{name}_FILE names a file that cannot be read ({type(error).__name__}).",
                         f"Check the path and its permissions, or set {name} itself.",
+                        name=f"{name}_FILE",
                     )
                 )
     return None, option.name
 
 
-def _generated(option: Option, data_dir: Path) -> str:
+def _generated(option: Option, data_dir: Path, make: bool) -> str:
     """A key that nobody set: made once, kept in ``<data dir>/keys/NAME`` and readable by the owner only."""
     assert option.generate is not None
     path = data_dir / "keys" / option.name.lower()
+    if not make:
+        try:
+            return path.read_text(encoding="utf-8").strip()
+        except OSError:
+            return ""
     for _ in range(2):
         try:
             value = path.read_text(encoding="utf-8").strip()
@@ -221,11 +292,13 @@ def _report_unknown(
         if name in known:
             continue
         if name in known_elsewhere:
-            problems.append(Problem("switchboard.I001", "info", f"{name} is no longer used.", known_elsewhere[name]))
+            sentence = f"{name} is no longer used."
+            problems.append(Problem("switchboard.I001", "info", sentence, known_elsewhere[name], name=name))
         elif name.startswith(tuple(prefixes)) if prefixes else False:
             near = _nearest(name, known)
             hint = f"Did you mean {near}?" if near else "See docs/configuration.md for the names Switchboard knows."
-            problems.append(Problem("switchboard.W002", "warning", f"{name} is not a setting of Switchboard.", hint))
+            sentence = f"{name} is not a setting of Switchboard."
+            problems.append(Problem("switchboard.W002", "warning", sentence, hint, name=name, near=near))
 
 
 def _nearest(name: str, known: set[str]) -> str:

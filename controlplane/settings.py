@@ -14,6 +14,7 @@ from ops.logs import configure as configure_logging
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 ENVIRONMENT = read_environment(OPTIONS, base_dir=BASE_DIR, known_elsewhere=NOT_NEEDED, prefixes=PREFIXES)
+ENV_FILE = BASE_DIR / ".env"
 _env = ENVIRONMENT
 
 VERSION = "0.1.0"
