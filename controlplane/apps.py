@@ -10,4 +10,4 @@ class ControlplaneConfig(AppConfig):
     verbose_name = "Switchboard"
 
     def ready(self) -> None:
-        from controlplane import checks  # noqa: F401
+        from controlplane import checks, handover  # noqa: F401
