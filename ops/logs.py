@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any, Literal
 
 import structlog
@@ -17,7 +17,10 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 
 from ops.redaction import add_secret, redact_event, set_secrets
 
-__all__ = ["add_secret", "bind", "configure", "get_logger"]
+__all__ = ["add_secret", "add_sink", "bind", "configure", "get_logger", "remove_sink"]
+
+# Who gets every record after it was redacted and before it is rendered: it must copy what it keeps, at once.
+_sinks: list[Callable[[EventDict], None]] = []
 
 # Libraries that talk much and say little at INFO; their warnings stay.
 _QUIET: dict[str, int] = {
@@ -77,6 +80,7 @@ def configure(
             structlog.stdlib.ProcessorFormatter.remove_processors_meta,
             structlog.processors.format_exc_info,
             redact_event,
+            _hand_over,
             renderer,
         ],
     )
@@ -109,6 +113,26 @@ def _take_message_apart(logger: WrappedLogger, method: str, event: EventDict) ->
     """Objects that Django hangs on its records (the request, the server's socket) say nothing in a log line."""
     for name in ("request", "server_time", "taskName"):
         event.pop(name, None)
+    return event
+
+
+def add_sink(sink: Callable[[EventDict], None]) -> None:
+    """Give every record, redacted, to ``sink`` too. It is called while a lock of the log is held: it must neither block nor log."""
+    if sink not in _sinks:
+        _sinks.append(sink)
+
+
+def remove_sink(sink: Callable[[EventDict], None]) -> None:
+    """Take a sink away again."""
+    if sink in _sinks:
+        _sinks.remove(sink)
+
+
+def _hand_over(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
+    """A sink that fails must not cost the line its place in the log."""
+    for sink in _sinks:
+        with suppress(Exception):
+            sink(event)
     return event
 
 
