@@ -117,6 +117,8 @@ class CheckRunOut(Schema):
     severity: str
     sentence: str
     evidence: dict[str, Any]
+    affected: list[dict[str, str]] = Field(description="The first objects with which something is wrong")
+    affected_count: int
     duration_ms: int
 
 
