@@ -19,6 +19,7 @@ from agents.backends.base import (
     AgentListing,
     BackendBroken,
     BackendError,
+    BackendNoCredit,
     BackendRateLimited,
     BackendRejected,
     BackendTimeout,
@@ -62,7 +63,7 @@ _ERRORS: dict[str, type[BackendError]] = {
     "timeout_error": BackendTimeout,
     "authentication_error": BackendRejected,
     "permission_error": BackendRejected,
-    "billing_error": BackendRejected,
+    "billing_error": BackendNoCredit,
     "invalid_request_error": BackendRejected,
     "not_found_error": BackendRejected,
     "request_too_large": BackendRejected,
@@ -71,7 +72,7 @@ _ERRORS: dict[str, type[BackendError]] = {
 
 class AnthropicBackend:
     """Credentials: ``api_key``. Options: ``agents`` (list of ``{id, name, description, system_prompt, model, max_tokens}``),
-    ``model`` and ``max_tokens`` (defaults for them), ``history_items``, ``history_characters``, ``thinking_tokens`` (a budget).
+    ``model`` and ``max_tokens`` (defaults for them), ``instead`` (``{agent: model}``, ``*`` for all: failover), ``history_items``, ``history_characters``, ``thinking_tokens`` (a budget).
     """
 
     kind = "anthropic"
@@ -181,7 +182,7 @@ class AnthropicBackend:
         thinking = int(definition.get("thinking_tokens") or options.get("thinking_tokens") or 0)
         limit = int(definition.get("max_tokens") or options.get("max_tokens") or DEFAULT_MAX_TOKENS)
         body: dict[str, Any] = {
-            "model": str(definition.get("model") or self.model),
+            "model": self._model_of(request.agent_external_id, definition),
             "max_tokens": limit + thinking,
             "messages": self._messages(request),
             "stream": True,
@@ -194,6 +195,12 @@ class AnthropicBackend:
             # Stable and opaque: their abuse detection asks for it and must not get names or addresses.
             body["metadata"] = {"user_id": _opaque(request.speaker.id)}
         return body
+
+    def _model_of(self, agent_id: str, definition: dict[str, Any]) -> str:
+        """The agent's model, or the one that an operator put in its place (option ``instead``, by agent or ``*``)."""
+        instead = self.spec.options.get("instead")
+        other = (instead.get(agent_id) or instead.get("*")) if isinstance(instead, dict) else ""
+        return str(other or definition.get("model") or self.model)
 
     def _messages(self, request: ReplyRequest) -> list[dict[str, str]]:
         """Alternating roles, beginning with ``user``: neighbours of one role are merged, as the API wants them."""

@@ -159,7 +159,18 @@ class Finished:
     output_tokens: int | None = None
 
 
-Chunk = TextDelta | ReasoningDelta | ToolCall | ToolResult | RunStarted | Finished
+@dataclass(frozen=True, slots=True)
+class Unrecognised:
+    """The server said something of a type that the adapter does not know; named once a reply, so that it can be counted.
+
+    ``sample`` is its redacted beginning, at most 200 characters, without what people or agents said.
+    """
+
+    type: str
+    sample: str = ""
+
+
+Chunk = TextDelta | ReasoningDelta | ToolCall | ToolResult | RunStarted | Unrecognised | Finished
 
 ShouldStop = Callable[[], bool]
 
@@ -254,6 +265,20 @@ class BackendRejected(BackendError):
     public = "The agent's server refused the message."
 
 
+class BackendNoCredit(BackendRejected):
+    """402, ``insufficient_quota`` and the like: the provider's credit is used up; asking again soon does not help."""
+
+    code = "backend.no_credit"
+    public = "The credit at the agent's model provider is used up."
+
+
+class ProviderRefused(BackendRejected):
+    """The agents' server was refused by its model provider: not our credentials are wrong, but its own."""
+
+    code = "backend.provider_refused"
+    public = "The agent's model provider refused its key."
+
+
 class AgentGone(BackendRejected):
     """The server does not know this agent."""
 
@@ -321,3 +346,14 @@ class Backend(Protocol):
 
     def close(self) -> None:
         """Give back sockets."""
+
+
+@runtime_checkable
+class ModelChoice(Protocol):
+    """What a backend has besides when its agents' models can be changed from here."""
+
+    def list_models(self) -> Sequence[str]:
+        """Names of the language models that agents may use. Raises ``BackendError``."""
+
+    def set_model(self, external_id: str, model: str) -> str:
+        """Let the agent use ``model``; returns the one it used before. Raises ``BackendRejected`` for an unknown one."""

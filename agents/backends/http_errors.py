@@ -16,16 +16,19 @@ from agents.backends.base import (
     BackendBroken,
     BackendBusy,
     BackendError,
+    BackendNoCredit,
     BackendRateLimited,
     BackendRejected,
     BackendTimeout,
     BackendUnavailable,
+    ProviderRefused,
 )
 from agents.backends.redact import short
 
 LONGEST_RETRY_AFTER = 3600.0
 
 ERROR_OF_STATUS: dict[int, type[BackendError]] = {
+    402: BackendNoCredit,
     408: BackendTimeout,
     409: BackendBusy,
     423: BackendBusy,
@@ -83,6 +86,21 @@ def words_of(body: Any) -> str:
     return ""
 
 
+_CREDIT = (
+    "insufficient_quota",
+    "insufficient_credits",
+    "billing_error",
+    "credit balance is too low",
+    "exceeded your current quota",
+)
+
+
+def is_about_credit(words: str) -> bool:
+    """Whether a provider's words say that its credit is used up, rather than that it was asked too often."""
+    lowered = words.lower()
+    return any(mark in lowered for mark in _CREDIT)
+
+
 def error_of(
     status: int, headers: Mapping[str, str], body: str, *, where: str, secrets: Iterable[str] = ()
 ) -> BackendError:
@@ -101,6 +119,11 @@ def error_of(
     reason = f"{where} {hint} (HTTP {status})" + (f": {said}" if said else ".")
     wait = retry_after(headers)
     kind = ERROR_OF_STATUS.get(status) or (BackendUnavailable if status >= 500 else BackendRejected)
+    if status in (400, 403, 429) and is_about_credit(words):
+        # OpenAI says it as a 429 and Anthropic as a 400; waiting mends neither.
+        kind, wait = BackendNoCredit, None
+    elif status == 401 and words.startswith("llm_authentication"):
+        kind = ProviderRefused
     error = kind(reason, retry_after=wait)
     error.status = status
     return error

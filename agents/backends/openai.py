@@ -11,7 +11,7 @@ import fnmatch
 import json
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from agents.backends.base import (
@@ -20,6 +20,7 @@ from agents.backends.base import (
     AgentListing,
     BackendBroken,
     BackendError,
+    BackendNoCredit,
     BackendRejected,
     BackendUnavailable,
     Chunk,
@@ -36,7 +37,7 @@ from agents.backends.base import (
 )
 from agents.backends.history import HISTORY_CHARACTERS, HISTORY_ITEMS, bounded, labelled, name_field, several_speak
 from agents.backends.http import HttpServer
-from agents.backends.http_errors import ERROR_OF_STATUS, words_of
+from agents.backends.http_errors import ERROR_OF_STATUS, is_about_credit, words_of
 from agents.backends.redact import short
 from agents.backends.registry import kind_of
 from agents.backends.watch import StopRequested
@@ -60,7 +61,7 @@ class OpenAIBackend:
 
     Credentials: ``api_key`` (or ``token``). Options: ``models`` (list of names or globs, narrows a list of language models),
     ``history_items``, ``history_characters``, ``max_tokens``, ``temperature``, ``system_prompt`` (for all its models),
-    ``organization``, ``usage`` (false: do not ask for token counts, for servers that refuse ``stream_options``).
+    ``instead`` (``{model: another}``, ``*`` for all: failover), ``organization``, ``usage`` (false: do not ask for token counts, for servers that refuse ``stream_options``).
     """
 
     kind = "openai"
@@ -206,7 +207,11 @@ class OpenAIBackend:
             else:
                 messages.append(_user(item.name, item.text, show))
         messages.append(_user(request.speaker.name, request.text, show))
-        body: dict[str, Any] = {"model": request.agent_external_id, "messages": messages, "stream": True}
+        body: dict[str, Any] = {
+            "model": instead_of(request.agent_external_id, options),
+            "messages": messages,
+            "stream": True,
+        }
         if options.get("usage", True):
             body["stream_options"] = {"include_usage": True}
         for setting in ("max_tokens", "temperature"):
@@ -285,8 +290,18 @@ class ChatReply:
         code = error.get("code") if isinstance(error, dict) else None
         kind = str(error.get("type") or code) if isinstance(error, dict) else ""
         status = code if isinstance(code, int) else _ERROR_TYPES.get(kind, 500)
+        if is_about_credit(f"{kind} {said}"):
+            return BackendNoCredit(f"{self._where}: the answer failed on its way: {said}")
         made = ERROR_OF_STATUS.get(status) or (BackendUnavailable if status >= 500 else BackendRejected)
         return made(f"{self._where}: the answer failed on its way: {said}")
+
+
+def instead_of(model: str, options: Mapping[str, Any]) -> str:
+    """The model to ask: ``model``, or the one that an operator put in its place (option ``instead``)."""
+    instead = options.get("instead")
+    if not isinstance(instead, dict):
+        return model
+    return str(instead.get(model) or instead.get("*") or model)
 
 
 def what_it_lists(rows: Sequence[dict[str, Any]]) -> str:

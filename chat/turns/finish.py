@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from contextlib import nullcontext
 from datetime import timedelta
 from typing import Any
 
@@ -20,6 +21,7 @@ from chat.services.conversations import next_seq
 from chat.services.turns import STOPPED_MARK
 from chat.turns.speaker import speaker_of
 from chat.turns.stream import Collector, LeaseLost
+from chat.turns.troubles import count_error, honest, waiting_sentence
 from ops.leases import fenced_update
 from ops.logs import get_logger
 from ops.quick_sql import insert
@@ -73,6 +75,7 @@ def failed(turn: Turn, collector: Collector, error: BackendError) -> Sequence[in
         # Whatever went wrong, nobody waits for this answer any more.
         collector.finished = Finished("cancelled")
         return done(turn, collector)
+    count_error(turn, error)
     if isinstance(error, BackendBusy):
         _requeue(turn, error, counts=False)
         return []
@@ -82,8 +85,7 @@ def failed(turn: Turn, collector: Collector, error: BackendError) -> Sequence[in
         _requeue(turn, error, counts=True)
         return []
     if error.retryable and turn.attempts < settings.TURN_ATTEMPTS:
-        _requeue(turn, error, counts=True)
-        return []
+        return _requeue(turn, error, counts=True)
     return _give_up(turn, collector, error)
 
 
@@ -116,7 +118,8 @@ def switched_off(turn: Turn) -> BackendError:
     )
 
 
-def _requeue(turn: Turn, error: BackendError, *, counts: bool) -> None:
+def _requeue(turn: Turn, error: BackendError, *, counts: bool) -> list[int]:
+    """Try again later. Returns the deliveries that tell the person, when it is going to take long."""
     tries = turn.attempts if counts else turn.waits + 1
     delay = error.retry_after if error.retry_after is not None else min(2.0 ** min(tries - 1, 10), LONGEST_DELAY)
     # Some randomness, so that a backend that comes back is not asked by everybody at once.
@@ -131,11 +134,26 @@ def _requeue(turn: Turn, error: BackendError, *, counts: bool) -> None:
     if not counts:
         # Back-pressure is no failed attempt.
         fields |= {"attempts": max(0, turn.attempts - 1), "waits": turn.waits + 1}
-    _end(turn, **fields)
+    sentence = waiting_sentence(turn, error, delay)
+    with transaction.atomic() if sentence else nullcontext():
+        deliveries = _tell(turn, sentence) if sentence else []
+        _end(turn, **fields)
     log.info("turn.later", code=error.code, seconds=round(delay, 1), attempt=turn.attempts)
     from chat.wakeup import wake_turns_later
 
     wake_turns_later(turn.pk, delay)
+    return deliveries
+
+
+def _tell(turn: Turn, sentence: str) -> list[int]:
+    """A sentence to everybody who waits for the answer; the turn goes on. Returns the deliveries."""
+    rooms = rooms_of(turn)
+    if not rooms:
+        _store_notice(turn, sentence)
+    return [
+        outbox.notice(turn.conversation, room, sentence, about=turn.message, account=turn.agent.account).pk
+        for room in rooms
+    ]
 
 
 def _give_up(turn: Turn, collector: Collector, error: BackendError) -> list[int]:
@@ -144,8 +162,7 @@ def _give_up(turn: Turn, collector: Collector, error: BackendError) -> list[int]
         state = TurnState.TIMED_OUT
     elif error.retryable:
         state = TurnState.DEAD
-    public = error.public if error.public.endswith(".") else f"{error.public}."
-    sentence = f"{public} Your message is kept; it can be answered again once that is mended."
+    sentence = f"{honest(error)} Your message is kept; it can be answered again once that is mended."
     text = collector.text.strip()
     deliveries: list[int] = []
     with transaction.atomic():

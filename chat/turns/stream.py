@@ -8,9 +8,19 @@ from typing import Any
 
 from django.utils import timezone
 
-from agents.backends.base import Chunk, Finished, ReasoningDelta, RunStarted, TextDelta, ToolCall, ToolResult
+from agents.backends.base import (
+    Chunk,
+    Finished,
+    ReasoningDelta,
+    RunStarted,
+    TextDelta,
+    ToolCall,
+    ToolResult,
+    Unrecognised,
+)
 from chat import live
 from chat.models import Turn
+from chat.turns.troubles import count_unrecognised
 from ops.leases import fenced_update, lease_end
 
 PUBLISH_EVERY = 1 / 20
@@ -48,6 +58,7 @@ class Collector:
         self._pieces: list[str] = []
         self._length = 0
         self._half = ""
+        self._calls: dict[str, float] = {}
         self._published = 0
         now = time.monotonic()
         self._published_at = 0.0
@@ -71,6 +82,8 @@ class Collector:
             self.turn.upstream_ref = _storable(chunk.ref)[:255]
             self._fields["upstream_ref"] = self.turn.upstream_ref
             self._write(time.monotonic())
+        elif isinstance(chunk, Unrecognised):
+            count_unrecognised(self.turn, chunk)
         else:
             self._take_part(chunk)
         self._tick()
@@ -106,6 +119,7 @@ class Collector:
             else:
                 self.parts.append({"type": "reasoning", "text": text})
         elif isinstance(chunk, ToolCall):
+            self._calls[chunk.id] = time.monotonic()
             self.parts.append(
                 {
                     "type": "tool_call",
@@ -122,6 +136,7 @@ class Collector:
                     "name": _storable(chunk.name),
                     "output": _storable(chunk.output[:100_000]),
                     "ok": chunk.ok,
+                    "ms": round((time.monotonic() - self._calls.pop(chunk.id, time.monotonic())) * 1000),
                 }
             )
         if not isinstance(chunk, ReasoningDelta):

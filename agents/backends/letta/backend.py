@@ -205,6 +205,24 @@ class LettaBackend:
         except BackendError:
             return
 
+    # Models
+
+    def list_models(self) -> list[str]:
+        """Handles of the language models that this server offers its agents (``GET /v1/models/``)."""
+        rows = self.server.json("GET", "/v1/models/")
+        if not isinstance(rows, list):
+            raise BackendBroken(f"{self.server.where('GET', '/v1/models/')}: the answer is not a list of models.")
+        return sorted({str(row["handle"]) for row in rows if isinstance(row, dict) and row.get("handle")})
+
+    def set_model(self, external_id: str, model: str) -> str:
+        """``PATCH /v1/agents/{id}`` with ``{model}``; the server fills in the rest of the model's settings itself."""
+        known = self.get_agent(external_id)
+        if known is None:
+            raise AgentGone(f"The agent {external_id} does not exist.")
+        if known.model != model:
+            self.server.json("PATCH", _agent(external_id), body={"model": model})
+        return known.model
+
     # Health and memory
 
     def health(self) -> Health:

@@ -14,18 +14,22 @@ from agents.backends.base import (
     BackendBroken,
     BackendError,
     BackendNeedsApproval,
+    BackendNoCredit,
     BackendRateLimited,
     BackendRejected,
     BackendTimeout,
     BackendUnavailable,
     Chunk,
     Finished,
+    ProviderRefused,
     ReasoningDelta,
     RunStarted,
     TextDelta,
     ToolCall,
     ToolResult,
+    Unrecognised,
 )
+from agents.backends.http_errors import is_about_credit
 from agents.backends.redact import short
 
 SEND_MESSAGE = "send_message"
@@ -45,16 +49,40 @@ REASONS = {
 _ERRORS: dict[str, tuple[type[BackendError], str]] = {
     "llm_rate_limit": (BackendRateLimited, BackendRateLimited.public),
     "llm_timeout": (BackendTimeout, "The agent's model took too long to answer."),
-    "llm_authentication": (BackendRejected, "The agent's model provider refused its key."),
+    "llm_authentication": (ProviderRefused, ProviderRefused.public),
     "llm_empty_response": (BackendBroken, "The agent's model gave an empty answer."),
     "llm_error": (BackendUnavailable, "The agent's model failed."),
-    "llm_insufficient_credits": (BackendRejected, "The credit at the agent's model provider is used up."),
+    "llm_insufficient_credits": (BackendNoCredit, BackendNoCredit.public),
+    "insufficient_credits": (BackendNoCredit, BackendNoCredit.public),
     "context_window_overflow_in_system_prompt": (
         BackendRejected,
         "The agent's instructions are too long for its model.",
     ),
     "stream_incomplete": (BackendBroken, BackendBroken.public),
 }
+
+
+READ = frozenset(
+    {
+        *(
+            "assistant_message",
+            "reasoning_message",
+            "tool_call_message",
+            "approval_request_message",
+            "tool_return_message",
+        ),
+        *("stop_reason", "usage_statistics", "error_message"),
+    }
+)
+"""Types of messages whose content the decoder uses."""
+
+PASSED_OVER = frozenset(
+    {
+        *("ping", "system_message", "user_message", "hidden_reasoning_message", "approval_response_message"),
+        *("summary", "summary_message", "event", "event_message"),
+    }
+)
+"""Types of messages that are known and hold nothing for the person. Any other is named and counted, never dropped silently."""
 
 
 def is_waiting_for_approval(words: str) -> bool:
@@ -72,6 +100,9 @@ def error_from_message(data: dict[str, Any], where: str, secrets: tuple[str, ...
     if is_waiting_for_approval(words):
         return BackendNeedsApproval(reason)
     error, public = _ERRORS.get(kind, (BackendUnavailable, "The agent ran into an error."))
+    if is_about_credit(words):
+        # Letta 0.16 passes a provider's "insufficient_quota" on as a rate limit.
+        error, public = BackendNoCredit, BackendNoCredit.public
     return error(reason, public=public)
 
 
@@ -90,6 +121,7 @@ class Decoder:
         self._last_call = ""
         self._spoken_calls: set[str] = set()
         self._usage: tuple[int | None, int | None] = (None, None)
+        self._unknown: dict[str, str] = {}
 
     def feed_text(self, data: str) -> Iterator[Chunk]:
         """One ``data:`` payload of the stream. Raises ``BackendBroken`` for what is not a message, or the run's own error."""
@@ -125,6 +157,17 @@ class Decoder:
             self.stop_reason = str(message.get("stop_reason") or "")
         elif kind == "usage_statistics":
             self._usage = (_count(message.get("prompt_tokens")), _count(message.get("completion_tokens")))
+        elif kind not in READ and kind not in PASSED_OVER:
+            yield from self._not_known(str(kind), message)
+
+    def _not_known(self, kind: str, message: dict[str, Any]) -> Iterator[Chunk]:
+        """Named at its first sight in a reply. Text that it carries is kept: it is the answer when no other comes."""
+        text = next((t for t in (_plain(message.get(key)) for key in ("content", "text", "output_text")) if t), "")
+        if kind not in self._unknown:
+            self._unknown[kind] = ""
+            fields = ", ".join(sorted(map(str, message)))
+            yield Unrecognised(kind[:100] or "(none)", short(f"fields: {fields}", self._secrets, 200))
+        self._unknown[kind] += text
 
     def finish(self, stop_reason: str = "") -> Iterator[Chunk]:
         """The end marker came. Yields what is left and ``Finished``; raises when the run failed or said nothing."""
@@ -134,6 +177,9 @@ class Decoder:
             error, public = _ERRORS.get(word, (BackendUnavailable, "The agent ran into an error."))
             raise error(f"{self._where}: the run stopped with {short(word, self._secrets)!r}.", public=public)
         reason = REASONS.get(word, "end")
+        if reason == "end" and not self.said_something:
+            # A newer server may call the answer by another name: better its raw text than silence.
+            yield from self._text("\n\n".join(filter(None, self._unknown.values())).strip(), "unrecognised")
         if reason == "end" and not self.said_something:
             how = "called tools and then said nothing" if self.used_tools else "gave an empty reply"
             raise BackendBroken(

@@ -10,18 +10,21 @@ from agents.backends.base import (
     BackendBusy,
     BackendError,
     BackendNeedsApproval,
+    BackendNoCredit,
     BackendRateLimited,
     BackendRejected,
     BackendTimeout,
     BackendUnavailable,
     ConversationGone,
     Finished,
+    ProviderRefused,
     ReasoningDelta,
     RunStarted,
     Speaker,
     TextDelta,
     ToolCall,
     ToolResult,
+    Unrecognised,
 )
 
 from .asking import ask, request, stop_after, text_of
@@ -115,7 +118,9 @@ def test_stop_reasons(server, word, reason):
     [
         (error("llm_rate_limit"), BackendRateLimited),
         (error("llm_timeout"), BackendTimeout),
-        (error("llm_authentication"), BackendRejected),
+        (error("llm_authentication"), ProviderRefused),
+        (error("llm_insufficient_credits"), BackendNoCredit),
+        (error("llm_rate_limit", "insufficient_quota: you exceeded your current quota"), BackendNoCredit),
         (error("llm_error", f"key {PASSWORD} sk-abcdefghijkl"), BackendUnavailable),
         (error("llm_empty_response"), BackendBroken),
         (error("internal_error"), BackendUnavailable),
@@ -279,3 +284,28 @@ def test_memory_is_read_and_written(server):
             adapter.write_memory(AGENT, label, value)
     with pytest.raises(AgentGone):
         adapter.read_memory("agent-9")
+
+
+def test_a_message_of_an_unknown_type_is_named_once_and_dropped_by_nobody(server):
+    news = message("mood_message", mood="sunny", id="m-9")
+    FakeLetta(server).streams(PING, news, news, says("hello", "message-1"), STOP, USAGE, DONE)
+    chunks = ask(backend(server))
+    named = [chunk for chunk in chunks if isinstance(chunk, Unrecognised)]
+    assert [chunk.type for chunk in named] == ["mood_message"]
+    assert "mood" in named[0].sample
+    assert "sunny" not in named[0].sample
+    assert text_of(chunks) == "hello"
+
+
+def test_text_of_an_unknown_type_is_the_answer_when_no_other_comes(server):
+    parts = [message("answer_message", content=text, id="m-9") for text in ("The answer ", "is 42.")]
+    FakeLetta(server).streams(PING, *parts, STOP, USAGE, DONE)
+    assert text_of(ask(backend(server))) == "The answer is 42."
+
+
+@pytest.mark.parametrize("kind", ["hidden_reasoning_message", "summary_message", "event_message", "system_message"])
+def test_known_types_without_words_for_the_person_are_passed_over(server, kind):
+    FakeLetta(server).streams(PING, message(kind, content="inner"), says("hello", "message-1"), STOP, USAGE, DONE)
+    chunks = ask(backend(server))
+    assert text_of(chunks) == "hello"
+    assert not [chunk for chunk in chunks if isinstance(chunk, Unrecognised)]
