@@ -152,3 +152,17 @@ def bind(**ids: Any) -> Iterator[None]:
         **{name: str(value) for name, value in ids.items() if value is not None}
     ):
         yield
+
+
+@contextmanager
+def only_errors(*names: str) -> Iterator[None]:
+    """Inside, these loggers say nothing below ERROR: for commands that print the same in words."""
+    loggers = [logging.getLogger(name) for name in names]
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)

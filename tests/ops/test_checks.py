@@ -278,24 +278,6 @@ class TestOwnChecks:
         assert lab_kind["asked"] == 1
 
 
-@pytest.mark.django_db(transaction=True)
-def test_the_command_prints_a_table_or_json_and_says_by_its_code(no_checks, capsys):
-    box = {"status": "pass"}
-    register_check("t.one", title="One", tags=["start"])(lambda: outcome(box["status"]))
-    call_command("run_checks")
-    out = capsys.readouterr().out
-    assert "● Pass" in out
-    assert "t.one" in out
-    box["status"] = "fail"
-    with pytest.raises(SystemExit) as caught:
-        call_command("run_checks", "--json", "--tag", "start")
-    assert caught.value.code == 2
-    document = json.loads(capsys.readouterr().out)
-    assert (document["ok"], document["checks"][0]["status"]) == (False, "fail")
-    with pytest.raises(CommandError, match="no check nope"):
-        call_command("run_checks", "nope")
-
-
 def test_beat_sends_tasks_that_exist():
     from celery import current_app
 
