@@ -118,7 +118,7 @@ def dotenv_values(path: Path) -> dict[str, str]:
     """What the file sets, leaving the process's environment alone. Raises ``OSError``; a file that is missing sets nothing."""
 
     class File(environ.Env):
-        ENVIRON: dict[str, str] = {}  # type: ignore[assignment]
+        ENVIRON: dict[str, str] = {}
 
     try:
         with path.open(encoding="utf-8", errors="replace") as file:

@@ -1,0 +1,1 @@
+"""How other servers are reached from where this process runs: name, connection, encryption, answer, one stage after the other."""

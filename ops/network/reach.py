@@ -1,0 +1,45 @@
+"""How each service is reached from where this process runs. Each long-running process asks this about once a minute."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from django.db import close_old_connections
+from django.utils import timezone
+
+from ops.network.places import PUBLIC, Place, places, stores
+from ops.network.probe import probe
+
+AT_ONCE = 8
+
+
+def report() -> dict[str, dict[str, Any]]:
+    """``{name: {stage, ok, sentence, milliseconds, at, address}}`` for every service, database and broker, as reached from here.
+
+    Asks all of them side by side and takes some seconds at most. ``at`` is ISO 8601, ``stage`` one of ``probe.Stage``.
+    """
+    close_old_connections()
+    wanted = [one for name, one in places().items() if name != PUBLIC]
+    wanted += [Place(name, url, role="store") for name, url in stores().items()]
+    if not wanted:
+        return {}
+    with ThreadPoolExecutor(min(AT_ONCE, len(wanted)), thread_name_prefix="reach") as pool:
+        return dict(zip((one.name for one in wanted), pool.map(_cell, wanted), strict=True))
+
+
+def _cell(place: Place) -> dict[str, Any]:
+    # The name and the connection are what differs between processes; the answer is the same for all of them.
+    found = probe(place.url, proxy=place.proxy, until="tcp")
+    return {
+        "stage": found.stage,
+        "ok": found.ok,
+        "kind": found.kind,
+        "sentence": found.sentence,
+        "milliseconds": found.milliseconds,
+        "address": found.hop,
+        "at": timezone.now().isoformat(),
+    }
+
+
+probe_all = report
