@@ -22,7 +22,14 @@ from ops.registry import CheckOutcome, register_check
     timeout=20,
     scope="service",
     targets=partial(service_targets, "homeserver"),
-    depends_on=["db.reachable"],
+    depends_on=[
+        "db.reachable",
+        # Each of these says more precisely what is wrong; then this one adds nothing.
+        "matrix.hs_process_down",
+        "matrix.hs_url_wrong",
+        "matrix.hs_unreachable",
+        "matrix.login_failed",
+    ],
 )
 def homeserver_reachable(target: str) -> CheckOutcome:
     """Red when the homeserver is down or refuses our token; a warning when it cannot reach us."""

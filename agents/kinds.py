@@ -54,6 +54,8 @@ def test_homeserver(service: Service) -> TestResult:
     except MatrixError as error:
         return TestResult("down", error.sentence)
     capabilities = {
+        # What was found out about the server itself (see agents.doctor.matrix.flavour) stays.
+        **(service.capabilities or {}),
         "server_name": homeserver.server_name,
         "versions": versions.get("versions", []),
         "appservice": True,
