@@ -320,6 +320,15 @@ OPTIONS: tuple[Option, ...] = (
         group="Guards",
     ),
     Option(
+        "HEARTBEAT_URL",
+        "Address of a dead-man switch (healthchecks.io or the like) that is pinged while all is well; /fail is appended while it is not.",
+        "url",
+        "",
+        secret=True,
+        group="Alerts",
+    ),
+    Option("HEARTBEAT_INTERVAL", "Seconds between two such pings.", "float", 60.0, floor=10, group="Alerts"),
+    Option(
         "LOG_LEVEL",
         "debug, info, warning or error.",
         default="info",

@@ -11,5 +11,6 @@ class OpsConfig(AppConfig):
 
     def ready(self) -> None:
         from ops import checks, metrics  # noqa: F401
+        from ops.alerts import setup as alerts_setup  # noqa: F401
         from ops.doctor import open_entries  # noqa: F401
         from ops.services import repairs  # noqa: F401

@@ -53,3 +53,19 @@ def prune() -> None:
     counts = prune_all()
     if any(counts.values()):
         logger.info("pruned", **counts)
+
+
+@shared_task(name="ops.alerts", ignore_result=True)
+def alerts() -> None:
+    """Tell operators what is new about issues."""
+    from ops.alerts.send import tell
+
+    tell()
+
+
+@shared_task(name="ops.ping_outward", ignore_result=True)
+def ping_outward() -> None:
+    """Tell the dead-man switch outside that all is well, or that it is not."""
+    from ops.alerts.outward import ping
+
+    ping()
