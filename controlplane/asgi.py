@@ -12,5 +12,12 @@ from django.core.asgi import get_asgi_application
 _django = get_asgi_application()
 
 from chat.matrix.door import AppserviceDoor  # noqa: E402 - needs the apps that the line above sets up
+from ops.alerts import watch  # noqa: E402
+from ops.processes import reporter  # noqa: E402
 
 application = ProtocolTypeRouter({"http": AppserviceDoor(_django)})
+
+# Whatever server has loaded this is a web server, unless it has said that it is more (`up`).
+reporter.start("web")
+# Should all workers be gone, this process says so.
+watch.start()

@@ -7,7 +7,7 @@ import os
 from typing import Any
 
 from celery import Celery
-from celery.signals import setup_logging, worker_init, worker_ready
+from celery.signals import beat_init, setup_logging, worker_init, worker_ready, worker_shutting_down
 from kombu import Exchange, Queue
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "controlplane.settings")
@@ -78,6 +78,34 @@ def keep_our_logging(**kwargs: Any) -> None:
 
 
 @worker_init.connect
+def report_worker(**kwargs: Any) -> None:
+    """The process is a worker from here on; inside of `up` it stays what it was."""
+    from ops.processes import reporter
+
+    reporter.start("worker")
+
+
+@beat_init.connect
+def report_beat(**kwargs: Any) -> None:
+    """Beat has no more to say of its start than this."""
+    from ops.processes import reporter
+
+    process = reporter.start("beat")
+    if process is not None:
+        process.ready()
+
+
+@worker_shutting_down.connect
+def report_end(sig: str = "", how: str = "", **kwargs: Any) -> None:
+    """What ended the worker is known here only; it says so when its work is done."""
+    from ops.processes import reporter
+
+    process = reporter.current()
+    if process is not None and process.role == "worker":
+        process.end_reason = process.end_reason or f"Ended as asked ({sig}, {how})."
+
+
+@worker_init.connect
 def provision_services(**kwargs: Any) -> None:
     """Every worker starts with the services that its environment describes."""
     if not provision_at_start:
@@ -99,5 +127,10 @@ def provision_services(**kwargs: Any) -> None:
 @worker_ready.connect
 def first_heartbeat(**kwargs: Any) -> None:
     """A new worker reports at once: until beat's next tick it would look as if there was none."""
+    from ops.processes import reporter
+
+    process = reporter.current()
+    if process is not None and process.role == "worker":
+        process.ready()
     with contextlib.suppress(Exception):
         app.send_task("ops.heartbeat", expires=30, retry=False)

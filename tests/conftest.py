@@ -14,6 +14,13 @@ if _ROOT not in sys.path:
 pytest_plugins = ["tests.peers.fixtures"]
 
 
+def pytest_configure(config):
+    """The run of the tests is no process of an installation, whatever parts of it are started in here."""
+    from ops.processes import reporter
+
+    reporter.enabled = False
+
+
 @pytest.fixture(scope="session")
 def django_db_modify_db_settings(django_db_modify_db_settings, tmp_path_factory):
     """SQLite in a file, as in production: in memory, connections of several threads lock each other out without waiting."""

@@ -27,11 +27,15 @@ from controlplane.up.lock import DataDirLock
 from controlplane.up.terminal import Terminal
 from ops.choices import Lamp
 from ops.logs import get_logger
+from ops.processes import reporter
+from ops.processes.facts import RESTARTED_AT
+from ops.processes.services import let_go_of_everything
 
 log = get_logger(__name__)
 
 # What runs when we are asked to stop may finish for so long.
 GRACE_SECONDS = 3.0
+_DRAIN_PAUSE = 1.5
 
 
 class Stopped(BaseException):
@@ -53,6 +57,8 @@ class Up:
         self._stopping = threading.Event()
         self._boot: threading.Thread | None = None
         self._started = _process_start()
+        self._reporter: reporter.Reporter | None = None
+        self._again = False
 
     def run(self) -> int:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -88,6 +94,7 @@ class Up:
         applied = prepare.migrate(self.terminal)
         if applied:
             say(Lamp.GOOD, f"Database: {applied} migrations applied.")
+        self._reporter = reporter.start("up", on_drain=self._on_drain)
         done = provision(homeserver="auto" if self.with_homeserver or settings.MATRIX_HOMESERVER_URL else "off")
         for sentence in done.notes:
             say(Lamp.ATTENTION, sentence)
@@ -157,6 +164,8 @@ class Up:
         worker = EmbeddedWorker(concurrency=settings.WORKER_CONCURRENCY)
         self.worker = worker
         worker.start()
+        if self._reporter is not None:
+            self._reporter.ready()
         ready = time.monotonic() - self._started
         if self.with_sync and not self._stopping.is_set():
             report.first_sync(self.terminal, should_stop=self._stopping.is_set)
@@ -172,6 +181,15 @@ class Up:
         if self.server is None:
             raise Stopped
         self.server.finish()
+
+    def _on_drain(self, request: reporter.DrainRequest) -> None:
+        """An operator asked for a restart, or to make room for another Switchboard. Called in the reporter's thread."""
+        self._again = not request.evict
+        what = "Restarting" if self._again else "Ending"
+        self.terminal.say(Lamp.ATTENTION, f"{what}, as {request.by} asked.")
+        # Whoever asked from a page of ours gets the answer first.
+        if not self._stopping.wait(_DRAIN_PAUSE):
+            os.kill(os.getpid(), signal.SIGTERM)
 
     def _stop_parts(self) -> None:
         if self.failure is None:
@@ -191,9 +209,14 @@ class Up:
             self.terminal.say(Lamp.ATTENTION, f"{what} still running; the next start goes on from there.")
 
     def _end(self, code: int) -> int:
-        if self.failure is None:
+        again = self._again and self.failure is None
+        if self.failure is None and not again:
             self.terminal.say(Lamp.OFF, "Stopped. Start again with: make up")
         self._lock.release()
+        if self._reporter is not None:
+            self._reporter.end(f"Error: {self.failure.sentence}" if self.failure is not None else "Ended as asked.")
+        if again:
+            self._restart()
         if threading.active_count() > 1:
             # A thread that waits on a backend would hold the process for as long as that answer takes.
             connections.close_all()
@@ -201,6 +224,19 @@ class Up:
             sys.stderr.flush()
             os._exit(code)
         return code
+
+    def _restart(self) -> None:
+        """Begin anew in the same process: terminal, process id and arguments stay, memory and threads go."""
+        try:
+            # To others the process stays alive: what its threads held would be waited for.
+            let_go_of_everything()
+        except Exception:
+            log.warning("leases_not_let_go", exc_info=True)
+        connections.close_all()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os.environ[RESTARTED_AT] = str(time.time())
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606
 
     def _end_now(self) -> None:
         """Asked twice: no more waiting."""
@@ -212,6 +248,8 @@ class Up:
 
 def _process_start() -> float:
     """When this process began, on the monotonic clock: imports count as well. Now, where it cannot be found out."""
+    if RESTARTED_AT in os.environ:
+        return time.monotonic() - max(0.0, time.time() - float(os.environ[RESTARTED_AT]))
     try:
         with open("/proc/self/stat", encoding="ascii", errors="replace") as file:
             ticks = int(file.read().rpartition(")")[2].split()[19])

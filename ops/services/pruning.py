@@ -8,6 +8,7 @@ from django.utils import timezone
 
 from ops.choices import FINAL_JOB_STATES
 from ops.models import CheckResult, Job, NamedLock
+from ops.processes import services as processes
 from ops.services import heartbeats, idempotency
 
 JOBS_KEPT = timedelta(days=30)
@@ -24,5 +25,6 @@ def prune() -> dict[str, int]:
         "check_results": CheckResult.objects.filter(at__lt=now - CHECK_RESULTS_KEPT).delete()[0],
         "idempotency_records": idempotency.prune(),
         "heartbeats": heartbeats.prune(),
+        "processes": processes.prune(),
         "locks": NamedLock.objects.filter(expires_at__lt=now - LOCKS_KEPT).delete()[0],
     }
