@@ -56,8 +56,8 @@ class Place:
 
     @property
     def target(self) -> str:
-        """``service:<pk>`` for the rows, the setting otherwise."""
-        return f"service:{self.pk}" if self.pk else f"setting:{self.name}"
+        """``service:<name>`` for the rows, the setting otherwise."""
+        return f"service:{self.name}" if self.pk else f"setting:{self.name}"
 
     @property
     def host(self) -> str:

@@ -144,6 +144,23 @@ def service_note(*, service: Service, result: TestResult) -> None:
     _store(service, result, result.latency_ms if result.latency_ms is not None else 0)
 
 
+def service_try(*, service: Service) -> TestResult:
+    """Run the tester of the kind on a row as it is in memory, and store nothing: for values that are not saved yet."""
+    known = service_kind(service.kind)
+    if known is None:
+        return TestResult("down", f"Nothing here knows the kind {service.kind!r}.")
+    return _ask(known, service) if known.tester is not None else TestResult("ok", "There is no test for this kind.")
+
+
+def service_problems(service: Service) -> dict[str, list[str]]:
+    """What is wrong with the row by itself, by field: nothing is asked of the server. Empty when it can be used."""
+    try:
+        _validate(service.name, _state(service))
+    except ValidationError as error:
+        return error.message_dict
+    return {}
+
+
 def _ask(known: ServiceKind, service: Service) -> TestResult:
     assert known.tester is not None
     try:
