@@ -16,6 +16,15 @@ def sync() -> None:
         return
 
 
+@shared_task(name="agents.sync_when_due", ignore_result=True)
+def sync_when_due() -> None:
+    """What beat calls every few seconds: a pass when the interval that counts now is over."""
+    from agents.services.sync_pace import sync_due
+
+    if sync_due():
+        sync()
+
+
 @shared_task(name="agents.prune", ignore_result=True)
 def prune() -> None:
     """Forget old passes that changed nothing."""

@@ -18,6 +18,7 @@ from agents.matrix.errors import MatrixError
 from agents.models import SyncRun, SyncState
 from agents.services.backends import Homeserver, NoHomeserver, open_homeserver
 from agents.sync.apply import Applier
+from agents.sync.lost import look_for_traces
 from agents.sync.observe import observe
 from agents.sync.plan import SyncPlan, make_plan
 from ops.findings import Finding
@@ -122,6 +123,8 @@ def _plan(service_name: str, force: bool) -> tuple[SyncPlan, Homeserver | None, 
         homeserver=homeserver.service if homeserver else None,
         server_name=homeserver.server_name if homeserver else "",
     )
+    if homeserver is not None and not force:
+        look_for_traces(homeserver, observed)
     name = (homeserver.service.options.get("space_name") if homeserver else "") or settings.MATRIX_SPACE_NAME
     plan = make_plan(observed, now=timezone.now(), force=force, space_name=name)
     if trouble is not None:

@@ -114,9 +114,19 @@ class KnownAgent:
     room: KnownRoom | None
 
 
+@dataclass(frozen=True, slots=True)
+class Traces:
+    """What the homeserver has already of the agents for which rooms would be made: ``asked`` is how many accounts were looked
+    up, ``orphans`` the Matrix ids of those that are in rooms to which no alias of ours leads any more."""
+
+    asked: int
+    orphans: tuple[str, ...] = ()
+
+
 @dataclass(slots=True)
 class Observed:
-    """Everything a plan is made from. ``invited`` holds (room row, user id) pairs that need no invitation now."""
+    """Everything a plan is made from. ``invited`` holds (room row, user id) pairs that need no invitation now; ``traces`` are
+    those of services (by id) for which many rooms would be made."""
 
     services: list[ServiceView] = field(default_factory=list)
     agents: list[KnownAgent] = field(default_factory=list)
@@ -126,6 +136,7 @@ class Observed:
     invitees: tuple[str, ...] = ()
     invited: set[tuple[int, str]] = field(default_factory=set)
     skip: frozenset[str] = frozenset()
+    traces: dict[int, Traces] = field(default_factory=dict)
 
 
 InviteeSource = Callable[[], Iterable[str]]

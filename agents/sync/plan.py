@@ -17,6 +17,8 @@ from ops.findings import Finding
 ARCHIVE_PASSES = 2
 ARCHIVE_AFTER = timedelta(seconds=5)
 SUSPICIOUS_LEAST, SUSPICIOUS_SHARE = 3, 0.20
+# So many agents are named by their rows in a finding.
+MOST_NAMED = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,9 +141,17 @@ def _plan_service(
                 f"{len(lost)} of {_population(known)} agents are no longer in the list of {view.name}. Nothing was changed. "
                 "If they were really deleted, run the sync again with force; if not, check the service's address.",
                 view.name,
-                {"gone": [agent.name for agent in lost[:20]], "count": len(lost)},
+                {
+                    "gone": [agent.name for agent in lost[:20]],
+                    "count": len(lost),
+                    "agents": [agent.pk for agent in lost[:MOST_NAMED]],
+                },
             )
         )
+        return
+    if not force and (forgotten := _forgotten(observed, view, listed, known)) is not None:
+        plan.stopped.append(view.name)
+        plan.findings.append(forgotten)
         return
     for external_id, info in listed.items():
         steps.extend(_present(observed, view, by_id.get(external_id), info))
@@ -157,6 +167,47 @@ def _plan_service(
     plan.steps.extend(steps)
 
 
+def without_room(view: ServiceView, known: Iterable[KnownAgent], skip: frozenset[str]) -> list[AgentInfo]:
+    """The listed agents for which a room would be made: new ones, and known ones that have none."""
+    roomed = {agent.external_id for agent in known if agent.room is not None and agent.room.room_id}
+    listed = view.listing.agents if view.listing is not None else ()
+    return [info for info in listed if info.external_id not in roomed and info.external_id not in skip]
+
+
+def suspiciously_many(count: int, population: int) -> bool:
+    """More than three, and more than a fifth: not what happens on an ordinary day."""
+    return count > max(SUSPICIOUS_LEAST, math.floor(SUSPICIOUS_SHARE * population))
+
+
+def _forgotten(
+    observed: Observed, view: ServiceView, listed: dict[str, AgentInfo], known: Sequence[KnownAgent]
+) -> Finding | None:
+    """Rooms would be made for accounts that have rooms already: it is us who have forgotten.
+
+    Where an alias of ours leads to the room nothing is wrong: sync takes such a room over.
+    """
+    traces = observed.traces.get(view.service_id)
+    if traces is None or not suspiciously_many(len(traces.orphans), traces.asked):
+        return None
+    count = len(without_room(view, known, observed.skip))
+    return Finding(
+        "error",
+        "sync.state_lost",
+        f"The sync would make {count} rooms for agents of {view.name}, but the homeserver has accounts of theirs that are in "
+        f"rooms already ({len(traces.orphans)} of {traces.asked} that were looked up). Our rows look lost; nothing was changed. "
+        "Rebuild the mappings from the homeserver, or restore a backup; to make new rooms all the same, sync with force.",
+        view.name,
+        {
+            "rooms_to_make": count,
+            "asked": traces.asked,
+            "with_rooms": len(traces.orphans),
+            "accounts": list(traces.orphans[:20]),
+            "listed": len(listed),
+            "known": len(known),
+        },
+    )
+
+
 def _population(known: Iterable[KnownAgent]) -> int:
     return sum(agent.state != "archived" for agent in known)
 
@@ -167,7 +218,7 @@ def _lost(gone: Sequence[KnownAgent], listed: Sequence[AgentInfo], skip: frozens
 
 
 def _suspicious(gone: Sequence[KnownAgent], known: Sequence[KnownAgent]) -> bool:
-    return len(gone) > max(SUSPICIOUS_LEAST, math.floor(SUSPICIOUS_SHARE * _population(known)))
+    return suspiciously_many(len(gone), _population(known))
 
 
 def _present(observed: Observed, view: ServiceView, known: KnownAgent | None, info: AgentInfo) -> list[Step]:

@@ -1,0 +1,76 @@
+"""Looks for signs that our rows were lost: accounts that the homeserver has already, in rooms that we would make a second time.
+
+Names derive from ids, so the account of an agent that we have never seen can be looked up. A sample is enough, and asked before a
+plan is made: on a homeserver of ten thousand agents as on one of four.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+from agents.backends.base import AgentInfo
+from agents.matrix.errors import MatrixError, Refused, TokenRefused
+from agents.matrix.names import alias, localpart_for, user_id
+from agents.services.backends import Homeserver, user_prefix
+from agents.sync.observe import KnownAgent, Observed, ServiceView, Traces
+from agents.sync.plan import SUSPICIOUS_LEAST, without_room
+from ops.logs import get_logger
+
+log = get_logger(__name__)
+
+SAMPLE = 40
+AT_ONCE = 8
+
+
+def look_for_traces(homeserver: Homeserver, observed: Observed) -> None:
+    """Fill ``observed.traces`` for the services for which more than a few rooms would be made. Writes nothing.
+
+    A homeserver that does not answer leaves no traces: the steps of the plan will say so themselves.
+    """
+    by_service: dict[int, list[KnownAgent]] = {}
+    for agent in observed.agents:
+        by_service.setdefault(agent.service_id, []).append(agent)
+    for view in observed.services:
+        known = by_service.get(view.service_id, [])
+        wanted = without_room(view, known, observed.skip)
+        if len(wanted) > SUSPICIOUS_LEAST:
+            observed.traces[view.service_id] = traces_of(homeserver, view, wanted, known)
+
+
+def traces_of(homeserver: Homeserver, view: ServiceView, wanted: list[AgentInfo], known: list[KnownAgent]) -> Traces:
+    """Which accounts of a sample are in rooms to which no alias of theirs leads."""
+    own = {agent.external_id: agent.account.user_id for agent in known if agent.account is not None}
+    # Evenly over the list, the same ones for the same list.
+    sample = wanted[:: max(1, -(-len(wanted) // SAMPLE))]
+    names = [own.get(info.external_id) or account_id(homeserver, view, info.external_id) for info in sample]
+    with ThreadPoolExecutor(max_workers=AT_ONCE, thread_name_prefix="traces") as pool:
+        found = list(pool.map(lambda name: _is_orphan(homeserver, name), names))
+    orphans = tuple(name for name, orphan in zip(names, found, strict=True) if orphan)
+    if orphans:
+        log.warning("sync.traces", service=view.name, asked=len(names), orphans=len(orphans))
+    return Traces(len(names), orphans)
+
+
+def account_id(homeserver: Homeserver, view: ServiceView, external_id: str) -> str:
+    """The Matrix id that the agent would get first (see ``rows.reserve_mapping``)."""
+    scope = "" if view.kind == "letta" else view.name
+    return user_id(
+        localpart_for(external_id, prefix=user_prefix(homeserver), scope=scope), homeserver.server_name
+    )
+
+
+def _is_orphan(homeserver: Homeserver, name: str) -> bool:
+    client = homeserver.client
+    try:
+        joined = client.joined_rooms(name)
+        if not joined:
+            return False
+        return client.resolve_alias(alias(name[1:].partition(":")[0], homeserver.server_name)) not in joined
+    except Refused as error:
+        # Refused for one account: it was never registered. Refused for all: the steps will say it better.
+        if isinstance(error, TokenRefused):
+            log.info("sync.traces_refused", error=error.sentence[:200])
+        return False
+    except MatrixError as error:
+        log.info("sync.traces_not_read", error=error.sentence[:200])
+        return False
