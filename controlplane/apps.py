@@ -11,3 +11,4 @@ class ControlplaneConfig(AppConfig):
 
     def ready(self) -> None:
         from controlplane import checks, handover  # noqa: F401
+        from controlplane.homeserver import adapter  # noqa: F401

@@ -105,6 +105,34 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option("WORKER_CONCURRENCY", "Threads of one worker process.", "int", 48, floor=4, group="Scaled mode"),
     Option(
+        "PROCESS_MANAGER",
+        "Who starts Switchboard's processes, so that its buttons can: systemd, docker, local (Switchboard itself, on its own "
+        "host), or none (the operator is shown the command).",
+        default="none",
+        choices=("none", "systemd", "docker", "local"),
+        group="Processes",
+    ),
+    Option(
+        "PROCESS_UNITS",
+        "Units or containers by role, when they are called otherwise than in deploy/: web=NAME,worker=NAME,beat=NAME.",
+        "list",
+        [],
+        group="Processes",
+    ),
+    Option(
+        "DOCKER_HOST",
+        "Docker's socket, for PROCESS_MANAGER=docker. Whoever may use it is root on that host.",
+        default="unix:///var/run/docker.sock",
+        group="Processes",
+    ),
+    Option(
+        "DEPLOY_FILES",
+        "Compose files and systemd units in use, comma-separated, for checks to read. Those in deploy/ when not set.",
+        "list",
+        [],
+        group="Processes",
+    ),
+    Option(
         "MATRIX_HOMESERVER_URL",
         "Client-server address of the homeserver. `up` starts a local one when not set.",
         "url",
