@@ -58,6 +58,7 @@ REGISTRY.add(
     Benchmark("bridge.peers", "time to the reply in PUTs, and CPU a message", "bench.bridge_peers"),
     Benchmark("turn.engine", "turns claimed and finished with a no-op backend", "bench.turn_engine"),
     Benchmark("api.list", "a page of GET /api/v1/agents", "bench.api_list"),
+    Benchmark("doctor", "a full run of all checks over many agents", "bench.doctor"),
     Benchmark("start", "`manage.py up` until it is ready", "bench.start"),
 )
 
