@@ -10,4 +10,4 @@ class AgentsConfig(AppConfig):
     verbose_name = "Agents"
 
     def ready(self) -> None:
-        from agents import checks, jobs, kinds, metrics  # noqa: F401
+        from agents import alert_room, checks, jobs, kinds, metrics  # noqa: F401

@@ -156,7 +156,7 @@ class _Pace:
         self.single = lately.filter(
             kind__in=_ABOUT, state__in=(AlertState.QUEUED, AlertState.SENT, AlertState.FAILED)
         ).count()
-        self.held = rows.filter(state=AlertState.HELD, due_at__gt=now).aggregate(first=models.Min("due_at"))["first"]
+        self.held = rows.filter(state=AlertState.HELD).aggregate(first=models.Min("due_at"))["first"]
         last = rows.filter(kind=AlertKind.DIGEST).order_by("-pk").values_list("created_at", flat=True).first()
         self.last_digest = last
         self.quiet = rules.quiet_until(wishes, now)

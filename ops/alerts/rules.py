@@ -155,7 +155,7 @@ def storm_due(now: datetime, *, single: int, held: datetime | None, last_digest:
     """When a message goes into a digest instead of out now; None: it may go. ``single``: messages sent one by one lately."""
     if single < STORM:
         return None
-    if held is not None and held > now:
+    if held is not None and held <= now + STORM_WINDOW:
         return held
     soon = now + DIGEST_AFTER
     return max(soon, last_digest + STORM_WINDOW) if last_digest is not None else soon
