@@ -11,3 +11,4 @@ class AgentsConfig(AppConfig):
 
     def ready(self) -> None:
         from agents import alert_room, checks, jobs, kinds, metrics  # noqa: F401
+        from agents.doctor import letta  # noqa: F401

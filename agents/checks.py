@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 
 from django.conf import settings
 from django.utils import timezone
 
+from agents.doctor.letta.callers import callers_of
 from agents.models import SyncRun, SyncState
 from ops.checks import service_outcome, service_targets
 from ops.registry import CheckOutcome, register_check
@@ -45,11 +47,26 @@ def homeserver_reachable(target: str) -> CheckOutcome:
     timeout=20,
     scope="service",
     targets=partial(service_targets, "backend"),
-    depends_on=["db.reachable"],
+    depends_on=[
+        "db.reachable",
+        # Each of these says more precisely what is wrong; then this one adds nothing.
+        "letta.db_unreachable",
+        "letta.endpoint_wrong",
+        "llm.key_missing",
+        "llm.key_invalid",
+    ],
+    repairs=["health.recheck"],
+    covers=["letta.unreachable"],
 )
 def backend_reachable(target: str) -> CheckOutcome:
-    """Red when a backend is down or refuses our credentials."""
-    return service_outcome(target)
+    """Red when a backend is down or refuses our credentials; speaks its own protocol, so that an open port alone is not green.
+
+    The evidence names how every process of this installation reaches it: each has its own network. Where they differ,
+    ``net.service_to_service`` is red.
+    """
+    outcome = service_outcome(target)
+    callers = callers_of(target)
+    return replace(outcome, evidence={**outcome.evidence, "callers": callers}) if callers else outcome
 
 
 @register_check(

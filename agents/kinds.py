@@ -13,14 +13,39 @@ from ops.registry import ServiceField, TestResult, register_service_kind
 
 _KEY = ServiceField("api_key", "Key or token", "Sent as a bearer token.", secret=True)
 
+_FALLBACK = ServiceField(
+    "fallback_model", "Fallback model", "What agents go on with when their provider is slow, limited or out of credit."
+)
+
 _FIELDS: dict[str, tuple[ServiceField, ...]] = {
-    "letta": (ServiceField("token", "Password or token", "Empty when the server asks for none.", secret=True),),
+    "letta": (
+        ServiceField("token", "Password or token", "Empty when the server asks for none.", secret=True),
+        _FALLBACK,
+        ServiceField(
+            "database_url",
+            "Database address",
+            "Letta's own LETTA_PG_URI, so that its database can be checked.",
+            secret=True,
+        ),
+        ServiceField(
+            "provider_key",
+            "Provider key",
+            "The key that Letta should have: tells a bad key from one that Letta has not got.",
+            secret=True,
+        ),
+        ServiceField("provider_url", "Provider address", "OpenAI's own when empty."),
+        ServiceField("other_addresses", "Other addresses", "Where this Letta may be reached as well.", kind="list"),
+        ServiceField(
+            "package_path", "Installed at", "Folder of Letta's Python environment; found by itself where it can be."
+        ),
+    ),
     "openai": (
         _KEY,
         ServiceField("models", "Models", "Names or globs; all when empty.", kind="list"),
+        _FALLBACK,
         ServiceField("system_prompt", "System prompt", "Sent before every conversation."),
     ),
-    "anthropic": (_KEY, ServiceField("model", "Model", "Of agents that name none.")),
+    "anthropic": (_KEY, ServiceField("model", "Model", "Of agents that name none."), _FALLBACK),
     "demo": (ServiceField("speed", "Words a second", "0: all at once.", kind="number"),),
 }
 

@@ -18,6 +18,7 @@ from agents.models import Agent
 from agents.services.backends import HOMESERVER_KIND
 from controlplane.homeserver import paths
 from ops.models import ManagedBy, Service
+from ops.secrets import SecretUnreadable
 from ops.services.services import service_ensure_from_environment, service_save
 
 ACTOR = "environment"
@@ -57,6 +58,10 @@ def provision(*, homeserver: HomeserverChoice = "auto") -> Provisioned:
 def _ensure(result: Provisioned, name: str, kind: str, **fields: Any) -> Service | None:
     """As ``service_ensure_from_environment``, but a service that the environment had switched off comes back."""
     known = Service.objects.filter(name=name).first()
+    if known is not None and known.managed_by == ManagedBy.ENVIRONMENT:
+        # What has no variable was set by an operator, or by a repair (another model in place of a failing one): it stays.
+        fields["options"] = {**_kept(known.options), **fields.get("options", {})}
+        fields["credentials"] = {**_kept(_credentials(known)), **fields.get("credentials", {})}
     try:
         if known is not None and known.managed_by == ManagedBy.ENVIRONMENT and OFF_MARK in (known.options or {}):
             service = service_save(
@@ -71,6 +76,26 @@ def _ensure(result: Provisioned, name: str, kind: str, **fields: Any) -> Service
         result.notes.append(f"Service {name} is managed by an operator; the environment's values are not used for it.")
     result.services.append(name)
     return service
+
+
+# What can be told about a backend in the admin only.
+_NO_VARIABLE = frozenset(
+    {
+        *("fallback_model", "instead", "provider_url", "other_addresses", "package_path"),
+        *("provider_key", "database_url"),
+    }
+)
+
+
+def _kept(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if name in _NO_VARIABLE}
+
+
+def _credentials(service: Service) -> dict[str, Any]:
+    try:
+        return dict(service.credentials or {})
+    except SecretUnreadable:
+        return {}
 
 
 def _full(fields: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 
 RATE_LIMITED = "rate_limited"
@@ -24,21 +24,35 @@ def is_database_error(words: str) -> bool:
     return any(mark in lowered for mark in _DATABASE_MARKS)
 
 
-# since -> when each service (by primary key) last answered after that, for those that did.
-AnswerSource = Callable[[datetime], dict[int, datetime]]
+# (primary keys of agents, since) -> when each last answered well after that; those that did not are left out.
+AnswerSource = Callable[[Sequence[int], datetime], dict[int, datetime]]
+Relief = Callable[[Sequence[int]], None]
 _answers: list[AnswerSource] = []
+_reliefs: list[Relief] = []
 
 
 def register_answers(source: AnswerSource) -> None:
-    """Let the app above say when the agents of each service last answered well."""
+    """Let the app above say when agents last answered well."""
     if source not in _answers:
         _answers.append(source)
 
 
-def answered_since(moment: datetime) -> dict[int, datetime]:
-    """When each service (by primary key) last answered after ``moment``; those that did not are left out."""
+def answered_since(agents: Sequence[int], moment: datetime) -> dict[int, datetime]:
+    """When these agents last answered well after ``moment``; those that did not are left out."""
     found: dict[int, datetime] = {}
     for source in _answers:
-        for key, at in source(moment).items():
+        for key, at in source(agents, moment).items():
             found[key] = max(at, found.get(key, at))
     return found
+
+
+def register_relief(action: Relief) -> None:
+    """Let the app above do what is to be done once something that held these agents back is mended."""
+    if action not in _reliefs:
+        _reliefs.append(action)
+
+
+def relieved(agents: Sequence[int]) -> None:
+    """What held these agents back is mended: whoever waits because of it need not wait any longer."""
+    for action in _reliefs:
+        action(agents)

@@ -1,0 +1,1 @@
+"""The doctor of agents: one package for each part of the catalogue."""

@@ -1,0 +1,15 @@
+"""The doctor of Letta servers and model providers: addresses, keys, databases, packages, protocols, quotas."""
+
+from agents.doctor.letta import (  # noqa: F401
+    database,
+    drift,
+    endpoint,
+    failover,
+    faults,
+    keys,
+    package,
+    provider,
+    quota,
+    set_endpoint,
+    sqlite_sql,
+)
