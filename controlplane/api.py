@@ -15,7 +15,7 @@ from agents.api import agents as agent_routes
 from agents.api import mappings, rooms, sync
 from chat.api import conversations, deliveries, messages, turns
 from controlplane.api_schema import complete
-from ops.api import audit, checks, issues, jobs, me, repairs, services
+from ops.api import alerts, audit, checks, issues, jobs, me, repairs, services
 from ops.api.answers import FastRenderer
 from ops.api.principals import BearerToken, OperatorSession
 from ops.api.problems import problem_of, problem_response, unauthorized
@@ -86,5 +86,7 @@ for _prefix, _router in (
     ("repairs", repairs.router),
     ("repair-runs", repairs.runs_router),
     ("audit", audit.router),
+    ("alerts", alerts.router),
+    ("maintenance", alerts.maintenance),
 ):
     api.add_router(f"v1/{_prefix}", _router)

@@ -175,7 +175,7 @@ class Migration(migrations.Migration):
                 ('key', models.CharField(max_length=200, unique=True)),
                 ('title', models.CharField(max_length=250)),
                 ('body', models.TextField(blank=True)),
-                ('state', models.CharField(choices=[('queued', 'Waiting'), ('held', 'Held for quiet hours'), ('sent', 'Sent'), ('suppressed', 'Suppressed'), ('failed', 'Failed')], default='queued', max_length=10)),
+                ('state', models.CharField(choices=[('queued', 'Waiting'), ('held', 'Held for a digest'), ('sent', 'Sent'), ('suppressed', 'Suppressed'), ('failed', 'Failed')], default='queued', max_length=10)),
                 ('attempts', models.PositiveIntegerField(default=0)),
                 ('error', models.CharField(blank=True, max_length=500)),
                 ('due_at', models.DateTimeField()),

@@ -50,7 +50,7 @@ class AlertState(LampChoices):
     """Where a message stands. ``suppressed``: a maintenance window, a root cause or a storm kept it back."""
 
     QUEUED = "queued", Lamp.WORKING, "Waiting"
-    HELD = "held", Lamp.OFF, "Held for quiet hours"
+    HELD = "held", Lamp.OFF, "Held for a digest"
     SENT = "sent", Lamp.GOOD, "Sent"
     SUPPRESSED = "suppressed", Lamp.OFF, "Suppressed"
     FAILED = "failed", Lamp.TROUBLE, "Failed"
