@@ -11,3 +11,4 @@ class ChatConfig(AppConfig):
 
     def ready(self) -> None:
         from chat import checks, metrics, wiring  # noqa: F401
+        from chat.doctor import slow  # noqa: F401

@@ -10,7 +10,7 @@ from typing import Any
 from aiohttp import web
 
 from .letta_turns import Turns, detail
-from .letta_world import Agent, Conversation, Faults, World
+from .letta_world import MODELS, Agent, Conversation, Faults, World
 from .stub import Ledger
 
 _AGENT_ID = re.compile(r"^agent-[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$")
@@ -73,6 +73,7 @@ class Routes:
                 web.post(conversation + "/messages", self.send_to_conversation),
                 web.post(conversation + "/stream", self.resume_conversation),
                 web.post(conversation + "/cancel", self.cancel_conversation),
+                web.get("/v1/models/", self.models),
                 web.get("/v1/runs/", self.list_runs),
                 web.get("/v1/runs/{run}", self.read_run),
                 web.post("/v1/runs/{run}/stream", self.resume_run),
@@ -157,8 +158,14 @@ class Routes:
         body = await request.json()
         agent.name = body.get("name", agent.name)
         agent.description = body.get("description", agent.description)
+        if body.get("model") and body["model"] not in MODELS:
+            raise _problem(404, f"NOT_FOUND: Handle {body['model']} not found, must be one of []")
+        agent.model = body.get("model") or agent.model
         agent.changed()
         return web.Response(text=agent.json(), content_type="application/json")
+
+    async def models(self, request: web.Request) -> web.Response:
+        return web.json_response([{"handle": handle, "provider_name": "openai"} for handle in MODELS])
 
     async def delete_agent(self, request: web.Request) -> web.Response:
         self.world.remove_agent(self._agent(request.match_info["agent"]).id)

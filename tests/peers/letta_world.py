@@ -12,6 +12,7 @@ from .letta_events import DONE, Frame, new_id, now
 
 _USER = "user-00000000-0000-4000-8000-000000000000"
 _RUNS_KEPT = 10000
+MODELS = ("openai-proxy/gpt-4o-mini", "openai-proxy/gpt-4o")
 _EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 
 
@@ -77,12 +78,13 @@ class Faults:
 class Agent:
     """One agent. Its JSON is made once and again after a change, since lists of 10,000 are asked for often."""
 
-    __slots__ = ("_json", "blocks", "created_at", "description", "id", "messages", "name", "running")
+    __slots__ = ("_json", "blocks", "created_at", "description", "id", "messages", "model", "name", "running")
 
     def __init__(self, agent_id: str, name: str, created_at: str, description: str | None = None) -> None:
         self.id = agent_id
         self.name = name
         self.description = description
+        self.model = MODELS[0]
         self.created_at = created_at
         self.blocks: dict[str, dict[str, Any]] | None = None
         # Everything said to it, each with its conversation (None: said to the agent directly).
@@ -126,7 +128,7 @@ class Agent:
                     "created_at": self.created_at,
                     "updated_at": self.created_at,
                     "agent_type": "letta_v1_agent",
-                    "model": "openai-proxy/gpt-4o-mini",
+                    "model": self.model,
                     "embedding": "openai/text-embedding-3-small",
                     "llm_config": {"model": "gpt-4o-mini", "model_endpoint_type": "openai", "context_window": 128000},
                     "system": "You are a test agent.",

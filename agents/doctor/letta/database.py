@@ -116,7 +116,7 @@ def _look(connection: psycopg.Connection[Any]) -> dict[str, Any]:
     """Role, version, connections, extension and tables: a handful of SELECTs."""
 
     def one(statement: str) -> Any:
-        row = connection.execute(statement).fetchone()  # type: ignore[arg-type]
+        row = connection.execute(statement).fetchone()
         return row[0] if row else None
 
     found = {

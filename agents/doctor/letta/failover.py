@@ -103,7 +103,7 @@ def undo(work: RepairWork) -> None:
     if service is None:
         raise RepairRefused("The service was removed meanwhile.")
     for key, model in (before.get("models") or {}).items():
-        agent = Agent.objects.select_related("service").filter(pk=key).first()
+        agent = Agent.objects.select_related("service").filter(pk=int(key)).first()
         if agent is not None:
             try:
                 agent_set_model(agent=agent, model=model, actor=work.actor)
@@ -111,7 +111,7 @@ def undo(work: RepairWork) -> None:
                 raise RepairRefused(f"{agent.name} could not be given {model} back: {error.reason}") from error
     if "instead" in before:
         models_instead_set(service=service, instead=before["instead"], actor=work.actor)
-    for agent in Agent.objects.filter(pk__in=before.get("paused") or []):
+    for agent in Agent.objects.filter(pk__in=[int(key) for key in before.get("paused") or []]):
         agent_resume(agent=agent, actor=work.actor)
     sightings_reopen(rows=before.get("settled") or [], actor=work.actor)
 

@@ -1,0 +1,1 @@
+"""The doctor of conversations: one package for each part of the catalogue."""
