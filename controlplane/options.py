@@ -73,6 +73,21 @@ OPTIONS: tuple[Option, ...] = (
         group="Web",
     ),
     Option(
+        "STATUS_PAGE",
+        "Show a public status page at /status and /status.json: what works and how it was, without names or addresses.",
+        "bool",
+        False,
+        group="Web",
+    ),
+    Option("STATUS_PAGE_TITLE", "Name on the public status page.", default="Switchboard", group="Web"),
+    Option(
+        "STATUS_PAGE_LABELS",
+        "What the public status page shows and calls it, for example messages=Answers,service:letta=Our agents.",
+        "list",
+        [],
+        group="Web",
+    ),
+    Option(
         "METRICS_TOKEN",
         "Bearer token that /metrics asks for. Without one only signed-in operators and loopback may read it.",
         secret=True,
@@ -364,6 +379,18 @@ OPTIONS: tuple[Option, ...] = (
         group="Logs",
     ),
     Option("LOG_FORMAT", "console or json.", default="console", choices=("console", "json"), group="Logs"),
+    Option(
+        "SWITCHBOARD_IMAGE",
+        "Container image that this installation runs from, with its registry: the doctor asks whether it can be pulled.",
+        group="Containers",
+    ),
+    Option(
+        "SWITCHBOARD_IMAGE_MIRRORS",
+        "Registries that have the same image, comma-separated (host, or host/folder).",
+        "list",
+        [],
+        group="Containers",
+    ),
 )
 
 PREFIXES = ("MATRIX_", "LETTA_", "LLM_", "SWITCHBOARD_", "OPENAI_", "ANTHROPIC_", "AGENTX_")

@@ -20,6 +20,12 @@ def _on_turns(request: HttpRequest) -> bool:
     return request.path.startswith(turns) and not request.path.startswith(dead)
 
 
+def _on_repairs(request: HttpRequest) -> bool:
+    """Issues, plans and receipts are one place; the board, which lies below the checks' address, is another."""
+    places = (reverse_lazy("admin:ops_issue_changelist"), reverse_lazy("admin:ops_repairrun_changelist"))
+    return request.path.startswith(tuple(str(place) for place in places))
+
+
 def _item(title: str, icon: str, view: str, badge: str = "", badge_class: str = "") -> dict[str, Any]:
     item: dict[str, Any] = {"title": title, "icon": icon, "link": reverse_lazy(f"admin:{view}")}
     if badge:
@@ -52,8 +58,10 @@ NAVIGATION: list[dict[str, Any]] = [
     {
         "title": "Is it well",
         "items": [
+            {**_item("Repairs", "healing", "ops_issue_changelist", "badge_issues"), "active": _on_repairs},
+            _item("Status board", "lightbulb", "board"),
             _item("Services", "dns", "ops_service_changelist"),
-            _item("Checks", "fact_check", "ops_checkstate_changelist", "badge_checks"),
+            _item("Checks", "fact_check", "ops_checkstate_changelist"),
             _item("Jobs", "pending_actions", "ops_job_changelist", "badge_jobs", "sb-badge-working"),
             _item("Alert channels", "campaign", "ops_alertchannel_changelist"),
             _item("Alerts sent", "outgoing_mail", "ops_alertmessage_changelist"),
@@ -81,8 +89,8 @@ UNFOLD: dict[str, Any] = {
     "SHOW_HISTORY": False,
     "SHOW_VIEW_ON_SITE": False,
     "BORDER_RADIUS": "8px",
-    "STYLES": [_mark("admin.css")],
-    "SCRIPTS": [_mark("admin.js")],
+    "STYLES": [_mark("admin.css"), _mark("doctor.css")],
+    "SCRIPTS": [_mark("admin.js"), _mark("doctor.js")],
     "DASHBOARD_CALLBACK": "controlplane.dashboard.dashboard",
     "COMMAND": {"search_models": False, "show_history": False, "search_callback": "controlplane.admin_site.search"},
     "SIDEBAR": {"show_search": True, "command_search": True, "show_all_applications": False, "navigation": NAVIGATION},

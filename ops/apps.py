@@ -13,4 +13,6 @@ class OpsConfig(AppConfig):
         from ops import checks, metrics  # noqa: F401
         from ops.alerts import setup as alerts_setup  # noqa: F401
         from ops.doctor import open_entries  # noqa: F401
-        from ops.services import repairs  # noqa: F401
+        from ops.services import repair_batch, repairs  # noqa: F401
+        from ops import doctor_logs  # noqa: F401
+        from ops.support import basics  # noqa: F401

@@ -1,3 +1,3 @@
 """The ground floor's pages in the operator's site."""
 
-from ops.admin import alerts, audit, checks, jobs, services, tokens  # noqa: F401
+from ops.admin import alerts, audit, checks, issue_panel, issues, jobs, repairs, services, tokens  # noqa: F401

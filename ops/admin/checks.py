@@ -6,10 +6,13 @@ from typing import Any
 
 from django.contrib import admin
 from django.http import HttpRequest
+from django.urls import URLPattern, path
 from unfold.decorators import display
 
 from ops import html
 from ops.admin.base import OperatorAdmin
+from ops.admin.board import board_live_view, board_view
+from ops.admin.panels import panels_of
 from ops.choices import lamp_for
 from ops.models import CheckResult, CheckState
 from ops.registry import get_check
@@ -25,9 +28,19 @@ class CheckStateAdmin(OperatorAdmin):
     search_fields = ("check_id", "target", "sentence")
     ordering = ("check_id", "target")
     detail_template = "switchboard/check.html"
-    intro = "Each check tests one thing again and again. What fails stands on the dashboard until it passes."
+    intro = (
+        "Each check tests one thing again and again. What fails becomes an issue on the Repairs page until it passes."
+    )
     empty_title = "No check has run yet"
     empty_text = "Checks run by themselves as soon as a worker is there; within a minute this board fills."
+
+    def get_urls(self) -> list[URLPattern]:
+        wrap = self.admin_site.admin_view
+        own = [
+            path("board/", wrap(board_view), name="board"),
+            path("board/live/", wrap(board_live_view), name="board_live"),
+        ]
+        return [*own, *super().get_urls()]
 
     def get_queryset(self, request: HttpRequest) -> Any:
         from django.db.models import Case, IntegerField, Value, When
@@ -86,7 +99,8 @@ class CheckStateAdmin(OperatorAdmin):
         row = self._row(request, object_id)
         context = self.detail_context(request, row)
         context.pop("title")
-        return self.page(request, self.detail_template, title="", row=row, **context)
+        first = [panel for panel in panels_of(request, row) if panel.template and panel.first]
+        return self.page(request, self.detail_template, title="", row=row, first_panels=first, **context)
 
 
 def _status(result: CheckResult) -> str:

@@ -23,12 +23,13 @@ class Button:
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """One panel: a template with its context, and buttons for the top of the page."""
+    """One panel: a template with its context, and buttons for the top of the page. ``first``: it stands above all others."""
 
     title: str = ""
     template: str = ""
     context: dict[str, Any] = field(default_factory=dict)
     buttons: tuple[Button, ...] = ()
+    first: bool = False
 
 
 PanelMaker = Callable[[HttpRequest, Any], Panel]
@@ -36,7 +37,7 @@ _panels: dict[str, list[PanelMaker]] = {}
 
 
 def register_panel(model_label: str, maker: PanelMaker) -> None:
-    """Add a panel to the page of a model (``agents.agent``). Registering the same function twice is fine."""
+    """Add a panel to the page of a model (``agents.agent``), or with "" to every page. Registering twice is fine."""
     makers = _panels.setdefault(model_label, [])
     if maker not in makers:
         makers.append(maker)
@@ -44,4 +45,4 @@ def register_panel(model_label: str, maker: PanelMaker) -> None:
 
 def panels_of(request: HttpRequest, row: Any) -> list[Panel]:
     """The panels that others add to the page of ``row``."""
-    return [maker(request, row) for maker in _panels.get(row._meta.label_lower, [])]
+    return [maker(request, row) for maker in (*_panels.get("", []), *_panels.get(row._meta.label_lower, []))]

@@ -33,7 +33,7 @@ class ServiceForm(forms.Form):
             # A secret's present value is never handed to the widget.
             initial = None if field.secret else _shown(field, options.get(field.name, field.default))
             is_set = bool(secrets.get(field.name))
-            self.fields[_PREFIX + field.name] = _form_field(field, initial, is_set)
+            self.fields[_PREFIX + field.name] = form_field(field, initial, is_set)
             if field.secret and is_set and not field.required:
                 self.fields[_CLEAR + field.name] = forms.BooleanField(label=f"Remove: {field.label}", required=False)
         self.fields["base_url"].required = kind.needs_address
@@ -48,7 +48,7 @@ class ServiceForm(forms.Form):
         for field in self.kind.fields:
             value = self.cleaned_data.get(_PREFIX + field.name)
             if not field.secret:
-                value = _stored(field, value)
+                value = stored_value(field, value)
                 if value in ("", None, []):
                     options.pop(field.name, None)
                 else:
@@ -98,7 +98,7 @@ def _credentials(service: Service | None) -> dict[str, Any]:
         return {}
 
 
-def _form_field(field: ServiceField, initial: Any, is_set: bool) -> forms.Field:
+def form_field(field: ServiceField, initial: Any, is_set: bool) -> forms.Field:
     common: dict[str, Any] = {
         "label": field.label,
         "help_text": field.help,
@@ -131,7 +131,7 @@ def _shown(field: ServiceField, value: Any) -> Any:
     return ", ".join(map(str, value)) if field.kind == "list" and isinstance(value, (list, tuple)) else value
 
 
-def _stored(field: ServiceField, value: Any) -> Any:
+def stored_value(field: ServiceField, value: Any) -> Any:
     if field.kind == "list":
         return [one.strip() for one in str(value or "").split(",") if one.strip()]
     if field.kind == "number" and value is not None:
