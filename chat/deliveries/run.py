@@ -16,6 +16,7 @@ from chat.models import Delivery, DeliveryState, Message
 from chat.wakeup import wake_deliveries, wake_deliveries_later
 from ops.leases import claim, fenced_update
 from ops.logs import bind, get_logger
+from ops.prepared import PreparedRead
 
 log = get_logger(__name__)
 
@@ -84,10 +85,23 @@ def run_delivery(row: int | Delivery) -> None:
 
 def _load(pk: int) -> Delivery | None:
     """A delivery with all that sending it needs, in two small joins (see ``chat.turns.claim.load``)."""
-    delivery = Delivery.objects.select_related("room__homeserver", "account").filter(pk=pk).first()
+    delivery = _delivery.first(pk)
     if delivery is not None and delivery.state == DeliveryState.QUEUED and delivery.message_id is not None:
-        delivery.message = Message.objects.select_related("sender", "in_reply_to").get(pk=delivery.message_id)
+        delivery.message = _message.first(delivery.message_id)
     return delivery
+
+
+_delivery = PreparedRead(lambda pk: Delivery.objects.select_related("room__homeserver", "account").filter(pk=pk), 1)
+_message = PreparedRead(lambda pk: Message.objects.select_related("sender", "in_reply_to").filter(pk=pk), 1)
+_next_in_lane = PreparedRead(
+    lambda lane, pk: (
+        Delivery.objects.filter(lane=lane, state=DeliveryState.QUEUED, id__gt=pk)
+        .order_by("id")
+        .values_list("pk", flat=True)[:1]
+    ),
+    "lane",
+    1,
+)
 
 
 def _run_one(row: int | Delivery) -> int | None:
@@ -106,12 +120,7 @@ def _run_one(row: int | Delivery) -> int | None:
         except DeliveryLost:
             log.warning("delivery.lease_lost")
             return None
-    return (
-        Delivery.objects.filter(lane=delivery.lane, state=DeliveryState.QUEUED, id__gt=delivery.pk)
-        .order_by("id")
-        .values_list("pk", flat=True)
-        .first()
-    )
+    return _next_in_lane.first(delivery.lane, delivery.pk)
 
 
 def _send(delivery: Delivery) -> None:

@@ -7,6 +7,7 @@ from django.utils import timezone
 
 from agents.models import Agent, Room
 from chat.models import Conversation, Link, LinkKind, Participant, ParticipantKind, Person
+from ops.prepared import PreparedRead
 
 
 def conversation_of(room: Room, agent: Agent | None) -> Conversation:
@@ -48,7 +49,7 @@ def participant(
     agent_id: int | None = None,
 ) -> Participant:
     """The participant, made when it speaks for the first time. A new display name is taken over."""
-    row = Participant.objects.filter(conversation_id=conversation_id, kind=kind, external_id=external_id[:255]).first()
+    row = _participant.first(conversation_id, str(kind), external_id[:255])
     if row is None:
         row, _ = Participant.objects.get_or_create(
             conversation_id=conversation_id,
@@ -64,6 +65,16 @@ def participant(
         row.name = name[:255]
         row.save(update_fields=["name"])
     return row
+
+
+_participant = PreparedRead(
+    lambda conversation_id, kind, external_id: Participant.objects.filter(
+        conversation_id=conversation_id, kind=kind, external_id=external_id
+    ),
+    1,
+    "kind",
+    "id",
+)
 
 
 def _person_of(kind: ParticipantKind, external_id: str) -> int | None:

@@ -11,6 +11,7 @@ from django.utils import timezone
 from agents.models import Agent
 from chat.models import Turn, TurnState
 from ops.leases import claim
+from ops.prepared import PreparedRead
 
 
 def earlier_open() -> RawSQL:
@@ -31,10 +32,17 @@ def load(pk: int) -> Turn | None:
     Two small joins instead of one of eight tables, which costs the database more to plan than to run; and a turn that
     somebody else has taken already, which is often so, is not joined further.
     """
-    turn = Turn.objects.select_related("message__sender").filter(pk=pk).first()
+    turn = _turn.first(pk)
     if turn is not None and turn.state == TurnState.QUEUED:
-        turn.agent = Agent.objects.select_related("service", "mapping__account").get(pk=turn.agent_id)
+        agent = _agent.first(turn.agent_id)
+        if agent is None:
+            return None  # removed at this moment, and the turn with it
+        turn.agent = agent
     return turn
+
+
+_turn = PreparedRead(lambda pk: Turn.objects.select_related("message__sender").filter(pk=pk), 1)
+_agent = PreparedRead(lambda pk: Agent.objects.select_related("service", "mapping__account").filter(pk=pk), 1)
 
 
 def may_run(turn: Turn) -> bool:
@@ -47,14 +55,20 @@ def claim_turn(turn: Turn) -> bool:
     return claim(turn, unless=_EARLIER_OPEN, started_at=timezone.now(), partial="", first_token_at=None)
 
 
-def next_in_lane(lane: str, limit: int = 5) -> list[int]:
-    """Queued turns of a lane that are due, oldest first."""
-    now = timezone.now()
-    return list(
+def next_in_lane(lane: str) -> list[int]:
+    """The first queued turns of a lane that are due, oldest first."""
+    return _next_in_lane.all(lane, timezone.now())
+
+
+_next_in_lane = PreparedRead(
+    lambda lane, now: (
         Turn.objects.filter(lane=lane, state=TurnState.QUEUED, not_before__lte=now)
         .order_by("id")
-        .values_list("pk", flat=True)[:limit]
-    )
+        .values_list("pk", flat=True)[:5]
+    ),
+    "lane",
+    timezone.now(),
+)
 
 
 def runnable(*, due_before: datetime | None = None, limit: int = 200) -> QuerySet[Turn]:

@@ -24,6 +24,7 @@ from chat.turns.stream import Collector, LeaseLost
 from chat.turns.troubles import count_error, honest, waiting_sentence
 from ops.leases import fenced_update
 from ops.logs import get_logger
+from ops.prepared import PreparedRead
 from ops.quick_sql import insert
 
 log = get_logger(__name__)
@@ -223,10 +224,15 @@ def _has_preview(turn: Turn) -> bool:
 
 def rooms_of(turn: Turn) -> list[Room]:
     """The Matrix rooms in which the conversation is shown."""
-    links = Link.objects.filter(conversation_id=turn.conversation_id, room__isnull=False).select_related(
+    return [link.room for link in _links.all(turn.conversation_id) if link.room is not None]
+
+
+_links = PreparedRead(
+    lambda conversation_id: Link.objects.filter(conversation_id=conversation_id, room__isnull=False).select_related(
         "room__homeserver"
-    )
-    return [link.room for link in links if link.room is not None]
+    ),
+    1,
+)
 
 
 def _announce(turn: Turn, state: str) -> None:
