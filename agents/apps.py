@@ -10,5 +10,5 @@ class AgentsConfig(AppConfig):
     verbose_name = "Agents"
 
     def ready(self) -> None:
-        from agents import alert_room, checks, jobs, kinds, metrics  # noqa: F401
-        from agents.doctor import letta  # noqa: F401
+        from agents import alert_room, checks, jobs, kinds, metrics, support  # noqa: F401
+        from agents.doctor import letta, mappings  # noqa: F401

@@ -6,12 +6,13 @@ from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 
-from django.conf import settings
 from django.utils import timezone
 
 from agents.doctor.letta.callers import callers_of
 from agents.models import SyncRun, SyncState
+from agents.services.sync_pace import sync_interval
 from ops.checks import service_outcome, service_targets
+from ops.models import Service, ServiceStatus
 from ops.registry import CheckOutcome, register_check
 
 
@@ -75,10 +76,12 @@ def backend_reachable(target: str) -> CheckOutcome:
     tags=["agents"],
     interval=60,
     severity="error",
-    depends_on=["db.reachable", "worker.alive"],
+    depends_on=["db.reachable", "worker.alive", "homeserver.reachable"],
+    repairs=["sync.run"],
 )
 def sync_recent() -> CheckOutcome:
-    """Red when no pass ended for a long time, or the last one stopped to ask."""
+    """Red when no pass ended for a long time, or the last one failed. One that stopped to ask has done its work: what it asks
+    is ``mapping.stale`` or ``mapping.lost``."""
     last = SyncRun.objects.exclude(state=SyncState.RUNNING).order_by("-id").first()
     if last is None:
         if not service_targets("homeserver", "backend"):
@@ -86,9 +89,13 @@ def sync_recent() -> CheckOutcome:
         return CheckOutcome("warn", "No sync has ended yet.")
     evidence = {"run": last.pk, "state": last.state, "started_at": last.started_at.isoformat()}
     if last.state == SyncState.STOPPED:
-        return CheckOutcome("warn", "The last sync stopped and asks: too many agents would be archived.", evidence)
+        return CheckOutcome("pass", "The last sync ended; it asks for a decision before it goes on.", evidence)
+    if last.state == SyncState.FAILED and Service.objects.filter(
+        enabled=True, kind="homeserver", status=ServiceStatus.DOWN
+    ):
+        return CheckOutcome("skip", "The last sync failed since the homeserver does not answer.", evidence)
     if last.state == SyncState.FAILED:
         return CheckOutcome("fail", f"The last sync failed: {last.error}", evidence)
-    if timezone.now() - last.started_at > timedelta(seconds=max(5 * settings.SYNC_INTERVAL, 120)):
+    if timezone.now() - last.started_at > timedelta(seconds=max(5 * sync_interval(), 120)):
         return CheckOutcome("fail", "No sync has run for a long time. Is a worker running, and beat?", evidence)
     return CheckOutcome("pass", "The last sync ended well.", evidence)

@@ -23,7 +23,7 @@ LEAST_SECONDS, MOST_SECONDS = 5.0, 86_400.0
 MOST_BACKOFF, JITTER = 8, 0.1
 _started = timezone.now()
 # One draw for each process: never more often than was set, and not in step with other installations.
-_jitter = random.uniform(0, JITTER)  # noqa: S311
+_jitter = random.uniform(0, JITTER)
 
 
 def _seconds(value: Any) -> float:

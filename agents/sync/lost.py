@@ -54,9 +54,7 @@ def traces_of(homeserver: Homeserver, view: ServiceView, wanted: list[AgentInfo]
 def account_id(homeserver: Homeserver, view: ServiceView, external_id: str) -> str:
     """The Matrix id that the agent would get first (see ``rows.reserve_mapping``)."""
     scope = "" if view.kind == "letta" else view.name
-    return user_id(
-        localpart_for(external_id, prefix=user_prefix(homeserver), scope=scope), homeserver.server_name
-    )
+    return user_id(localpart_for(external_id, prefix=user_prefix(homeserver), scope=scope), homeserver.server_name)
 
 
 def _is_orphan(homeserver: Homeserver, name: str) -> bool:

@@ -30,6 +30,11 @@ def register_epoch_source(source: EpochSource) -> None:
         _epoch_sources.append(source)
 
 
+def current_epoch(homeserver: Service) -> int:
+    """The epoch that the homeserver is in, as the app above says."""
+    return max((source(homeserver) for source in _epoch_sources), default=0)
+
+
 def register_account(homeserver: Homeserver, account: Account) -> None:
     """Make the account, or adopt the one that is there (``M_USER_IN_USE``)."""
     homeserver.client.register(account.localpart)
@@ -64,7 +69,7 @@ def ensure_room(homeserver: Homeserver, mapping: Mapping, invitees: Sequence[str
     assert room is not None
     name, topic = agent.name[:255], topic_for(agent.name, agent.description)
     # Read before the room exists: whatever is lost after that has raised the epoch since.
-    epoch = max((source(homeserver.service) for source in _epoch_sources), default=0)
+    epoch = current_epoch(homeserver.service)
     state: list[dict[str, object]] = [
         {"type": "m.room.guest_access", "state_key": "", "content": {"guest_access": "forbidden"}}
     ]
