@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
-import uuid
 from typing import Any
 
-from django.db.models import Q
 from django.http import HttpRequest
-from django.urls import reverse
 from unfold.dataclasses import SearchResult
 
-from agents.models import Agent, Mapping, Room, SyncRun, SyncState
-from chat.models import Conversation, Delivery, Person, Turn
+from agents.models import Mapping, SyncRun, SyncState
 from chat.queries import dead_deliveries, dead_turns
 from ops.choices import OPEN_JOB_STATES, CheckStatus
-from ops.models import CheckState, Job, Service
-
-EACH = 8
+from ops.doctor.queries import asking_issues
+from ops.logbook import explorer
+from ops.models import CheckState, Issue, Job
 
 
 def _once(request: HttpRequest, name: str, ask: Any) -> Any:
@@ -39,6 +34,11 @@ def dead_letters(request: HttpRequest) -> tuple[int, int]:
 def failing_checks(request: HttpRequest) -> list[CheckState]:
     """Checks that fail now."""
     return list(_once(request, "checks", lambda: list(CheckState.objects.filter(status=CheckStatus.FAIL))))
+
+
+def asking(request: HttpRequest) -> list[Issue]:
+    """Issues that ask for a hand, worst first."""
+    return list(_once(request, "issues", lambda: list(asking_issues().defer("evidence")[:1000])))
 
 
 def open_jobs(request: HttpRequest) -> list[Job]:
@@ -65,8 +65,9 @@ def badge_dead_letters(request: HttpRequest) -> str:
     return _text(sum(dead_letters(request)))
 
 
-def badge_checks(request: HttpRequest) -> str:
-    return _text(len(failing_checks(request)))
+def badge_issues(request: HttpRequest) -> str:
+    """Issues that ask for a hand and do not follow from another open one."""
+    return _text(len(asking(request)))
 
 
 def badge_jobs(request: HttpRequest) -> str:
@@ -87,79 +88,10 @@ def _text(count: int) -> str:
 
 
 def search(request: HttpRequest, term: str) -> list[SearchResult]:
-    """Whatever an operator may paste: a name, an MXID, a room id or alias, an agent's id, a conversation's or a job's id."""
-    term = term.strip()
-    if len(term) < 2 and not term.isdigit():
-        return []
-    found = [*_agents(term), *_rooms(term), *_numbers(term), *_jobs(term)]
-    if not term.startswith(("!", "#")):
-        found += _others(term)
-    return found
-
-
-def _result(title: str, description: str, view: str, pk: Any, icon: str) -> SearchResult:
-    return SearchResult(
-        title=title, description=description, link=reverse(f"admin:{view}_change", args=[pk]), icon=icon
-    )
-
-
-def _agents(term: str) -> list[SearchResult]:
-    wanted = Q(name__icontains=term) | Q(external_id__icontains=term) | Q(mapping__account__user_id__icontains=term)
-    rows = Agent.objects.filter(wanted).select_related("service", "mapping__account").order_by("name")[:EACH]
+    """Whatever an operator may paste: see ``controlplane.explorer`` for what is found."""
+    hits = ((hit, hit.address) for hit in explorer.search(term))
     return [
-        _result(row.name, f"Agent of {row.service.name}, {row.external_id}", "agents_agent", row.pk, "support_agent")
-        for row in rows
+        SearchResult(title=hit.title, description=hit.description, link=address, icon=hit.icon)
+        for hit, address in hits
+        if address
     ]
-
-
-def _rooms(term: str) -> list[SearchResult]:
-    wanted = Q(room_id__icontains=term) | Q(alias__icontains=term)
-    if not term.startswith(("!", "#", "@")):
-        wanted |= Q(name__icontains=term)
-    rows = Room.objects.filter(wanted).order_by("name")[:EACH]
-    return [
-        _result(str(row), f"Room {row.room_id or row.alias}", "agents_room", row.pk, "meeting_room") for row in rows
-    ]
-
-
-def _numbers(term: str) -> list[SearchResult]:
-    if not term.isdigit() or len(term) > 15:
-        return []
-    number = int(term)
-    found = [
-        _result(str(row), f"Conversation {row.pk}", "chat_conversation", row.pk, "forum")
-        for row in Conversation.objects.filter(pk=number)
-    ]
-    found += [_result(str(row), "Turn", "chat_turn", row.pk, "swap_horiz") for row in Turn.objects.filter(pk=number)]
-    found += [
-        _result(str(row), "Delivery", "chat_delivery", row.pk, "outbox") for row in Delivery.objects.filter(pk=number)
-    ]
-    return found
-
-
-def _jobs(term: str) -> list[SearchResult]:
-    wanted = Q(title__icontains=term)
-    with contextlib.suppress(ValueError):
-        wanted |= Q(pk=uuid.UUID(term))
-    rows = Job.objects.filter(wanted).defer("params", "result").order_by("-created_at")[:EACH]
-    return [
-        _result(row.title, f"Job, {row.get_state_display().lower()}", "ops_job", row.pk, "pending_actions")
-        for row in rows
-    ]
-
-
-def _others(term: str) -> list[SearchResult]:
-    found = [
-        _result(str(row), "Conversation", "chat_conversation", row.pk, "forum")
-        for row in Conversation.objects.filter(title__icontains=term).order_by("-last_message_at")[:EACH]
-    ]
-    people = Q(username__icontains=term) | Q(matrix_user_id__icontains=term) | Q(display_name__icontains=term)
-    found += [
-        _result(str(row), "Person", "chat_person", row.pk, "group")
-        for row in Person.objects.filter(people).order_by("username")[:EACH]
-    ]
-    found += [
-        _result(row.name, "Service", "ops_service", row.pk, "dns")
-        for row in Service.objects.filter(name__icontains=term)[:EACH]
-    ]
-    return found

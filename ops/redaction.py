@@ -101,6 +101,18 @@ def add_secret(value: str) -> None:
         _secrets = _ordered((*_secrets, value))
 
 
+def forget_secret(value: str) -> None:
+    """A value that is no secret any longer: one that was made up for a test of the redaction."""
+    global _secrets
+    with _lock:
+        _secrets = tuple(known for known in _secrets if known != value)
+
+
+def holds_secret(text: str) -> bool:
+    """Whether a known secret value stands in the text, readable."""
+    return any(secret in text for secret in _secrets)
+
+
 def _ordered(values: Iterable[str]) -> tuple[str, ...]:
     """Longest first, so that a secret that contains another goes whole."""
     return tuple(sorted({v for v in values if isinstance(v, str) and len(v) >= SHORTEST_SECRET}, key=len, reverse=True))

@@ -31,6 +31,7 @@ from agents.backends.http_errors import error_of, error_of_exception
 from agents.backends.redact import plain_url, short
 from agents.backends.sse import SseEvent, SseGarbage, parse_events
 from agents.backends.watch import Watch, WatchedNetwork, watching
+from ops.logbook.tap import tap
 
 CONNECT_SECONDS = 5.0
 READ_SECONDS = 30.0
@@ -75,7 +76,8 @@ def make_client(base_url: str, headers: Mapping[str, str], proxy: str | None = N
     pool._network_backend = WatchedNetwork(pool._network_backend)
     timeout = httpx.Timeout(READ_SECONDS, connect=CONNECT_SECONDS, pool=CONNECT_SECONDS)
     agent = {"User-Agent": f"Switchboard/{product_version()}"}
-    return httpx.Client(base_url=base_url, headers={**agent, **headers}, transport=transport, timeout=timeout)
+    # Tapped, so that an operator can have calls written down for a while.
+    return tap(httpx.Client(base_url=base_url, headers={**agent, **headers}, transport=transport, timeout=timeout))
 
 
 class HttpServer:

@@ -11,6 +11,7 @@ from urllib.parse import quote, urlsplit, urlunsplit
 import httpx
 
 from agents.matrix.errors import HomeserverUnreachable, MatrixError, Refused, from_response, without_secret
+from ops.logbook.tap import tap
 
 # nio's builders put the token first in the query; it is given an empty one, and what is left of it is cut out again.
 _NIO_TOKEN = "?access_token="  # noqa: S105 (a parameter name, no secret)
@@ -69,6 +70,8 @@ class Transport:
             trust_env=parts.hostname not in _LOOPBACK,
             follow_redirects=False,
         )
+        # So that an operator can have calls written down for a while.
+        tap(self._http)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.base_url}>"

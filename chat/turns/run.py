@@ -56,7 +56,7 @@ def _run_one(pk: int) -> list[int]:
     turn = claim.load(pk)
     if turn is None or not claim.may_run(turn) or not claim.claim_turn(turn):
         return []
-    with bind(turn_id=turn.pk, message_id=turn.message_id):
+    with bind(turn_id=turn.pk, message_id=turn.message_id, agent=turn.agent.name):
         try:
             deliveries = _answer(turn)
         except LeaseLost:

@@ -107,7 +107,9 @@ class Recorder:
         return len(rows)
 
     def _service_of(self, url: str) -> str:
-        return next((name for name, base in self._services if url == base or url.startswith((f"{base}/", f"{base}?"))), "")
+        return next(
+            (name for name, base in self._services if url == base or url.startswith((f"{base}/", f"{base}?"))), ""
+        )
 
 
 def to_exchange(heard: Heard, capture: UUID, service: str) -> Exchange:

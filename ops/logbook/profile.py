@@ -23,7 +23,18 @@ _ROOT = str(Path(__file__).resolve().parents[2])
 # A thread whose innermost frame is one of these waits and does not work.
 _WAITING = frozenset(
     {
-        *("wait", "_wait_for_tstate_lock", "select", "poll", "epoll", "accept", "recv", "recv_into", "read", "readinto"),
+        *(
+            "wait",
+            "_wait_for_tstate_lock",
+            "select",
+            "poll",
+            "epoll",
+            "accept",
+            "recv",
+            "recv_into",
+            "read",
+            "readinto",
+        ),
         *("get", "acquire", "sleep", "join", "_worker", "wait_for", "kqueue", "drain_events", "_recv_msg", "_wait"),
     }
 )
@@ -128,8 +139,10 @@ def label(code: CodeType) -> str:
         path = path.rpartition("site-packages/")[2]
     elif path.startswith("/"):
         path = "/".join(path.split("/")[-2:])
-    return f"{code.co_qualname if sys.version_info >= (3, 11) else code.co_name} ({path}:{code.co_firstlineno})".replace(
-        ";", ","
+    return (
+        f"{code.co_qualname if sys.version_info >= (3, 11) else code.co_name} ({path}:{code.co_firstlineno})".replace(
+            ";", ","
+        )
     )
 
 

@@ -155,7 +155,10 @@ def current() -> Logbook | None:
 
 
 def start(role: str) -> Logbook:
-    """Begin this process's logbook; one that runs already goes on, whatever its role. For processes that stay."""
+    """Begin this process's logbook; one that runs already goes on, whatever its role.
+
+    Called where a process begins to report itself (``ops.processes.reporter``): those are the ones that stay.
+    """
     global _current
     with _lock:
         if _current is None or not _current.is_running:

@@ -129,7 +129,9 @@ def text_of(line: LogLine) -> str:
     """What a signature is matched against: the event, what came with it, and the end of the traceback."""
     extra = line.extra or {}
     said = " ".join(
-        str(extra[name]) for name in ("whole", "error", "sentence", "reason", "note") if isinstance(extra.get(name), str)
+        str(extra[name])
+        for name in ("whole", "error", "sentence", "reason", "note")
+        if isinstance(extra.get(name), str)
     )
     return f"{line.event} {said} {line.trace[-2000:]}".strip()
 

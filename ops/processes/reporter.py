@@ -97,6 +97,9 @@ class Reporter(threading.Thread):
             self._wake.set()
         if self.is_alive() and threading.current_thread() is not self:
             self.join(seconds)
+        from ops.logbook import pump
+
+        pump.stop()
 
     # The thread.
 
@@ -214,6 +217,8 @@ def start(role: str, *, on_drain: Callable[[DrainRequest], None] = end_this_proc
     """
     import atexit
 
+    from ops.logbook import pump
+
     global _current
     if not enabled:
         return None
@@ -221,6 +226,8 @@ def start(role: str, *, on_drain: Callable[[DrainRequest], None] = end_this_proc
         if _current is None:
             _current = Reporter(role, on_drain=on_drain)
             _current.start()
+            # The same processes keep their recent log lines as rows.
+            pump.start(role)
             atexit.register(_at_exit, _current)
         return _current
 

@@ -135,7 +135,7 @@ def test_it_says_who_it_is(server):
 
 def test_connections_are_kept_alive_and_watched():
     client = make_client("http://127.0.0.1:1", {})
-    assert isinstance(client._transport._pool._network_backend, WatchedNetwork)
+    assert isinstance(client._transport.inner._pool._network_backend, WatchedNetwork)
     client.close()
 
 
@@ -212,7 +212,7 @@ def test_an_abandoned_stream_gives_its_connection_back(server):
     events = http.events("POST", "/s", body={}, should_stop=lambda: False, silence_seconds=5)
     next(events)
     events.close()
-    assert http._client._transport._pool.connections == []
+    assert http._client._transport.inner._pool.connections == []
 
 
 def test_closing_lets_a_running_answer_end(server):
