@@ -6,6 +6,7 @@ from agents.doctor.letta import (  # noqa: F401
     endpoint,
     failover,
     faults,
+    faults_keys,
     keys,
     package,
     provider,

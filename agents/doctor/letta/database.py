@@ -86,7 +86,7 @@ def db_unreachable(target: str) -> CheckOutcome:
         return CheckOutcome(
             "skip", "The address of Letta's database is not known here (field 'Database address' of the service)."
         )
-    fix = Fix("config.edit", f"service:{service.name}", {"field": "database_url"})
+    fix = Fix("config.edit", f"service:{service.name}", {"field": "credentials.database_url"})
     try:
         address = read_uri(uri)
     except ValueError as error:

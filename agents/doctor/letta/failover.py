@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from django.core.exceptions import ValidationError
@@ -102,7 +103,7 @@ def undo(work: RepairWork) -> None:
     service = Service.objects.filter(pk=before.get("service")).first()
     if service is None:
         raise RepairRefused("The service was removed meanwhile.")
-    for key, model in (before.get("models") or {}).items():
+    for key, model in dict(before.get("models") or {}).items():
         agent = Agent.objects.select_related("service").filter(pk=int(key)).first()
         if agent is not None:
             try:
@@ -111,7 +112,7 @@ def undo(work: RepairWork) -> None:
                 raise RepairRefused(f"{agent.name} could not be given {model} back: {error.reason}") from error
     if "instead" in before:
         models_instead_set(service=service, instead=before["instead"], actor=work.actor)
-    for agent in Agent.objects.filter(pk__in=[int(key) for key in before.get("paused") or []]):
+    for agent in Agent.objects.filter(pk__in=list(before.get("paused") or [])):
         agent_resume(agent=agent, actor=work.actor)
     sightings_reopen(rows=before.get("settled") or [], actor=work.actor)
 
@@ -151,8 +152,10 @@ def _troubled(service: Service) -> list[str]:
 
 
 def _affected(work: RepairWork) -> list[str]:
-    """Agents that an open issue about their speed names (``llm.slow``)."""
-    return [one for one in work.affected if one.startswith("agent:")]
+    """Agents that the check named which proposed this (``llm.slow``)."""
+    given = work.params.get("agents") or []
+    named = given.split(",") if isinstance(given, str) else given
+    return [str(one).strip() for one in named if re.fullmatch(r"agent:\d+", str(one).strip())]
 
 
 def _instead(work: RepairWork, before: dict[str, str], agents: list[Agent], model: str) -> dict[str, str]:
@@ -205,6 +208,7 @@ register_repair(
             choices=(("", "Fallback model, else pause"), ("fallback", "Fallback model"), ("pause", "Pause the agents")),
         ),
         ServiceField("model", "Model", "The service's fallback model when empty."),
+        ServiceField("agents", "Agents", "agent:1, agent:2, …; those that are held back when empty.", kind="list"),
     ),
     target_kinds=("agent", "service"),
 )

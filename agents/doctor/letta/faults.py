@@ -15,8 +15,8 @@ from agents.doctor.letta.package import find_site
 from agents.models import Agent, AgentState
 from agents.services.troubles import DATABASE_ERROR, NO_CREDIT, PROVIDER_REFUSED, UNKNOWN_MESSAGE
 from ops.doctor.faults import FaultRefused, register_fault
-from ops.models import Service, Sighting
-from ops.services.services import service_delete, service_save
+from ops.models import ManagedBy, Service, Sighting
+from ops.services.services import service_save
 from ops.services.sightings import sighting_count
 
 ACTOR = "fault"
@@ -110,6 +110,9 @@ register_fault(
     heal=_restore,
     needs=("letta",),
     target=_target,
+    repair="letta.set_endpoint",
+    repair_target=_repair_target,
+    repair_params=lambda memory: {"address": memory["base_url"]},
     evidence=("base_url",),
 )
 
@@ -215,31 +218,6 @@ register_fault(
 )
 
 
-# Keys.
-
-
-def _without_key() -> dict[str, Any]:
-    name = "doctor-keyless"
-    service_save(actor=ACTOR, name=name, kind="anthropic", base_url="https://api.anthropic.com", credentials={})
-    return {"service": name}
-
-
-def _remove(memory: dict[str, Any]) -> None:
-    service = Service.objects.filter(name=memory["service"]).first()
-    if service is not None:
-        service_delete(service=service, actor=ACTOR)
-
-
-register_fault(
-    "llm.key_missing",
-    title="A service of Anthropic's has no key",
-    cause=_without_key,
-    heal=_remove,
-    target=_target,
-    evidence=("host", "variable"),
-)
-
-
 # Files.
 
 
@@ -289,15 +267,16 @@ def _lose_database() -> dict[str, Any]:
             "The address of Letta's database is set here; it would have to be written down to bring it back."
         )
     address = f"postgresql://letta:a-password@127.0.0.1:{free_port()}/letta"
-    _save(service, credentials={**credentials, "database_url": address})
-    return {"service": service.name}
+    # As if an operator had entered it: what the environment manages is not corrected from here.
+    _save(service, credentials={**credentials, "database_url": address}, managed_by=ManagedBy.OPERATOR)
+    return {"service": service.name, "managed_by": str(service.managed_by)}
 
 
 def _forget_database(memory: dict[str, Any]) -> None:
     service = Service.objects.filter(name=memory["service"]).first()
     if service is not None:
         kept = {key: value for key, value in (service.credentials or {}).items() if key != "database_url"}
-        _save(service, credentials=kept)
+        _save(service, credentials=kept, managed_by=memory["managed_by"])
 
 
 register_fault(
@@ -307,5 +286,9 @@ register_fault(
     heal=_forget_database,
     needs=("letta",),
     target=_target,
+    repair="config.edit",
+    repair_target=_repair_target,
+    # The wrong address is taken away; entering the right one is the operator's.
+    repair_params=lambda memory: {"field": "credentials.database_url", "value": ""},
     evidence=("host", "port", "cause"),
 )

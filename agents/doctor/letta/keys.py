@@ -133,7 +133,7 @@ def flaw_of(key: str, service: Service) -> str:
 
 
 def _fix(service: Service) -> Fix:
-    return Fix("config.edit", f"service:{service.name}", {"field": "api_key"})
+    return Fix("config.edit", f"service:{service.name}", {"field": "credentials.api_key"})
 
 
 @register_guide("llm.key_missing", "llm.key_invalid")

@@ -13,6 +13,7 @@ from agents.doctor.letta.common import ask_provider, letta_targets, named, shown
 from agents.doctor.letta.process import ServerProcess, server_process
 from agents.services.backends import backend_for
 from agents.services.troubles import PROVIDER_REFUSED, answered_since
+from ops.adapters.base import adapter_for, part_of
 from ops.doctor.guides import Guide, GuideStep, register_guide
 from ops.models import Service, Sighting
 from ops.registry import CheckOutcome, Fix, register_check
@@ -33,12 +34,12 @@ _VARIABLES = {"openai": "OPENAI_API_KEY", "anthropic": "ANTHROPIC_API_KEY"}
     scope="service",
     targets=letta_targets,
     depends_on=["backend.reachable"],
-    repairs=["service.restart", "config.edit"],
 )
 def provider_401(target: str) -> CheckOutcome:
     """Compares three witnesses: the models that Letta lists, what its provider said to its agents' messages, and the provider
     itself, asked directly with the key that is stored here for that purpose (field 'Provider key'). Letta 0.16 keeps its list of
-    models in its database, so the list alone proves nothing about the key.
+    models in its database, so the list alone proves nothing about the key. A restart is proposed where something here may
+    restart Letta; entering the key into its environment is the operator's, and the guide has the exact lines.
     """
     service = named(target)
     if service is None:
@@ -68,7 +69,7 @@ def provider_401(target: str) -> CheckOutcome:
             f"{what}: it has no good key. Give Letta the key and restart it. (With the provider's key stored in the service, this "
             "check tells a bad key from one that Letta has not got.)",
             evidence,
-            fix=Fix("service.restart", f"service:{service.name}"),
+            fix=_restart(service),
         )
     answer = ask_provider(kind, url, key, name=service.name)
     evidence |= {"direct": answer.code, "shown_as": shown(key), "direct_models": len(answer.models)}
@@ -77,18 +78,26 @@ def provider_401(target: str) -> CheckOutcome:
             "fail",
             f"{what}, and the key that is stored here is good: Letta does not have it. Set it in Letta's environment and restart Letta.",
             evidence,
-            fix=Fix("service.restart", f"service:{service.name}"),
+            fix=_restart(service),
         )
     if answer.code in ("refused", "forbidden"):
         return CheckOutcome(
             "fail",
             f"{what}, and the provider refuses the key {shown(key)} that is stored here too: it takes another key.",
             evidence,
-            fix=Fix("config.edit", f"service:{service.name}", {"field": "provider_key"}),
+            fix=Fix("config.edit", f"service:{service.name}", {"field": "credentials.provider_key"}),
         )
     return CheckOutcome(
         "fail", f"{what}. Asked directly, the provider gave no clear answer: {answer.sentence}", evidence
     )
+
+
+def _restart(service: Service) -> Fix | None:
+    """A restart, where the means for it were named (a unit, a container)."""
+    part = part_of(f"service:{service.name}")
+    if adapter_for(part).why_not(part):
+        return None
+    return Fix("service.restart", f"service:{service.name}", {"force": True})
 
 
 def provider_of(service: Service) -> tuple[str, str, str]:

@@ -37,11 +37,11 @@ _PARTS = frozenset({"LETTA_PG_DB", "LETTA_PG_USER", "LETTA_PG_PASSWORD", "LETTA_
     scope="service",
     targets=letta_targets,
     depends_on=["backend.reachable"],
-    repairs=["config.edit"],
 )
 def pg_insert_or_ignore(target: str) -> CheckOutcome:
     """Two witnesses: database errors in what Letta answered to messages, and the environment of its process where that can be
-    looked at. No canary agent is made: a check must not create anything.
+    looked at. No canary agent is made: a check must not create anything. The remedy lies in Letta's own environment, which nobody
+    can edit from here: so there is a guide with the exact lines, and no repair.
     """
     service = named(target)
     if service is None:

@@ -17,6 +17,7 @@ SLOW_SECONDS = "SLOW_ANSWER_SECONDS"
 # Fewer answers say nothing about how an agent usually is.
 FEWEST = 3
 SHOWN = 20
+MOST_AT_ONCE = 500
 
 WORDS = {
     "queue": "waiting for a worker or for the agent's earlier answer",
@@ -78,7 +79,9 @@ def slow() -> CheckOutcome:
     dominant = Counter(one.dominant() for one in slow_ones).most_common(1)[0][0]
     rows = {
         row.pk: row
-        for row in Agent.objects.filter(pk__in=[one.agent for one in slow_ones[:500]]).select_related("service")
+        for row in Agent.objects.filter(pk__in=[one.agent for one in slow_ones[:MOST_AT_ONCE]]).select_related(
+            "service"
+        )
     }
     evidence |= {
         "slow": len(slow_ones),
@@ -126,7 +129,13 @@ def _fix(dominant: str, slow_ones: list[AgentTimes], rows: dict[int, Agent]) -> 
     for one in slow_ones:
         row = rows.get(one.agent)
         if row is not None and row.service.options.get("fallback_model") and can_change_models(row.service):
-            return Fix("llm.failover", f"service:{row.service.name}")
+            service = row.service_id
+            same = [other.agent for other in slow_ones if getattr(rows.get(other.agent), "service_id", None) == service]
+            return Fix(
+                "llm.failover",
+                f"service:{row.service.name}",
+                {"agents": [f"agent:{key}" for key in same[:MOST_AT_ONCE]]},
+            )
     return None
 
 
