@@ -26,6 +26,7 @@ from chat.services import messages as message_services
 from chat.services.conversations import conversation_of
 from ops.logs import get_logger
 from ops.models import Service
+from ops.prepared import PreparedRead
 
 log = get_logger(__name__)
 
@@ -34,6 +35,8 @@ TRANSPORT = "matrix"
 UNREMARKABLE = frozenset({"m.reaction", "m.receipt", "m.typing", "m.presence", "m.call.invite", "m.sticker"})
 # Seconds; sync needs milliseconds from the homeserver's answer to its row.
 WAIT_FOR_NEW_ROOM = 1.0
+# So many rooms of a push are read one by one, with reads that are composed already; more of them in one go.
+FEW_ROOMS = 4
 
 
 Change = Callable[[], object]
@@ -157,6 +160,18 @@ def _is_own_delivery(event: dict[str, Any], homeserver: Service) -> bool:
 
 def _rooms(by_room: dict[str, list[dict[str, Any]]], homeserver: Service) -> dict[str, Room]:
     """The rooms we know, with what intake needs of them, in two small joins (see ``chat.turns.claim.load``)."""
+    if len(by_room) <= FEW_ROOMS:
+        rooms = {}
+        for room_id in by_room:
+            room = _room.first(homeserver.pk, room_id)
+            if room is not None:
+                mapping = _mapping.first(room.pk)
+                Room._meta.get_field("mapping").set_cached_value(room, mapping)
+                if mapping is not None:
+                    mapping.room = room
+                room.homeserver = homeserver
+                rooms[room_id] = room
+        return rooms
     mappings = Mapping.objects.select_related("agent__service", "account")
     found = (
         Room.objects.filter(homeserver=homeserver, room_id__in=list(by_room))
@@ -167,6 +182,18 @@ def _rooms(by_room: dict[str, list[dict[str, Any]]], homeserver: Service) -> dic
     for room in rooms.values():
         room.homeserver = homeserver
     return rooms
+
+
+_room = PreparedRead(
+    lambda homeserver_id, room_id: Room.objects.filter(homeserver_id=homeserver_id, room_id=room_id).select_related(
+        "link__conversation"
+    ),
+    1,
+    "!room",
+)
+_mapping = PreparedRead(
+    lambda room_pk: Mapping.objects.filter(room_id=room_pk).select_related("agent__service", "account"), 1
+)
 
 
 def _being_made(room_id: str, events: Sequence[dict[str, Any]], homeserver: Service) -> Room | None:

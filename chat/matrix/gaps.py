@@ -20,6 +20,7 @@ from agents.services.backends import homeserver_of
 from chat.models import IntakeEpoch, Message
 from ops.logs import get_logger
 from ops.models import Service
+from ops.prepared import PreparedRead
 
 log = get_logger(__name__)
 
@@ -36,8 +37,13 @@ TOLERANCE = timedelta(minutes=5)
 
 def current_epoch(homeserver: Service) -> int:
     """The homeserver's epoch (1 when nothing has ever been missed)."""
-    number = IntakeEpoch.objects.filter(homeserver=homeserver).values_list("number", flat=True).first()
+    number = _epoch.first(homeserver.pk)
     return number if number is not None else 1
+
+
+_epoch = PreparedRead(
+    lambda homeserver_id: IntakeEpoch.objects.filter(homeserver_id=homeserver_id).values_list("number", flat=True), 1
+)
 
 
 def raise_epoch(homeserver: Service, reason: str) -> int:
