@@ -180,6 +180,11 @@ class RoomCalls(AccountCalls):
         method, path, body = Api.room_kick("", room_id, target, reason or None)
         self.call(method, path, body, query=self._as(user_id), action=f"remove {target} from the room")
 
+    def ban(self, room_id: str, target: str, user_id: str | None, reason: str = "") -> None:
+        """Keep ``target`` out of the room until somebody lifts that."""
+        method, path, body = Api.room_ban("", room_id, target, reason or None)
+        self.call(method, path, body, query=self._as(user_id), action=f"ban {target} from the room")
+
     def joined_members(self, room_id: str, user_id: str | None) -> set[str]:
         """The user ids that are in the room now."""
         method, path = Api.joined_members("", room_id)

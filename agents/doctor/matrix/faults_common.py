@@ -1,0 +1,32 @@
+"""What the faults share: the homeserver that is set up, and an agent on it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from agents.models import Mapping
+from agents.services.backends import Homeserver, NoHomeserver
+from agents.services.spaces import listed_mappings
+from ops.doctor.faults import FaultRefused
+
+ACTOR = "demo"
+Memory = dict[str, Any]
+
+
+def homeserver_here() -> Homeserver:
+    try:
+        return open_homeserver()
+    except NoHomeserver as error:
+        raise FaultRefused(error.sentence) from error
+
+
+def first_mapping(homeserver: Homeserver) -> Mapping:
+    rows = listed_mappings(homeserver).filter(account__registered_at__isnull=False)
+    found = rows.select_related("agent", "account", "room").order_by("pk").first()
+    if found is None:
+        raise FaultRefused("No agent has a room on the homeserver yet. Sync the agents first.")
+    return found
+
+
+def target_of(memory: Memory) -> str:
+    return str(memory["service"])
