@@ -12,6 +12,7 @@ import platform
 import socket
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -57,16 +58,19 @@ def packages_digest() -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
-def settings_seen() -> dict[str, str]:
+def settings_seen(values: Mapping[str, Any] | None = None) -> dict[str, str]:
     """A hash for every setting that the environment may give, keyed with SECRET_KEY so that nothing can be guessed from it.
+
+    Of this process, or of ``values``: what another process would see.
 
     Two processes see the same value when the hashes are the same. SECRET_KEY itself has a slow hash of its own; when that
     differs, the others cannot be compared.
     """
-    key = str(settings.SECRET_KEY).encode()
+    given = settings.ENVIRONMENT.values if values is None else values
+    key = str(given.get("SECRET_KEY") or settings.SECRET_KEY).encode()
     seen = {
         name: hmac.new(key, f"{name}={_text(value)}".encode(), "sha256").hexdigest()[:_HASH_LENGTH]
-        for name, value in settings.ENVIRONMENT.values.items()
+        for name, value in given.items()
         if name != "SECRET_KEY"
     }
     seen["SECRET_KEY"] = hashlib.pbkdf2_hmac("sha256", key, b"switchboard.process", 100_000).hex()[:_HASH_LENGTH]

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from datetime import timedelta
 
 from django.db import transaction
+from django.db.models import Q
 from django.utils import timezone
 
 from ops.leases import WORKER, LeasedWork
@@ -85,5 +86,5 @@ def let_go_of_everything() -> int:
     now = timezone.now()
     count = NamedLock.objects.filter(holder__startswith=f"{WORKER}/", expires_at__gt=now).update(expires_at=now)
     for model in LeasedWork.__subclasses__():
-        count += model._default_manager.filter(**{"worker": WORKER, "state": "running"}).update(lease_until=now)
+        count += model._default_manager.filter(Q(worker=WORKER) & Q(("state", "running"))).update(lease_until=now)
     return count
