@@ -279,7 +279,7 @@ def space_merge(homeserver: Homeserver, duplicate: SpaceView, keeper: str, *, ac
         if child not in present:
             client.put_state(keeper, "m.space.child", child, content, sender)
             undo["added"].append(child)
-    owners = dict(
+    owners: dict[str | None, str] = dict(
         Mapping.objects.filter(room__room_id__in=list(duplicate.children)).values_list(
             "room__room_id", "account__user_id"
         )

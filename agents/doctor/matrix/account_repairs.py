@@ -36,7 +36,7 @@ def _wanted(work: RepairWork, homeserver: Homeserver) -> list[int] | None:
         rows = rows.filter(pk=account)
     elif agent is not None:
         rows = rows.filter(mapping__agent_id=agent)
-    else:
+    elif mapping is not None:
         rows = rows.filter(mapping__pk=mapping)
     found = list(rows.values_list("pk", flat=True))
     if not found:

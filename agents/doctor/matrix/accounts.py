@@ -44,7 +44,7 @@ def _ask(
     rows = accounts_of(service)
     noticed = rows.filter(~Q(mapping__problem=""), mapping__isnull=False).values_list("pk", flat=True)[:SLICE]
     part = next_slice(check_id, service.name, rows, size=SLICE, first=noticed)
-    known = {
+    known: dict[int, tuple[str, int | None]] = {
         pk: (name, agent)
         for pk, name, agent in rows.filter(pk__in=part.keys).values_list("pk", "user_id", "mapping__agent_id")
     }

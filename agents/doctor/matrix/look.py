@@ -128,7 +128,7 @@ def _ended(url: str, error: Exception) -> Look:
     if walk.ok:
         text = "The connection broke once; it can be reached now."
         return Look(url, "http", f"{text} ({type(error).__name__})", milliseconds=milliseconds)
-    stage: Stage = walk.stage if walk.stage not in ("done",) else "http"
+    stage: Stage = "http" if walk.stage == "done" else walk.stage
     return Look(url, stage, walk.sentence, milliseconds=milliseconds)
 
 

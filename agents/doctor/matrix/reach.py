@@ -33,18 +33,18 @@ def _note(service: Service, sentence: str) -> None:
     tags=("matrix", "network"),
     interval=30,
     severity="critical",
-    timeout=20,
+    timeout=45,
     scope="service",
     targets=homeservers,
     depends_on=("db.reachable",),
     opens_after=2,
-    repairs=("service.restart", "health.recheck"),
+    repairs=("service.restart", "config.edit", "health.recheck"),
 )
 def process_down(target: str) -> CheckOutcome:
     """Red when the host answers and refuses the connection: nothing listens on the homeserver's port.
 
     A refusal comes from the host itself, so it is up; a host that is down, or a firewall, gives no answer at all, which is
-    ``matrix.hs_unreachable``'s matter.
+    ``matrix.hs_unreachable``'s matter. When the homeserver answers elsewhere, the address is proposed instead of a restart.
     """
     service, seen = _seen(target)
     if service is None or seen is None:
@@ -52,18 +52,26 @@ def process_down(target: str) -> CheckOutcome:
     if seen.stage != "refused":
         return CheckOutcome("pass", "Something listens at the homeserver's address." if seen.ok else _BY_ANOTHER)
     since = service.last_ok_at
-    evidence = {**seen.evidence(), "last_answer_at": since.isoformat() if since else None, "local": _is_local(service)}
+    found, proposed, fix = _elsewhere(service)
+    evidence = {
+        **seen.evidence(),
+        "last_answer_at": since.isoformat() if since else None,
+        "local": bool(service.options.get("local")),
+        "candidate": proposed.url if proposed else None,
+        "tried": [one.to_dict() for one in found],
+    }
     ago = (
-        f"since {timezone.localtime(since):%d %b %H:%M} at the latest"
+        f"it answered last on {timezone.localtime(since):%d %b at %H:%M}"
         if since
-        else "and never was up since it is known"
+        else "it has never answered since it is known"
     )
+    todo = f"Nothing has to be started. {_proposal(proposed)}" if proposed else "Start the homeserver."
     sentence = (
-        f"The host is up, the homeserver is down ({ago}): {seen.sentence} Agents cannot speak; what they say is kept "
-        "and sent when it is back. Start the homeserver."
+        f"The host is up, the homeserver is down: {seen.sentence} Agents cannot speak; what they say is kept and sent when it is "
+        f"back ({ago}). {todo}"
     )
     _note(service, sentence)
-    return CheckOutcome("fail", sentence, evidence, fix=Fix("service.restart", f"service:{service.name}"))
+    return CheckOutcome("fail", sentence, evidence, fix=fix or Fix("service.restart", f"service:{service.name}"))
 
 
 @register_check(
@@ -178,7 +186,3 @@ def _proposal(proposed: Candidate | None) -> str:
         return "No other address that was tried is a homeserver. Correct the address of its service."
     known = ", and it has our account" if proposed.knows_us else ""
     return f"A candidate that works{known}: {proposed.url} ({proposed.found_by}). Adopt it."
-
-
-def _is_local(service: Service) -> bool:
-    return bool(service.options.get("local"))
