@@ -82,7 +82,6 @@ def _was_killed() -> dict[str, Any]:
 
 
 def _burns() -> dict[str, Any]:
-    # Where other programs want the processor as well, it gets less than a whole one.
     return idle("--burn", when=lambda row: row.cpu_percent >= 90)
 
 

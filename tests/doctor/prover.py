@@ -27,11 +27,12 @@ def hold(condition: object, text: str) -> None:
         raise Unproven(text)
 
 
-def red_places(runs: list[Any]) -> dict[tuple[str, str], Any]:
+def red_places(runs: list[Any], own: str = "") -> dict[tuple[str, str], Any]:
+    """What is red, weather apart; ``own`` is the check that is being proven, which may be about the weather."""
     return {
         (run.check.id, run.target): run
         for run in runs
-        if run.status in ("fail", "warn", "blocked") and run.check.id not in WEATHER
+        if run.status in ("fail", "warn", "blocked") and (run.check.id not in WEATHER or run.check.id == own)
     }
 
 
@@ -51,7 +52,7 @@ def prove(fault: Any, before: dict[tuple[str, str], Any]) -> list[str]:
     )
     memory = json.loads(json.dumps(fault.cause()))
     try:
-        after = red_places(run_checks([check.id] if check.live else None))
+        after = red_places(run_checks([check.id] if check.live else None), check.id)
         fresh = {place: run for place, run in after.items() if place not in before}
         own = [run for (id, _), run in fresh.items() if id == check.id]
         hold(own, f"The check stayed green. Red instead: {sorted(place[0] for place in fresh)}")
