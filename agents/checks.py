@@ -51,6 +51,10 @@ def homeserver_reachable(target: str) -> CheckOutcome:
     depends_on=[
         "db.reachable",
         # Each of these says more precisely what is wrong; then this one adds nothing.
+        "net.dns",
+        "net.firewall",
+        "net.egress_proxy",
+        "llm.unreachable",
         "letta.db_unreachable",
         "letta.endpoint_wrong",
         "llm.key_missing",

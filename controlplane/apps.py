@@ -11,4 +11,4 @@ class ControlplaneConfig(AppConfig):
 
     def ready(self) -> None:
         from controlplane import checks, explorer, handover  # noqa: F401
-        from controlplane.homeserver import adapter  # noqa: F401
+        from controlplane.homeserver import adapter, port  # noqa: F401

@@ -110,6 +110,11 @@ def read_environment(
     return result
 
 
+def env_file(base_dir: Path) -> Path:
+    """The file that is read when the environment does not say something."""
+    return Path(os.environ.get("SWITCHBOARD_ENV_FILE") or base_dir / ".env").expanduser()
+
+
 # Names that this process took from ``.env`` because its environment did not have them.
 FROM_FILE: set[str] = set()
 
@@ -136,7 +141,7 @@ def environment_now(path: Path) -> tuple[dict[str, str], frozenset[str]]:
 
 
 def _process_environment(base_dir: Path, problems: list[Problem]) -> dict[str, str]:
-    dotenv = base_dir / ".env"
+    dotenv = env_file(base_dir)
     try:
         for name, value in dotenv_values(dotenv).items():
             if name not in os.environ:

@@ -26,6 +26,12 @@ OPTIONS: tuple[Option, ...] = (
         None,
         ("SWITCHBOARD_DATA_DIR",),
     ),
+    Option(
+        "SWITCHBOARD_ENV_FILE",
+        "File with settings that the environment does not give. `.env` beside `manage.py` when not set.",
+        "path",
+        None,
+    ),
     Option("DEBUG", "Django's debug pages. Never in production.", "bool", False),
     Option(
         "SECRET_KEY",

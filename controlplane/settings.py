@@ -8,13 +8,13 @@ from urllib.parse import urlsplit
 
 import environ
 
-from controlplane.env import read_environment
+from controlplane.env import env_file, read_environment
 from controlplane.options import NOT_NEEDED, OPTIONS, PREFIXES
 from ops.logs import configure as configure_logging
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 ENVIRONMENT = read_environment(OPTIONS, base_dir=BASE_DIR, known_elsewhere=NOT_NEEDED, prefixes=PREFIXES)
-ENV_FILE = BASE_DIR / ".env"
+ENV_FILE = env_file(BASE_DIR)
 _env = ENVIRONMENT
 
 VERSION = "0.1.0"

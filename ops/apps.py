@@ -10,10 +10,8 @@ class OpsConfig(AppConfig):
     verbose_name = "Operations"
 
     def ready(self) -> None:
-        from ops import checks, metrics  # noqa: F401
+        from ops import checks, doctor_config, doctor_logs, doctor_services, metrics  # noqa: F401
         from ops.alerts import setup as alerts_setup  # noqa: F401
-        from ops import doctor_services  # noqa: F401
         from ops.doctor import open_entries  # noqa: F401
         from ops.services import repair_batch, repairs  # noqa: F401
-        from ops import doctor_logs  # noqa: F401
         from ops.support import basics  # noqa: F401

@@ -201,7 +201,7 @@ def _other_services() -> Iterable[str]:
     interval=30,
     timeout=25,
     scope="service",
-    depends_on=("db.reachable",),
+    depends_on=("db.reachable", "net.dns", "net.firewall", "net.egress_proxy"),
     targets=_other_services,
     repairs=("service.restart", "health.recheck"),
     covers=("svc.down",),

@@ -85,3 +85,12 @@ def read(path: Path) -> str | None:
 
 def _lines(path: Path) -> list[str]:
     return (read(path) or "").splitlines()
+
+
+def value_of(line: str) -> str:
+    """The value that a line of the file sets, without its quotes."""
+    text = line.partition("=")[2].strip()
+    if len(text) >= 2 and text[0] == text[-1] and text[0] in "'\"":
+        inner = text[1:-1]
+        return inner if text[0] == "'" else inner.replace('\\"', '"').replace("\\\\", "\\")
+    return text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -66,11 +67,6 @@ def placeholders(reading: Reading | None = None) -> list[Flaw]:
     return found + _in_services()
 
 
-def differences(first: Reading, second: Reading) -> list[str]:
-    """Names of settings whose values are not the same in both."""
-    return sorted(name for name in first.values if first.values[name] != second.values.get(name))
-
-
 def _of_trouble(trouble: Any) -> Flaw:
     params = {"rename_to": trouble.near} if trouble.near else {}
     return Flaw(f"setting:{trouble.name}", f"{trouble.sentence} {trouble.hint}".strip(), trouble.level, params)
@@ -103,10 +99,9 @@ def _in_services() -> list[Flaw]:
     for service in Service.objects.filter(enabled=True).order_by("name"):
         parts: dict[str, Any] = {"base_url": service.base_url}
         parts |= {f"options.{name}": value for name, value in (service.options or {}).items()}
-        try:
+        # Another check tells of keys that are gone.
+        with contextlib.suppress(SecretUnreadable):
             parts |= {f"credentials.{name}": value for name, value in (service.credentials or {}).items()}
-        except SecretUnreadable:
-            pass  # another check tells of keys that are gone
         for field_name, value in parts.items():
             why = why_placeholder(value)
             if why:

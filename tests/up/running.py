@@ -36,7 +36,9 @@ class Up:
         self.arguments = arguments
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        self.environment = clean_environment(DATA_DIR=str(self.data), PORT=str(self.port), **settings)
+        # A file of its own: whatever stands in the developer's, and whatever a test writes, stays apart.
+        own = {"DATA_DIR": str(self.data), "PORT": str(self.port), "SWITCHBOARD_ENV_FILE": str(folder / "settings.env")}
+        self.environment = clean_environment(**{**own, **settings})
         self.output_path = folder / "output.txt"
         self.process: subprocess.Popen[bytes] | None = None
 

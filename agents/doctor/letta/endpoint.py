@@ -25,7 +25,7 @@ from ops.services.services import service_test
     timeout=25,
     scope="service",
     targets=letta_targets,
-    depends_on=["db.reachable", "letta.db_unreachable"],
+    depends_on=["db.reachable", "net.dns", "net.firewall", "net.egress_proxy", "letta.db_unreachable"],
     opens_after=2,
     repairs=["letta.set_endpoint"],
 )

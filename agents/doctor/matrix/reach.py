@@ -36,7 +36,7 @@ def _note(service: Service, sentence: str) -> None:
     timeout=45,
     scope="service",
     targets=homeservers,
-    depends_on=("db.reachable",),
+    depends_on=("db.reachable", "net.container_network"),
     opens_after=2,
     repairs=("service.restart", "config.edit", "health.recheck"),
 )
@@ -83,7 +83,7 @@ def process_down(target: str) -> CheckOutcome:
     timeout=45,
     scope="service",
     targets=homeservers,
-    depends_on=("db.reachable",),
+    depends_on=("db.reachable", "net.container_network"),
     repairs=("config.edit", "health.recheck"),
 )
 def url_wrong(target: str) -> CheckOutcome:
@@ -117,7 +117,7 @@ def url_wrong(target: str) -> CheckOutcome:
     timeout=45,
     scope="service",
     targets=homeservers,
-    depends_on=("db.reachable",),
+    depends_on=("db.reachable", "net.container_network"),
     opens_after=2,
     repairs=("health.recheck", "config.edit"),
 )
