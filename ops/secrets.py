@@ -21,7 +21,7 @@ from django.db import connections, models, router, transaction
 from django.db.models.query_utils import DeferredAttribute
 
 from ops.logs import add_secret
-from ops.redaction import SHORTEST_SECRET
+from ops.redaction import SHORTEST_SECRET, is_secret_name
 
 MARK = "enc1:"
 
@@ -100,6 +100,8 @@ class EncryptedField(models.TextField):
     """Base of the encrypted fields: stored as text, opaque to filters and orderings."""
 
     descriptor_class = _SecretAttribute
+    # Whether everything in it is a secret that logs must hide, or only what is named like one.
+    all_secret = True
 
     def wrap(self, value: Any) -> Any:
         """The value in a form that does not show itself."""
@@ -123,7 +125,7 @@ class EncryptedField(models.TextField):
                 f"{where}: the key that wrote it is missing from FIELD_ENCRYPTION_KEYS. "
                 "Put that key back behind the newest one, or enter the secret again."
             ) from None
-        remember(value)
+        remember(value, all_secret=self.all_secret)
         return value
 
     def from_db_value(self, value: str | None, expression: Any, connection: Any) -> Any:
@@ -141,7 +143,7 @@ class EncryptedField(models.TextField):
             return None
         if isinstance(value, Sealed):
             return value.stored
-        remember(value)
+        remember(value, all_secret=self.all_secret)
         text = self.dump(value)
         return _seal(text) if text else ""
 
@@ -181,7 +183,15 @@ class EncryptedTextField(EncryptedField):
 
 
 class EncryptedJSONField(EncryptedField):
-    """A JSON object that is encrypted in the database as a whole."""
+    """A JSON object that is encrypted in the database as a whole.
+
+    ``all_secret=False``: it may hold secrets among ordinary words (the parameters of a repair). Of these only what is named like
+    a secret is hidden in logs; hiding the rest would make names of agents and loggers unreadable everywhere.
+    """
+
+    def __init__(self, *args: Any, all_secret: bool = True, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.all_secret = all_secret
 
     # For the type checker: what the attribute takes and gives.
     _pyi_private_set_type: Any
@@ -211,12 +221,19 @@ _OPEN_PARTS = frozenset(
 )
 
 
-def remember(value: Any) -> None:
-    """Let logs hide a secret that was read or written."""
+def remember(value: Any, *, all_secret: bool = True) -> None:
+    """Let logs hide a secret that was read or written; of a mapping, all but its open parts, or only what is named like a secret."""
     if isinstance(value, Mapping):
         for name, inner in value.items():
-            if str(name).lower() not in _OPEN_PARTS:
+            if all_secret and str(name).lower() not in _OPEN_PARTS:
                 remember(inner)
+            elif not all_secret and (isinstance(inner, (Mapping, list)) or is_secret_name(str(name))):
+                remember(inner, all_secret=is_secret_name(str(name)))
+    elif isinstance(value, list):
+        for inner in value:
+            remember(inner, all_secret=all_secret)
+    elif not all_secret:
+        return
     elif isinstance(value, str) and len(value) >= SHORTEST_SECRET:
         add_secret(str.__str__(value))
 

@@ -135,7 +135,7 @@ def make(wish: BundleWish | None = None, *, also: Sequence[Part] = ()) -> Bundle
             path = f"failed/{part.name.strip('/').replace('/', '-')}.txt"
             bundle.files[path] = redact_text(traceback.format_exc()[-8000:])
             bundle.what[path] = "A part that could not be made, and why."
-    bundle.files = {"README.txt": _readme(bundle, wish), **bundle.files}
+    bundle.files = {"README.txt": redact_text(_readme(bundle, wish)), **bundle.files}
     bundle.what["README.txt"] = "What is in here."
     return bundle
 
@@ -172,7 +172,7 @@ def _readme(bundle: Bundle, wish: BundleWish) -> str:
         f"Support bundle of Switchboard {settings.VERSION}, made {timezone.now():%Y-%m-%d %H:%M} UTC\n\n"
         "Passwords, tokens and keys are hidden. Names and ids of agents, rooms, people and hosts are readable.\n"
         f"{texts}\n"
-        + (f"\nNote: {redact_text(wish.note)}\n" if wish.note else "")
+        + (f"\nNote: {wish.note}\n" if wish.note else "")
         + f"\nFiles\n{names}\n"
         + (f"\nParts that failed{failed}\n" if failed else "")
     )
