@@ -9,9 +9,10 @@ from django.utils import timezone
 from chat.models import Delivery, DeliveryState, Turn, TurnState
 from chat.services.turns import FAILED_STATES
 from chat.turns import claim
-from ops.registry import CheckOutcome, register_check
+from ops.registry import Affected, CheckOutcome, register_check
 
 STUCK_AFTER = timedelta(seconds=60)
+SHOWN = 200
 
 
 @register_check(
@@ -21,6 +22,8 @@ STUCK_AFTER = timedelta(seconds=60)
     interval=30,
     severity="critical",
     depends_on=["db.reachable", "worker.alive"],
+    repairs=["agent.diagnose"],
+    covers=["agent.silent"],
 )
 def turns_moving() -> CheckOutcome:
     """Red when a turn that nothing holds back has waited for more than a minute."""
@@ -28,7 +31,10 @@ def turns_moving() -> CheckOutcome:
     ids = [turn.pk for turn in waiting]
     if ids:
         return CheckOutcome(
-            "fail", f"{len(ids)} messages wait for an answer that nobody works on.", {"turns": ids[:20]}
+            "fail",
+            f"{len(ids)} messages wait for an answer that nobody works on.",
+            {"turns": ids[:20]},
+            affected=tuple(Affected(f"turn:{pk}", "Nobody works on it.") for pk in ids),
         )
     running = Turn.objects.filter(state=TurnState.RUNNING).count()
     return CheckOutcome("pass", f"Nothing is stuck; {running} turns are being answered.")
@@ -41,6 +47,8 @@ def turns_moving() -> CheckOutcome:
     interval=60,
     severity="error",
     depends_on=["db.reachable"],
+    repairs=["agent.diagnose"],
+    covers=["agent.silent"],
 )
 def dead_letters() -> CheckOutcome:
     """Red while there are dead letters: somebody did not get an answer, and an operator has to decide."""
@@ -51,5 +59,16 @@ def dead_letters() -> CheckOutcome:
             "fail",
             f"{turns} messages were not answered and {deliveries} answers were not delivered. Try them again, or discard them.",
             {"turns": turns, "deliveries": deliveries},
+            affected=_given_up(),
         )
     return CheckOutcome("pass", "There are no dead letters.")
+
+
+def _given_up() -> tuple[Affected, ...]:
+    """The newest of them, each with the reason."""
+    turns = Turn.objects.filter(state__in=FAILED_STATES).exclude(state=TurnState.FAILED).order_by("-pk")
+    sent = Delivery.objects.filter(state=DeliveryState.DEAD).order_by("-pk")
+    return (
+        *(Affected(f"turn:{pk}", why) for pk, why in turns.values_list("pk", "error_reason")[:SHOWN]),
+        *(Affected(f"delivery:{pk}", why) for pk, why in sent.values_list("pk", "error_reason")[:SHOWN]),
+    )
