@@ -172,11 +172,11 @@ def check_memory_growth() -> CheckOutcome:
     interval=30,
     severity="warning",
     depends_on=("db.reachable",),
-    opens_after=3,
+    opens_after=2,
     repairs=("service.recycle", "sync.set_interval"),
 )
 def check_cpu_high() -> CheckOutcome:
-    """Red when a process keeps 90 % of a processor busy, averaged over half a minute, three times in a row.
+    """Red when a process keeps 90 % of a processor busy, averaged over half a minute, twice in a row.
 
     What dominates decides what is proposed: a sync that comes round every few seconds, else the process is replaced, which
     ends whatever turns in a circle.

@@ -13,6 +13,8 @@ from ops.processes.cgroup import Cgroup, own_cgroup
 
 # The share of a processor is an average over so long: one busy moment is no news.
 CPU_WINDOW = 30.0
+# ... and what is younger has been idle before: a start is always busy.
+CPU_LEAST = 10.0
 # Ports are looked for until there are some, and now and then after that.
 _PORTS_EVERY = 60.0
 
@@ -78,7 +80,7 @@ class Meter:
             self._times.popleft()
         self._times.append((now, cpu))
         then, before = self._times[0]
-        return 100.0 * (cpu - before) / (now - then) if now - then > 0.05 else 0.0
+        return 100.0 * (cpu - before) / max(now - then, CPU_LEAST)
 
     def _open_files(self) -> int:
         try:
