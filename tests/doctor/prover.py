@@ -15,7 +15,7 @@ from typing import Any
 import django
 
 # Checks that look at load, time and the machine: other tests at work turn them red and green as they please.
-WEATHER = frozenset({"res.cpu_high", "res.memory_high", "res.memory_growth", "disk.space", "sync.slow"})
+WEATHER = frozenset({"res.cpu_high", "res.memory_high", "res.memory_growth", "disk.space", "llm.slow", "sync.slow"})
 
 
 class Unproven(AssertionError):

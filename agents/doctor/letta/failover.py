@@ -100,7 +100,7 @@ def apply(work: RepairWork) -> dict[str, Any]:
 def undo(work: RepairWork) -> None:
     """The former models, or the agents awake again; what was counted counts again."""
     before = work.snapshot
-    service = Service.objects.filter(pk=before.get("service")).first()
+    service = Service.objects.filter(pk=int(before.get("service") or 0)).first()
     if service is None:
         raise RepairRefused("The service was removed meanwhile.")
     for key, model in dict(before.get("models") or {}).items():

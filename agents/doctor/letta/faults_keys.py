@@ -18,16 +18,16 @@ from ops.doctor.faults import FaultRefused, register_fault
 from ops.models import Service
 from ops.services.services import service_delete, service_save
 
-_ROOT = Path(__file__).resolve().parents[3]
+# Started by its file: as a module it would need all of Django.
+_PROGRAM = Path(__file__).with_name("gatekeeper.py")
 
 
 def _begin(name: str, key: str) -> dict[str, Any]:
     """Start the little provider and a service that uses it with ``key``; its agents are none, so that no rooms are made."""
     port, good = free_port(), f"sk-demo-{secrets.token_hex(12)}"
-    command = [sys.executable, "-m", "agents.doctor.letta.gatekeeper", str(port), good]
+    command = [sys.executable, "-I", str(_PROGRAM), str(port), good]
     process = subprocess.Popen(
         command,
-        cwd=_ROOT,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -71,7 +71,7 @@ def _end(memory: dict[str, Any]) -> None:
 def _is_ours(pid: int) -> bool:
     """Whether the process number still is the little provider's: numbers are given away again."""
     try:
-        return b"agents.doctor.letta.gatekeeper" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        return str(_PROGRAM).encode() in Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
         return False
 

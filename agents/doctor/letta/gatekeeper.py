@@ -1,6 +1,6 @@
 """A model provider in miniature that insists on a key: for showing what a missing or refused key looks like.
 
-``python -m agents.doctor.letta.gatekeeper PORT KEY`` serves ``GET /v1/models`` on loopback and ends by itself after two hours.
+``python gatekeeper.py PORT KEY`` serves ``GET /v1/models`` on loopback and ends by itself after two hours.
 """
 
 from __future__ import annotations

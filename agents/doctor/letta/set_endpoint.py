@@ -132,7 +132,7 @@ def _dry_run(service: Service, listing: AgentListing, *, force: bool) -> tuple[d
             f"({', '.join(finding.evidence['gone'][:5])}). Nothing was changed. Tick 'lose agents' if that is meant."
         )
     counts = planned.counts
-    return counts, "" if planned.steps else " Every agent that is known here is there."
+    return counts, "" if counts.get("agent.miss") else " Every agent that is known here is there."
 
 
 register_repair(

@@ -68,7 +68,9 @@ def _cause() -> dict[str, Any]:
 
 
 def _heal(memory: dict[str, Any]) -> None:
-    Conversation.objects.filter(pk=memory["conversation"]).delete()
+    with transaction.atomic():
+        Message.objects.filter(conversation_id=memory["conversation"]).delete()
+        Conversation.objects.filter(pk=memory["conversation"]).delete()
     service = Service.objects.filter(name=memory["service"]).first()
     if service is not None:
         _options(service, memory["options"])
