@@ -15,7 +15,7 @@ from agents.api import agents as agent_routes
 from agents.api import mappings, rooms, sync
 from chat.api import conversations, deliveries, messages, turns
 from controlplane.api_schema import complete
-from ops.api import alerts, audit, checks, issues, jobs, me, repairs, services
+from ops.api import alerts, audit, checks, configuration, issues, jobs, me, repairs, services, stream_test
 from ops.api.answers import FastRenderer
 from ops.api.principals import BearerToken, OperatorSession
 from ops.api.problems import problem_of, problem_response, unauthorized
@@ -82,6 +82,8 @@ for _prefix, _router in (
     ("jobs", jobs.router),
     ("sync", sync.router),
     ("checks", checks.router),
+    ("settings", configuration.router),
+    ("stream-test", stream_test.router),
     ("issues", issues.router),
     ("repairs", repairs.router),
     ("repair-runs", repairs.runs_router),

@@ -62,6 +62,7 @@ NAVIGATION: list[dict[str, Any]] = [
             _item("Status board", "lightbulb", "board"),
             _item("Services", "dns", "ops_service_changelist"),
             _item("Checks", "fact_check", "ops_checkstate_changelist"),
+            _item("Settings", "tune", "ops_livesetting_changelist"),
             _item("Jobs", "pending_actions", "ops_job_changelist", "badge_jobs", "sb-badge-working"),
             _item("Alert channels", "campaign", "ops_alertchannel_changelist"),
             _item("Alerts sent", "outgoing_mail", "ops_alertmessage_changelist"),

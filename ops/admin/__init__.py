@@ -1,3 +1,14 @@
 """The ground floor's pages in the operator's site."""
 
-from ops.admin import alerts, audit, checks, issue_panel, issues, jobs, repairs, services, tokens  # noqa: F401
+from ops.admin import (  # noqa: F401
+    alerts,
+    audit,
+    checks,
+    configuration,
+    issue_panel,
+    issues,
+    jobs,
+    repairs,
+    services,
+    tokens,
+)
