@@ -19,22 +19,28 @@ from chat.models import Delivery, DeliveryState, Message, Turn, TurnState
 from chat.queries import open_turns
 from controlplane import admin_site
 from ops import html
+from ops.admin.issue_cards import address_of_issue, buttons_of, lamp_of
 from ops.choices import Lamp
-from ops.models import Heartbeat, Service, ServiceStatus
+from ops.models import Heartbeat, Issue, Service, ServiceStatus
 from ops.registry import get_check
 
 HOURS = 24
+ISSUES_SHOWN = 8
+_WORKER_CHECKS = {"worker.alive", "broker.reachable", "svc.down", "svc.stack_start"}
 SILENT = timedelta(seconds=90)
 WIDTH, HEIGHT, FLOOR = 720, 150, 120
 
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """One thing that needs a hand: its lamp, a sentence, and where to act."""
+    """One thing that needs a hand: its lamp, a sentence, and where to act. ``button`` leads to the plan of what mends it."""
 
     lamp: Lamp
     sentence: str
     address: str
+    button: str = ""
+    button_address: str = ""
+    count: int = 1
 
 
 def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
@@ -93,7 +99,12 @@ def _work(now: datetime) -> dict[str, Any]:
 def _needs(
     request: HttpRequest, services: list[Service], work: dict[str, Any], worker: datetime | None, now: datetime
 ) -> Iterable[Need]:
-    if worker is None or now - worker > SILENT:
+    issues = admin_site.asking(request)
+    yield from _issue_needs(issues)
+    # What an issue says already is not said twice.
+    told = {issue.check_id for issue in issues}
+    told_of = {issue.target.removeprefix("service:") for issue in issues if issue.target}
+    if not told & _WORKER_CHECKS and (worker is None or now - worker > SILENT):
         since = f"The last sign of life was {html.relative(worker, now)}." if worker else "None has ever reported."
         yield Need(
             Lamp.TROUBLE,
@@ -101,31 +112,27 @@ def _needs(
             reverse("admin:ops_checkstate_changelist"),
         )
     for row in services:
-        if row.enabled and row.status in {ServiceStatus.DOWN, ServiceStatus.DEGRADED}:
+        if row.enabled and row.name not in told_of and row.status in {ServiceStatus.DOWN, ServiceStatus.DEGRADED}:
             yield Need(
                 row.lamp, f"{row.name}: {row.status_sentence}", reverse("admin:ops_service_change", args=[row.pk])
             )
-    down = {row.name for row in services if row.status == ServiceStatus.DOWN}
-    for check in admin_site.failing_checks(request):
-        # A service that is down stands above already.
-        if check.target not in down:
-            address = reverse("admin:ops_checkstate_change", args=[check.pk])
-            yield Need(Lamp.TROUBLE, f"{_check_title(check.check_id)}: {check.sentence}", address)
     turns, deliveries = admin_site.dead_letters(request)
-    if turns or deliveries:
+    if (turns or deliveries) and "deliveries.dead_letters" not in told:
         parts = [
             _many(turns, "answer failed", "answers failed"),
             _many(deliveries, "delivery was given up", "deliveries were given up"),
         ]
         yield Need(Lamp.TROUBLE, f"{' and '.join(filter(None, parts))}.", reverse("admin:dead_letters"))
     trouble = admin_site.mappings_in_trouble(request)
-    if trouble:
+    if trouble and not any(check_id.startswith("mapping.") for check_id in told):
         words = _many(
             trouble, "agent has trouble with its account or room", "agents have trouble with their accounts or rooms"
         )
         yield Need(Lamp.TROUBLE, f"{words}.", reverse("admin:agents_mapping_changelist") + "?connection=trouble")
     run = admin_site.last_sync(request)
-    if run is not None and run.state == SyncState.STOPPED:
+    if "sync.recent" in told:
+        pass
+    elif run is not None and run.state == SyncState.STOPPED:
         yield Need(
             Lamp.ATTENTION,
             "The last sync stopped and asks before it archives agents.",
@@ -135,7 +142,7 @@ def _needs(
         yield Need(
             Lamp.ATTENTION, f"The last sync failed: {run.error}", reverse("admin:agents_syncrun_change", args=[run.pk])
         )
-    if work["late"]:
+    if work["late"] and not told & {"turns.moving", "agent.silent"}:
         waited = html.relative(work["oldest"], now)
         yield Need(
             Lamp.ATTENTION,
@@ -153,9 +160,27 @@ def _needs(
         )
 
 
+def _issue_needs(issues: list[Issue]) -> Iterable[Need]:
+    """The worst issues, each with the button that mends it; the rest as one line."""
+    for issue in issues[:ISSUES_SHOWN]:
+        button = next(iter(buttons_of(issue)), None)
+        about = f" ({issue.target})" if issue.target else ""
+        yield Need(
+            lamp_of(issue),
+            f"{_check_title(issue.check_id)}{about}: {issue.sentence}",
+            address_of_issue(issue),
+            button.label if button is not None else "",
+            button.address if button is not None else "",
+        )
+    more = len(issues) - ISSUES_SHOWN
+    if more > 0:
+        sentence = f"{_many(more, 'more issue asks', 'more issues ask')} for a hand."
+        yield Need(Lamp.ATTENTION, sentence, reverse("admin:ops_issue_changelist"), count=more)
+
+
 def _headline(needs: list[Need], services: list[Service], agents: dict[str, int]) -> str:
     if needs:
-        return f"{_many(len(needs), 'thing needs', 'things need')} you."
+        return f"{_many(sum(need.count for need in needs), 'thing needs', 'things need')} you."
     if not services:
         return "Nothing is connected yet. Add a homeserver and a server with agents."
     if not agents["total"]:

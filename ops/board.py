@@ -20,18 +20,23 @@ from ops.uptime import WINDOWS, Slot, Window
 
 # Tags in order of precedence: the first that a check has decides where it belongs.
 AREAS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
-    ("database", "Database", ("database",)),
-    ("broker", "Broker", ("broker",)),
-    ("workers", "Workers and processes", ("worker", "workers", "process", "processes", "beat", "stack")),
+    ("models", "Backends and models", ("letta", "llm", "models", "backend")),
     ("messages", "Message path", ("messages", "turns", "deliveries")),
     ("rooms", "Agents, accounts and rooms", ("agents", "mapping", "mappings", "rooms", "accounts", "sync")),
     ("matrix", "Matrix connection", ("matrix",)),
-    ("models", "Backends and models", ("letta", "models", "llm", "backend")),
+    ("logs", "Logs and alerts", ("logs", "alerts", "support", "debug")),
+    ("database", "Database", ("database",)),
+    ("broker", "Broker", ("broker",)),
+    ("workers", "Workers and processes", ("worker", "workers", "process", "processes", "beat", "stack")),
     ("api", "API", ("api", "mcp")),
+    ("storage", "Disk and data", ("disk", "data", "resources")),
     ("network", "Network and addresses", ("network",)),
     ("config", "Configuration", ("config", "start")),
-    ("storage", "Disk and data", ("disk", "data", "resources")),
-    ("logs", "Logs and alerts", ("logs", "alerts", "support")),
+)
+# How they stand on the board while all of them are well.
+_DISPLAYED = (
+    *("messages", "rooms", "matrix", "models", "database", "broker", "workers", "api", "network", "storage", "config"),
+    "logs",
 )
 OTHER = ("other", "Everything else")
 SPARK_POINTS = 36
@@ -146,7 +151,7 @@ def title_of(key: str) -> str:
 
 def found_order(found: Iterable[str]) -> list[str]:
     """Services first, then the areas as they are listed."""
-    listed = [key for key, _, _ in AREAS] + [OTHER[0]]
+    listed = [*_DISPLAYED, OTHER[0]]
     keys = list(found)
     return sorted(key for key in keys if key not in listed) + [key for key in listed if key in keys]
 

@@ -41,7 +41,7 @@ _ORDER = ("Answers", "Agents", "Chat rooms", "This website")
 _WORDS: dict[str, tuple[str, Lamp]] = {
     "well": ("Works", Lamp.GOOD),
     "disturbed": ("Disturbed", Lamp.ATTENTION),
-    "down": ("Does not work", Lamp.TROUBLE),
+    "down": ("Not working", Lamp.TROUBLE),
     "unknown": ("Not known", Lamp.OFF),
 }
 _RANK = ("unknown", "well", "disturbed", "down")
@@ -233,7 +233,7 @@ def _sentence(worst: str, parts: list[Part], stale: bool) -> str:
     if worst == "unknown":
         return "Nothing is known yet."
     bad = [part.label for part in parts if part.state == worst]
-    return f"{', '.join(bad)}: {_WORDS[worst][0].lower()}."
+    return f"{_WORDS[worst][0]}: {', '.join(bad)}."
 
 
 def _iso(moment: datetime | None) -> str | None:

@@ -17,6 +17,7 @@ from agents.admin.common import client_address
 from agents.matrix.markdown import render as render_markdown
 from agents.models import Agent
 from chat.admin.common import DELIVERY_LAMPS, TURN_LAMPS
+from chat.admin.silent import silent_live_view, silent_view
 from chat.models import OPEN_TURN_STATES, Conversation, Link, Message, Participant, Person, RefusedEvent, Role
 from chat.queries import Hop, trace, traces
 from chat.services.messages import CannotSend
@@ -49,6 +50,8 @@ class ConversationAdmin(OperatorAdmin):
     def get_urls(self) -> list[URLPattern]:
         wrap = self.admin_site.admin_view
         own = [
+            path("silent/<slug:kind>/<int:pk>/", wrap(silent_view), name="chat_silent"),
+            path("silent/<slug:kind>/<int:pk>/live/", wrap(silent_live_view), name="chat_silent_live"),
             path("test/<int:agent_id>/", wrap(self.test_view), name="chat_test"),
             path("test/<int:agent_id>/<int:message_id>/", wrap(self.watch_view), name="chat_test_watch"),
             path("test/<int:agent_id>/<int:message_id>/live/", wrap(self.live_view), name="chat_test_live"),

@@ -7,10 +7,12 @@ from typing import Any
 from django.http import HttpRequest
 from django.urls import reverse
 
-from agents.models import Agent, AgentState, Room
+from agents.models import Agent, AgentState, Room, RoomKind
 from chat.admin.common import TURN_LAMPS, took
-from chat.models import Link, Participant, Turn
+from chat.admin.silent import agents_rows, conversation_rows, room_rows, silent_address
+from chat.models import Link, Participant, Turn, TurnState
 from ops import html
+from ops.admin.issue_panel import register_also
 from ops.admin.panels import Button, Panel, register_panel
 
 TURNS, CONVERSATIONS = 8, 5
@@ -25,6 +27,7 @@ def agent_panel(request: HttpRequest, agent: Agent) -> Panel:
     if agent.state != AgentState.ARCHIVED:
         buttons = (
             Button("Send a test message", reverse("admin:chat_test", args=[agent.pk]), primary=True),
+            Button("Why is it silent?", silent_address("agent", agent.pk)),
             Button("Sync now…", reverse("admin:agents_syncrun_plan") + f"?service={agent.service.name}"),
         )
     context: dict[str, Any] = {
@@ -36,12 +39,25 @@ def agent_panel(request: HttpRequest, agent: Agent) -> Panel:
 
 def room_panel(request: HttpRequest, room: Room) -> Panel:
     """The way from a room to its conversation."""
+    why = Button("Why is it silent?", silent_address("room", room.pk))
     link = Link.objects.filter(room=room).first()
     if link is None:
-        return Panel()
+        return Panel(buttons=(why,) if room.kind != RoomKind.SPACE else ())
     address = reverse("admin:chat_conversation_change", args=[link.conversation_id])
-    return Panel(buttons=(Button("What was said here", address),))
+    return Panel(buttons=(Button("What was said here", address), why))
+
+
+def turn_panel(request: HttpRequest, turn: Turn) -> Panel:
+    """The way from a turn to why its message got no answer."""
+    if turn.state == TurnState.DONE:
+        return Panel()
+    return Panel(buttons=(Button("Why is it silent?", silent_address("message", turn.message_id)),))
 
 
 register_panel("agents.agent", agent_panel)
 register_panel("agents.room", room_panel)
+register_panel("chat.turn", turn_panel)
+register_also("agents.agent", agents_rows)
+register_also("agents.room", room_rows)
+register_also("chat.conversation", conversation_rows)
+register_also("chat.turn", lambda turn: [turn.message])

@@ -11,6 +11,7 @@ from django.urls import reverse
 
 from ops.admin.base import actor_of
 from ops.admin.issue_cards import Card, cards_of
+from ops.admin.repair_plan import CHANGES_SHOWN, Group, groups_of
 from ops.doctor.queries import Offer, worst_first
 from ops.doctor.repairs import RepairRefused
 from ops.models import Issue
@@ -29,6 +30,15 @@ class Line:
     offer: Offer | None
     planned: Planned | None
     why_not: str = ""
+
+    @property
+    def groups(self) -> list[Group]:
+        """The difference by object."""
+        return groups_of(self.planned.to_dict()["changes"]) if self.planned is not None else []
+
+    @property
+    def unshown(self) -> int:
+        return max(0, len(self.planned.plan.changes) - CHANGES_SHOWN) if self.planned is not None else 0
 
     @property
     def runs(self) -> bool:

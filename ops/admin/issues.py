@@ -113,7 +113,9 @@ class IssueAdmin(OperatorAdmin):
         row = context.get("row")
         if isinstance(row, Issue) and template == self.detail_template:
             title = title_of(row.check_id)
-        return super().page(request, template, title=title, status=status, **context)
+        # The header's trail names the check, not the row's key.
+        named = {"original": title_of(row.check_id)} if isinstance(row, Issue) else {}
+        return super().page(request, template, title=title, status=status, **named, **context)
 
     # Many issues
 

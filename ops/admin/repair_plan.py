@@ -7,13 +7,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from django.contrib import messages
+from django.db.models import Q
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
 from django.urls import reverse
 
 from ops.admin.base import actor_of
 from ops.admin.issue_cards import Card, Thing, card_of, thing_of
 from ops.admin.repair_form import PreviewOld, RepairForm, places_of, seal, unseal
-from ops.doctor.queries import offers_of
+from ops.choices import IssueState
+from ops.doctor.queries import offers_of, worst_first
 from ops.doctor.repairs import Repair, RepairRefused, get_repair
 from ops.doctor.targets import labels_of
 from ops.locks import LockHeld
@@ -68,6 +70,8 @@ class _Page:
     ) -> None:
         self.pages, self.request, self.repair, self.issue, self.target = pages, request, repair, issue, target
         self.actor = actor_of(request)
+        if issue is None:
+            self.issue = _proposing(repair.id, target)
 
     def preview(self, notice: str = "") -> HttpResponse:
         """The plan with what is known; the form alone while something that is required is not."""
@@ -153,6 +157,8 @@ class _Page:
             sealed=self._seal(planned, params or {}) if planned is not None and planned.plan.changes else "",
             refused=refused,
             notice=notice,
+            # A template would call the function itself.
+            can_be_undone=self.repair.undo is not None,
             undo_days=UNDO_WITHIN.days,
             danger=planned is not None and bool(planned.confirm_word),
             back=self._back(),
@@ -179,6 +185,14 @@ class _Page:
 
 def _issue(key: str) -> Issue | None:
     return Issue.objects.filter(pk=int(key)).first() if key.isdigit() and len(key) < 18 else None
+
+
+def _proposing(repair_id: str, target: str) -> Issue | None:
+    """The open issue that proposes this repair for this target: it knows the form's values, and is mended by it."""
+    rows = worst_first(Issue.objects.exclude(state=IssueState.RESOLVED).filter(fix__repair=repair_id))
+    if target:
+        return rows.filter(Q(fix__target=target) | Q(affected__target=target)).distinct().first()
+    return next((issue for issue in rows[:20] if not (issue.fix or {}).get("target")), None)
 
 
 def _named(target: str) -> Thing | None:

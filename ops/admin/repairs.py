@@ -142,6 +142,7 @@ class RepairRunAdmin(OperatorAdmin):
         row = context.get("row")
         if isinstance(row, RepairRun):
             title = f"{title} the repair" if template == "switchboard/confirm.html" else repair_title(row)
+            context["original"] = repair_title(row)
         return super().page(request, template, title=title, status=status, **context)
 
     # All of them

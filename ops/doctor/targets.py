@@ -8,7 +8,7 @@ from django.apps import apps
 from django.db import models
 from django.urls import NoReverseMatch, reverse
 
-_kinds: dict[str, str] = {}
+_kinds: dict[str, str] = {"service": "ops.Service"}
 
 
 def register_target(kind: str, model_label: str) -> None:

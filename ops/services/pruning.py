@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
+from django.db import models
+from django.db.models import Q
 from django.utils import timezone
 
 from ops.choices import FINAL_JOB_STATES
 from ops.models import CheckResult, Job, NamedLock
 from ops.processes import services as processes
 from ops.services import heartbeats, idempotency
+from ops.uptime import PULSE
 
 JOBS_KEPT = timedelta(days=30)
 CHECK_RESULTS_KEPT = timedelta(days=14)
+# Changes are few, and the board's longest window is made from them; of its pulse it needs the samples as well.
+CHECK_CHANGES_KEPT = timedelta(days=92)
+PULSE_KEPT = timedelta(days=32)
 LOCKS_KEPT = timedelta(days=30)
 
 
@@ -22,9 +28,15 @@ def prune() -> dict[str, int]:
     jobs = Job.objects.filter(state__in=FINAL_JOB_STATES, finished_at__lt=now - JOBS_KEPT)
     return {
         "jobs": jobs.delete()[1].get("ops.Job", 0),
-        "check_results": CheckResult.objects.filter(at__lt=now - CHECK_RESULTS_KEPT).delete()[0],
+        "check_results": _old_check_results(now).delete()[0],
         "idempotency_records": idempotency.prune(),
         "heartbeats": heartbeats.prune(),
         "processes": processes.prune(),
         "locks": NamedLock.objects.filter(expires_at__lt=now - LOCKS_KEPT).delete()[0],
     }
+
+
+def _old_check_results(now: datetime) -> models.QuerySet[CheckResult]:
+    samples = Q(at__lt=now - CHECK_RESULTS_KEPT, changed=False) & ~Q(check_id=PULSE)
+    pulse = Q(at__lt=now - PULSE_KEPT, changed=False)
+    return CheckResult.objects.filter(samples | pulse | Q(at__lt=now - CHECK_CHANGES_KEPT))

@@ -49,6 +49,16 @@
     }
   });
 
+  // What is replaced is not read out by itself: its sentence goes into a region that stays.
+  function say(part) {
+    const voice = document.querySelector("[data-voice]");
+    const sentence = part.querySelector("[data-say]");
+    if (!voice || !sentence) return;
+    const text = sentence.textContent.replace(/\s+/g, " ").trim();
+    if (text !== voice.dataset.said) voice.textContent = text;
+    voice.dataset.said = text;
+  }
+
   // A part with data-live="address" is fetched again every data-every milliseconds until it comes back without data-live.
   function follow(part) {
     let failures = 0;
@@ -56,6 +66,8 @@
     async function step() {
       if (!part.isConnected) return;
       if (document.hidden) return again(1000);
+      // Whoever reads it by keyboard is not thrown out of it.
+      if ("calm" in part.dataset && part.contains(document.activeElement)) return again(1000);
       try {
         const answer = await fetch(part.dataset.live, { headers: { "X-Part": "1" }, credentials: "same-origin" });
         if (answer.redirected || answer.status === 403) return location.reload();
@@ -75,6 +87,7 @@
           const newLog = part.querySelector("[data-tail]");
           if (newLog) newLog.scrollTop = atEnd ? newLog.scrollHeight : top;
           times(part);
+          say(part);
         }
         if (!fresh.dataset.live) { part.removeAttribute("data-live"); part.removeAttribute("aria-busy"); return; }
       } catch {
