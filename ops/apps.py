@@ -13,5 +13,6 @@ class OpsConfig(AppConfig):
         from ops import checks, doctor_config, doctor_logs, doctor_services, metrics  # noqa: F401
         from ops.alerts import setup as alerts_setup  # noqa: F401
         from ops.doctor import open_entries  # noqa: F401
+        from ops.doctor_data import setup as data_setup  # noqa: F401
         from ops.services import repair_batch, repairs  # noqa: F401
         from ops.support import basics  # noqa: F401

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import httpx
 import pytest
+from django.utils import timezone
 
 from ops.alerts.send import tell
 from ops.models import AlertMessage, Service
@@ -55,7 +56,7 @@ def test_alerts_come_into_the_room_once_whoever_sends_again(house, ann, make_iss
     make_issue("db.reachable", severity="critical")
     assert tell() == 1
     # As if the worker had been killed between the homeserver's answer and its own note of it.
-    AlertMessage.objects.filter(kind="opened").update(state="queued")
+    AlertMessage.objects.filter(kind="opened").update(state="queued", due_at=timezone.now())
     assert tell() == 1
     texts = ann.texts()
     assert sum("Not well (critical): The database reads and writes" in text for text in texts) == 1
