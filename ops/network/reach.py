@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from django.db import close_old_connections
+from django.db import close_old_connections, connections
 from django.utils import timezone
 
+from ops.logs import get_logger
+from ops.models import Process
 from ops.network.places import PUBLIC, Place, places, stores
 from ops.network.probe import probe
 
+log = get_logger(__name__)
+
 AT_ONCE = 8
+EVERY_SECONDS = 60.0
 
 
 def report() -> dict[str, dict[str, Any]]:
@@ -43,3 +49,21 @@ def _cell(place: Place) -> dict[str, Any]:
 
 
 probe_all = report
+
+
+def keep_reporting(process: str, *, every: float = EVERY_SECONDS) -> None:
+    """Write into a process's row, again and again, how it reaches every server. Does not return: for a thread of its own."""
+    while True:
+        try:
+            write(process)
+        except Exception as error:
+            # The database is away: whoever looks sees that nothing new comes.
+            log.debug("reach_not_reported", error=str(error), error_type=type(error).__name__)
+        finally:
+            connections.close_all()
+        time.sleep(every)
+
+
+def write(process: str) -> bool:
+    """Ask everything and write it once. False: there is no row of that process (yet)."""
+    return bool(Process.objects.filter(pk=process).update(reach=report()))

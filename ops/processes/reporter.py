@@ -228,8 +228,18 @@ def start(role: str, *, on_drain: Callable[[DrainRequest], None] = end_this_proc
             _current.start()
             # The same processes keep their recent log lines as rows.
             pump.start(role)
+            threading.Thread(target=_reach, name="process reach", daemon=True).start()
             atexit.register(_at_exit, _current)
         return _current
+
+
+def _reach() -> None:
+    """How this process reaches every server, about once a minute. A process may report itself before its apps are ready."""
+    time.sleep(LISTEN_SECONDS)
+    from ops.leases import WORKER
+    from ops.network.reach import keep_reporting
+
+    keep_reporting(WORKER)
 
 
 def current() -> Reporter | None:
