@@ -79,6 +79,9 @@ def space_view(homeserver: Homeserver, room_id: str) -> SpaceView | None:
             single[kind] = content
             if kind == "m.room.create":
                 creator = str(event.get("sender") or "")
+    if members.get(homeserver.sender_id) != "join":
+        # Whoever left a room still reads it as it was then.
+        return None
     return SpaceView(
         room_id,
         single.get("m.room.create", {}).get("type") == "m.space",
@@ -284,11 +287,11 @@ def space_merge(homeserver: Homeserver, duplicate: SpaceView, keeper: str, *, ac
             "room__room_id", "account__user_id"
         )
     )
-    for child, owner in owners.items():
-        if parent_of(homeserver, child, owner, duplicate.room_id):
-            client.put_state(child, "m.space.parent", duplicate.room_id, {}, owner)
-            client.set_parent(child, keeper, user_id=owner)
-            undo["parents"][child] = owner
+    for room, owner in owners.items():
+        if room and parent_of(homeserver, room, owner, duplicate.room_id):
+            client.put_state(room, "m.space.parent", duplicate.room_id, {}, owner)
+            client.set_parent(room, keeper, user_id=owner)
+            undo["parents"][room] = owner
     undo["invited"] = _invite_members(homeserver, duplicate, keeper)
     if duplicate.alias and client.resolve_alias(duplicate.alias) == duplicate.room_id:
         try:
@@ -339,7 +342,8 @@ def space_unmerge(homeserver: Homeserver, keeper: str, undo: dict[str, Any], *, 
             client.kick(keeper, person, sender)
     if undo["alias"]:
         client.put_alias(undo["alias"], undo["room_id"], sender)
-    client.put_state(undo["room_id"], "m.room.tombstone", "", {}, sender)
+    # Homeservers want the key; an empty one leads nowhere.
+    client.put_state(undo["room_id"], "m.room.tombstone", "", {"body": "", "replacement_room": ""}, sender)
     record(
         actor=actor,
         action="space.unmerged",

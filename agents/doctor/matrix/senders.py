@@ -202,7 +202,7 @@ def _plan(work: RepairWork) -> Plan:
         f"Put right account, profile and membership of {len(red)} agents; each says so in its room in one sentence, which is read back. "
         "What was said under the wrong name stays as it is.",
         changes,
-        {"canaries": {str(one.mapping): one.wrong[0]["event_id"] for one in red}},
+        {"mappings": [one.mapping for one in red]},
         {"canaries": {}},
     )
 
@@ -211,8 +211,8 @@ def _apply(work: RepairWork) -> dict[str, Any]:
     homeserver = opened(work.target)
     canaries: dict[str, str] = {}
     failed: dict[str, str] = {}
-    wanted = work.plan.data["canaries"]
-    rows = Mapping.objects.filter(pk__in=[int(key) for key in wanted])
+    wanted = work.plan.data["mappings"]
+    rows = Mapping.objects.filter(pk__in=wanted)
     for number, mapping in enumerate(rows.select_related("agent__service", "account", "room"), start=1):
         assert mapping.room is not None
         try:
@@ -220,8 +220,8 @@ def _apply(work: RepairWork) -> dict[str, Any]:
             if done.rung == "stuck" or not done.in_room:
                 failed[mapping.account.user_id] = done.sentence or "It does not come into its room."
                 continue
-            # The same answer put right twice is one sentence.
-            txn = f"sb.canary.{mapping.pk}.{wanted[str(mapping.pk)][-40:]}"
+            # One sentence a run, however often it is tried.
+            txn = f"sb.canary.{work.run.pk if work.run is not None else 0}.{mapping.pk}"
             canaries[str(mapping.pk)] = canary_send(
                 homeserver=homeserver, room=mapping.room, account=mapping.account, txn_id=txn
             )
