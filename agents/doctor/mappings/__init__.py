@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from agents.doctor.mappings import (  # noqa: F401
     dedupe,
+    faults,
     listing,
     lost,
     pace,
