@@ -21,12 +21,12 @@ MOST_AT_ONCE = 500
 
 WORDS = {
     "queue": "waiting for a worker or for the agent's earlier answer",
-    "first_token": "the model or its server before the first word",
+    "first_word": "the model or its server before the first word",
     "tools": "the agent's tools",
     "writing": "the model's writing",
     "sending": "sending to the room",
 }
-_MODEL = ("first_token", "writing")
+_MODEL = ("first_word", "writing")
 
 
 def _seconds(value: Any) -> float:
@@ -115,7 +115,7 @@ def _sentence(times: AgentTimes) -> str:
 def _advice(dominant: str) -> str:
     return {
         "queue": "More workers help, or fewer people at one agent.",
-        "first_token": "A faster model helps.",
+        "first_word": "A faster model helps.",
         "writing": "A faster model helps.",
         "tools": "Look at what its tools wait for.",
         "sending": "Look at the homeserver.",
@@ -142,7 +142,7 @@ def _fix(dominant: str, slow_ones: list[AgentTimes], rows: dict[int, Agent]) -> 
 @register_guide("llm.slow")
 def guide(target: str, evidence: dict[str, Any]) -> Guide:
     """What to do about the part that takes the time."""
-    dominant = str(evidence.get("dominant") or "first_token")
+    dominant = str(evidence.get("dominant") or "first_word")
     services = sorted(str(name) for name in evidence.get("connect_ms") or {})
     name = (
         services[0]

@@ -1,6 +1,6 @@
 """The parts of an answer's time, from rows that are there anyway. Three queries for however many agents.
 
-A turn has: *queue* (said until a worker took it up, failed attempts included), *first token* (asked until the first word: network,
+A turn has: *queue* (said until a worker took it up, failed attempts included), *first word* (asked until the first word: network,
 server and model, less its tools), *tools*, *writing* (first word until the end, less tools that came later), *sending* (end until
 it stood in the room). Connecting is not in the turn's row: connections are kept open, and the service's own latency tells what
 one costs.
@@ -22,7 +22,7 @@ from ops.models import RepairRun, RepairRunState
 WINDOW = timedelta(hours=1)
 MOST_TURNS = 20_000
 OF_EACH_AGENT = 30
-PARTS = ("queue", "first_token", "tools", "writing", "sending")
+PARTS = ("queue", "first_word", "tools", "writing", "sending")
 
 
 @dataclass(slots=True)
@@ -32,7 +32,7 @@ class Answered:
     pk: int
     agent: int
     queue: float
-    first_token: float
+    first_word: float
     writing: float
     waited: float
     tokens: int | None
@@ -103,7 +103,7 @@ def agent_times(*, since: datetime | None = None, agents: Sequence[int] = ()) ->
                 pk,
                 agent,
                 queue=_ms(created, started),
-                first_token=_ms(started, first),
+                first_word=_ms(started, first),
                 writing=_ms(first, finished),
                 waited=_ms(created, first),
                 tokens=tokens,
@@ -137,7 +137,7 @@ def complete(several: Iterable[AgentTimes]) -> None:
             if part.get("type") == "tool_result" and isinstance(part.get("ms"), int | float):
                 one.tools += part["ms"]
                 # A tool's time is part of the wait before the first word, or of the writing after it.
-                place = "writing" if spoke else "first_token"
+                place = "writing" if spoke else "first_word"
                 setattr(one, place, max(0.0, getattr(one, place) - part["ms"]))
 
 

@@ -106,7 +106,9 @@ def test_the_login_that_everybody_knows_is_warned_of(letta_database: str, letta_
 
 
 def test_addresses_as_letta_takes_them_are_understood() -> None:
-    found = read_uri("postgresql+pg8000://letta:l%40x@db.test:6543/letta?prepared_statement_cache_size=0&sslmode=require")
+    found = read_uri(
+        "postgresql+pg8000://letta:l%40x@db.test:6543/letta?prepared_statement_cache_size=0&sslmode=require"
+    )
     assert (found.host, found.port, found.name, found.user, found.password) == (
         "db.test",
         6543,

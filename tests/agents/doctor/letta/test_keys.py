@@ -37,9 +37,7 @@ def strict_anthropic() -> Iterator[AnthropicStub]:
 
 
 def provider(url: str, key: str = "", kind: str = "openai") -> Service:
-    return service_save(
-        actor="test", name="llm", kind=kind, base_url=url, credentials={"api_key": key} if key else {}
-    )
+    return service_save(actor="test", name="llm", kind=kind, base_url=url, credentials={"api_key": key} if key else {})
 
 
 @pytest.mark.parametrize("kind", ["openai", "anthropic"])
