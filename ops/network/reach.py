@@ -54,14 +54,16 @@ probe_all = report
 def keep_reporting(process: str, *, every: float = EVERY_SECONDS) -> None:
     """Write into a process's row, again and again, how it reaches every server. Does not return: for a thread of its own."""
     while True:
+        wait = every
         try:
-            write(process)
+            if not write(process):
+                wait = min(every, 5.0)
         except Exception as error:
             # The database is away: whoever looks sees that nothing new comes.
             log.debug("reach_not_reported", error=str(error), error_type=type(error).__name__)
         finally:
             connections.close_all()
-        time.sleep(every)
+        time.sleep(wait)
 
 
 def write(process: str) -> bool:
