@@ -20,10 +20,23 @@ def _on_turns(request: HttpRequest) -> bool:
     return request.path.startswith(turns) and not request.path.startswith(dead)
 
 
+def _on_checks(request: HttpRequest) -> bool:
+    """The board lives below the checks' address and has an entry of its own."""
+    checks, board = str(reverse_lazy("admin:ops_checkstate_changelist")), str(reverse_lazy("admin:board"))
+    return request.path.startswith(checks) and not request.path.startswith(board)
+
+
 def _on_repairs(request: HttpRequest) -> bool:
-    """Issues, plans and receipts are one place; the board, which lies below the checks' address, is another."""
+    """Issues, plans and receipts are one place."""
     places = (reverse_lazy("admin:ops_issue_changelist"), reverse_lazy("admin:ops_repairrun_changelist"))
     return request.path.startswith(tuple(str(place) for place in places))
+
+
+def _on_logs(request: HttpRequest) -> bool:
+    """The support bundle lives below the address of the logs and has an entry of its own; known errors belong to the logs."""
+    logs, support = str(reverse_lazy("admin:ops_logline_changelist")), str(reverse_lazy("admin:support"))
+    known = str(reverse_lazy("admin:ops_errorsignature_changelist"))
+    return request.path.startswith((logs, known)) and not request.path.startswith(support)
 
 
 def _item(title: str, icon: str, view: str, badge: str = "", badge_class: str = "") -> dict[str, Any]:
@@ -61,9 +74,12 @@ NAVIGATION: list[dict[str, Any]] = [
             {**_item("Repairs", "healing", "ops_issue_changelist", "badge_issues"), "active": _on_repairs},
             _item("Status board", "lightbulb", "board"),
             _item("Services", "dns", "ops_service_changelist"),
-            _item("Checks", "fact_check", "ops_checkstate_changelist"),
+            {**_item("Checks", "fact_check", "ops_checkstate_changelist"), "active": _on_checks},
             _item("Settings", "tune", "ops_livesetting_changelist"),
             _item("Jobs", "pending_actions", "ops_job_changelist", "badge_jobs", "sb-badge-working"),
+            {**_item("Logs", "article", "ops_logline_changelist"), "active": _on_logs},
+            _item("Captured calls", "cell_tower", "ops_capture_changelist"),
+            _item("Support bundle", "folder_zip", "support"),
             _item("Alert channels", "campaign", "ops_alertchannel_changelist"),
             _item("Alerts sent", "outgoing_mail", "ops_alertmessage_changelist"),
             _item("Maintenance", "engineering", "ops_maintenancewindow_changelist"),
@@ -90,7 +106,7 @@ UNFOLD: dict[str, Any] = {
     "SHOW_HISTORY": False,
     "SHOW_VIEW_ON_SITE": False,
     "BORDER_RADIUS": "8px",
-    "STYLES": [_mark("admin.css"), _mark("doctor.css")],
+    "STYLES": [_mark("admin.css"), _mark("doctor.css"), _mark("logs.css")],
     "SCRIPTS": [_mark("admin.js"), _mark("doctor.js")],
     "DASHBOARD_CALLBACK": "controlplane.dashboard.dashboard",
     "COMMAND": {"search_models": False, "show_history": False, "search_callback": "controlplane.admin_site.search"},

@@ -18,6 +18,7 @@ from ops.models import LogLine
 
 MOST = 1000
 MOST_IN_FILE = 100_000
+_LATE, _LATE_IDS = timedelta(seconds=4), 1000
 
 
 class FilterInvalid(ValueError):
@@ -195,6 +196,16 @@ def as_jsonl(line: LogLine) -> str:
 
 def _plain(value: Any) -> str:
     return value.isoformat() if isinstance(value, datetime) else str(value)
+
+
+def behind(wanted: LogFilter, after: int, *, most: int) -> list[LogLine]:
+    """Lines that came after the line ``after``, oldest first, and once more those that may have come late.
+
+    Several processes write at once: a line with a smaller number may become visible a moment after one with a larger number.
+    So the last few seconds are given again; whoever follows leaves out the ids that it has.
+    """
+    lately = Q(id__gt=after - _LATE_IDS, at__gt=timezone.now() - _LATE)
+    return list(lines(wanted).filter(Q(id__gt=after) | lately).order_by("id")[:most])
 
 
 def export(wanted: LogFilter, form: str, *, most: int = MOST_IN_FILE) -> Iterator[str]:
