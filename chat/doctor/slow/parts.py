@@ -154,6 +154,8 @@ def _moved() -> tuple[dict[int, datetime], dict[str, datetime]]:
         if at is None:
             continue
         for change in changes or []:
+            if not str(change.get("what", "")).startswith("model"):
+                continue  # pausing makes nobody quicker
             kind, _, key = str(change.get("target", "")).partition(":")
             if kind == "agent" and key.isdigit():
                 agents[int(key)] = max(at, agents.get(int(key)) or at)

@@ -144,3 +144,17 @@ def test_the_number_of_queries_does_not_grow_with_agents() -> None:
     with CaptureQueriesContext(connection) as many:
         assert len(slow().affected) == 12
     assert len(many) <= len(one)
+
+
+def test_pausing_does_not_count_as_another_model() -> None:
+    (agent,) = agents(1)
+    slow_answers(agent)
+    done = repair_start(
+        repair_id="llm.failover",
+        target=f"agent:{agent.pk}",
+        params={"action": "pause"},
+        actor="test",
+        trigger="command",
+    )
+    assert done.changes_count == 1
+    assert found().status == "warn"
