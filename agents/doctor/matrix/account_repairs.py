@@ -166,11 +166,12 @@ def _apply_relogin(work: RepairWork) -> dict[str, Any]:
     for mapping in Mapping.objects.filter(pk__in=work.plan.data["mappings"]).select_related(
         "agent__service", "account__homeserver", "room"
     ):
+        name = mapping.account.user_id
         try:
             done = identity_reassert(homeserver=homeserver, mapping=mapping, actor=work.actor)
         except MatrixError as error:
             raise RepairFailed(error.sentence) from error
-        rungs[mapping.account.user_id] = done.rung if done.in_room else f"{done.rung}, not in its room"
+        rungs[name] = done.rung if done.in_room else f"{done.rung}, not in its room"
     if all(rung.startswith("stuck") for rung in rungs.values()):
         raise RepairFailed("None of them can be spoken as.")
     return {"rungs": rungs}

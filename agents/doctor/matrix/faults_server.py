@@ -19,7 +19,7 @@ from agents.doctor.matrix.login import token_is_accepted
 from agents.doctor.matrix.look import VERSIONS, WELL_KNOWN, ask
 from agents.matrix.clients import forget_client
 from ops.doctor.faults import register_fault
-from ops.models import Service
+from ops.models import ManagedBy, Service
 from ops.services.services import service_save
 
 
@@ -29,26 +29,25 @@ def _readdress(service: Service, base_url: str, **fields: Any) -> None:
         name=service.name,
         kind=service.kind,
         base_url=base_url,
-        managed_by=service.managed_by,
         enabled=service.enabled,
-        **fields,
+        **{"managed_by": service.managed_by, **fields},
     )
 
 
 def _cause_address(make: Callable[[Service], str]) -> Memory:
-    """Point the row at another address. What answered at the right one is kept, as the check of its flavour does."""
+    """Point the row at another address, as an operator does who mistypes it. What is known of the right one is kept first."""
     service = homeserver_here().service
-    before = service.base_url
+    memory = {"service": service.name, "base_url": service.base_url, "managed_by": str(service.managed_by)}
     if not stored_flavour(service):
         flavour_keep(service=service, flavour=probe_flavour(homeserver_here()), actor=ACTOR)
-    _readdress(service, make(service))
-    return {"service": service.name, "base_url": before}
+    _readdress(service, make(service), managed_by=ManagedBy.OPERATOR)
+    return memory
 
 
 def _heal_address(memory: Memory) -> None:
     service = Service.objects.filter(name=memory["service"]).first()
-    if service is not None and service.base_url != memory["base_url"]:
-        _readdress(service, memory["base_url"])
+    if service is not None:
+        _readdress(service, memory["base_url"], managed_by=memory["managed_by"])
     _stop_page()
 
 
@@ -146,7 +145,7 @@ def _cause_flavour() -> Memory:
         **kept,
         "name": "tuwunel",
         "version": "1.8.1",
-        "can": {**kept["can"], "shared_secret": not kept["can"]["shared_secret"]},
+        "can": {**kept["can"], "make_users": not kept["can"]["make_users"]},
     }
     flavour_keep(service=service, flavour=other, actor=ACTOR)
     return {"service": service.name, "flavour": kept}

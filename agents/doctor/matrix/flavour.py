@@ -23,9 +23,9 @@ from ops.services import audit
 
 WHY_NOT = {
     "admin_api": "It has no Synapse admin API. Accounts are looked after in its admin room instead (#admins).",
-    "shared_secret": "It does not register users by a shared secret (/_synapse/admin/v1/register).",
-    "password_login": "It has no password login; people sign in through another service.",
-    "registration_token": "It takes no registration tokens.",
+    "make_users": "It does not register users by a shared secret (/_synapse/admin/v1/register).",
+    "sign_in": "It has no password login; people sign in through another service.",
+    "sign_up": "It takes no registration tokens.",
     "spaces": "It is older than Matrix 1.2: clients may not show spaces.",
     "ping": "It is older than Matrix 1.7: it cannot be asked whether it reaches us.",
     "devices": "It does not take a device from an appservice: a message repeated after a crash of it may be shown twice.",
@@ -65,9 +65,9 @@ def probe_flavour(homeserver: Homeserver) -> dict[str, Any]:
         "can": {
             "appservice": True,
             "admin_api": _is_served(url, "/_synapse/admin/v2/users"),
-            "shared_secret": isinstance(secret, dict) and isinstance(secret.get("nonce"), str),
-            "password_login": "m.login.password" in kinds,
-            "registration_token": isinstance(validity, dict) and "valid" in validity,
+            "make_users": isinstance(secret, dict) and isinstance(secret.get("nonce"), str),
+            "sign_in": "m.login.password" in kinds,
+            "sign_up": isinstance(validity, dict) and "valid" in validity,
             "spaces": _since(named, (1, 2)),
             "ping": _since(named, (1, 7)),
             "devices": "m.login.application_service" in kinds or _since(named, (1, 17)),
@@ -160,7 +160,7 @@ def hs_flavour(target: str) -> CheckOutcome:
             "for users and passwords follows the known one and may fail. Detect it again.",
             evidence,
         )
-    if (service.credentials or {}).get("registration_shared_secret") and "shared_secret" in cannot:
+    if (service.credentials or {}).get("registration_shared_secret") and "make_users" in cannot:
         return CheckOutcome(
             "warn",
             f"A registration shared secret is set, but {_name(fresh)} does not take it: {cannot['shared_secret']} "

@@ -178,7 +178,7 @@ def what_it_cannot(target: str, evidence: dict[str, Any]) -> Guide:
     known = cannot if isinstance(cannot, dict) else {}
     named = f"{evidence.get('flavour') or 'unknown'} {evidence.get('version') or ''}".strip().capitalize()
     steps = [GuideStep(f"{name}: {WHY_NOT.get(name, why)}") for name, why in sorted(known.items())]
-    if "shared_secret" in known:
+    if "make_users" in known:
         steps.append(
             GuideStep(
                 "Make people's accounts in its admin room instead.",
