@@ -15,7 +15,7 @@ from agents.api import agents as agent_routes
 from agents.api import mappings, rooms, sync
 from chat.api import conversations, deliveries, messages, turns
 from controlplane.api_schema import complete
-from ops.api import alerts, audit, checks, configuration, issues, jobs, me, repairs, services, stream_test
+from ops.api import alerts, audit, checks, configuration, issues, jobs, logs, me, repairs, services, stream_test, support
 from ops.api.answers import FastRenderer
 from ops.api.principals import BearerToken, OperatorSession
 from ops.api.problems import problem_of, problem_response, unauthorized
@@ -88,6 +88,9 @@ for _prefix, _router in (
     ("repairs", repairs.router),
     ("repair-runs", repairs.runs_router),
     ("audit", audit.router),
+    ("logs", logs.router),
+    ("captures", logs.captures_router),
+    ("support-bundle", support.router),
     ("alerts", alerts.router),
     ("maintenance", alerts.maintenance),
 ):

@@ -23,6 +23,7 @@ from ops.logbook.signatures import compile_pattern
 from ops.models import Capture, ErrorSignature, Exchange, Job, JobTrigger, LiveSetting, LogLine
 from ops.services import audit
 from ops.services.jobs import job_start
+from ops.support import folder
 
 LINES_KEPT = timedelta(days=7)
 MOST_LINES = 200_000
@@ -236,6 +237,7 @@ def prune() -> dict[str, int]:
     now = timezone.now()
     return {
         "log_lines": prune_lines(),
+        "support_files": folder.prune(),
         "captures": Capture.objects.filter(until__lt=now - CAPTURES_KEPT).delete()[0],
         "live_settings": LiveSetting.objects.filter(expires_at__lt=now - timedelta(minutes=1)).delete()[0],
     }

@@ -11,7 +11,7 @@ from django.utils import timezone
 from ops.choices import FINAL_JOB_STATES
 from ops.models import CheckResult, Job, NamedLock
 from ops.processes import services as processes
-from ops.services import heartbeats, idempotency
+from ops.services import heartbeats, idempotency, logbook
 from ops.uptime import PULSE
 
 JOBS_KEPT = timedelta(days=30)
@@ -32,6 +32,7 @@ def prune() -> dict[str, int]:
         "idempotency_records": idempotency.prune(),
         "heartbeats": heartbeats.prune(),
         "processes": processes.prune(),
+        **logbook.prune(),
         "locks": NamedLock.objects.filter(expires_at__lt=now - LOCKS_KEPT).delete()[0],
     }
 

@@ -95,7 +95,9 @@ def test_a_database_that_is_away_delays_lines_and_loses_none(kept, db, monkeypat
     get_logger("a").error("first")
     with monkeypatch.context() as context:
         context.setattr(
-            keeper_module.LogLine.objects, "bulk_create", lambda *a, **k: (_ for _ in ()).throw(OperationalError("gone"))
+            keeper_module.LogLine.objects,
+            "bulk_create",
+            lambda *a, **k: (_ for _ in ()).throw(OperationalError("gone")),
         )
         assert kept.flush() == 0
         assert "gone" in kept.trouble
@@ -140,7 +142,8 @@ def test_the_logbook_writes_within_a_second_and_says_how_it_fares(pipeline):
     book.start()
     try:
         threads = [
-            threading.Thread(target=lambda n=n: [get_logger("t").info(f"line {n}.{k}") for k in range(50)]) for n in range(4)
+            threading.Thread(target=lambda n=n: [get_logger("t").info(f"line {n}.{k}") for k in range(50)])
+            for n in range(4)
         ]
         for thread in threads:
             thread.start()

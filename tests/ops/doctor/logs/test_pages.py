@@ -28,7 +28,14 @@ def operator(db, client):
 
 
 def line(**fields):
-    given = {"at": timezone.now(), "level": "info", "role": "worker", "process": "h:1:1", "logger": "chat", "event": "e"}
+    given = {
+        "at": timezone.now(),
+        "level": "info",
+        "role": "worker",
+        "process": "h:1:1",
+        "logger": "chat",
+        "event": "e",
+    }
     return LogLine.objects.create(**{**given, **fields})
 
 
@@ -80,7 +87,9 @@ def test_filters_of_page_tail_and_reader_agree(operator, query, found):
     assert tail["count"] == len(found)
     wanted = reader.LogFilter.parse({"level": "info", **query})
     assert {row.event for row in reader.lines(wanted)} == found
-    assert reader.LogFilter.parse(dict(pair.split("=") for pair in wanted.query.split("&") if "%" not in pair and "+" not in pair))
+    assert reader.LogFilter.parse(
+        dict(pair.split("=") for pair in wanted.query.split("&") if "%" not in pair and "+" not in pair)
+    )
 
 
 def test_the_tail_gives_what_is_new_and_earlier_lines_on_demand(operator):
@@ -145,7 +154,8 @@ def test_errors_are_grouped_and_a_new_one_is_explained(operator):
     form = operator.get(reverse("admin:ops_errorsignature_new"), {"line": number})
     pattern = form.context["form"].initial["pattern"]
     answer = operator.post(
-        reverse("admin:ops_errorsignature_new"), {"pattern": pattern, "meaning": "The pump is dry.", "remedy": "Fill it."}
+        reverse("admin:ops_errorsignature_new"),
+        {"pattern": pattern, "meaning": "The pump is dry.", "remedy": "Fill it."},
     )
     row = ErrorSignature.objects.get()
     assert answer.url == reverse("admin:ops_errorsignature_change", args=[row.pk])

@@ -106,7 +106,8 @@ def test_another_process_is_profiled_without_a_restart():
         name = str(connection.settings_dict["NAME"])
     environment = {**os.environ, "PYTHONPATH": os.getcwd()}
     code = _OTHER.replace(
-        "django.setup()", f"from django.conf import settings\nsettings.DATABASES['default']['NAME'] = {name!r}\ndjango.setup()"
+        "django.setup()",
+        f"from django.conf import settings\nsettings.DATABASES['default']['NAME'] = {name!r}\ndjango.setup()",
     )
     other = subprocess.Popen(
         [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, text=True

@@ -43,7 +43,9 @@ class _Server(BaseHTTPRequestHandler):
             content = b"\x89PNG\x00\x01"
         else:
             content = json.dumps({"heard": len(body), "access_token": CANARY, "name": "Ada"}).encode()
-        kind = {"/events": "text/event-stream", "/picture": "image/png"}.get(self.path.partition("?")[0], "application/json")
+        kind = {"/events": "text/event-stream", "/picture": "image/png"}.get(
+            self.path.partition("?")[0], "application/json"
+        )
         self.send_response(200)
         if "gzip" in self.headers.get("Accept-Encoding", "") and self.path.startswith("/zip"):
             content = gzip.compress(content)
@@ -113,7 +115,14 @@ def test_both_kinds_of_clients_are_heard_and_no_secret_is_written(server, servic
     whole = json.dumps(to_har(Exchange.objects.order_by("id"), "1"))
     assert CANARY not in whole
     for row in Exchange.objects.all():
-        for value in (row.url, row.request_headers, row.request_body, row.response_headers, row.response_body, row.error):
+        for value in (
+            row.url,
+            row.request_headers,
+            row.request_body,
+            row.response_headers,
+            row.response_body,
+            row.error,
+        ):
             assert CANARY not in str(value)
 
 
