@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,21 +18,38 @@ from tests.up.running import Up
 
 
 class Proofs:
-    """What the prover said about each fault of one installation; it runs once, for the tests that were chosen."""
+    """What the prover says about each fault of one installation. It runs once, for the tests that were chosen; each test reads
+    on until it comes to its own."""
 
-    def __init__(self, baseline: dict[str, str], results: dict[str, dict[str, Any]], errors: str) -> None:
-        self.baseline, self.results, self.errors = baseline, results, errors
+    def __init__(self, environment: dict[str, str], checks: list[str], errors: Path) -> None:
+        self.checks, self._errors = checks, errors
+        self._lines: list[dict[str, Any]] = []
+        self._file = errors.open("w")
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.doctor.prover", *checks],
+            cwd=PROJECT_ROOT, env=environment, stdout=subprocess.PIPE, stderr=self._file, text=True,
+        )  # fmt: skip
 
+    def line(self, key: str, value: str = "") -> dict[str, Any]:
+        """The first line that has this key (with this value)."""
+        for line in self._lines:
+            if key in line and value in ("", line[key]):
+                return line
+        assert self._process.stdout is not None
+        for text in self._process.stdout:
+            if not text.startswith("{"):
+                continue
+            line = json.loads(text)
+            self._lines.append(line)
+            if key in line and value in ("", line[key]):
+                return line
+        raise AssertionError(f"The prover ended before it came to {key} {value}:\n{self._errors.read_text()[-4000:]}")
 
-def run_prover(environment: dict[str, str], checks: list[str]) -> Proofs:
-    """Run the prover with an installation's settings."""
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.doctor.prover", *checks],
-        cwd=PROJECT_ROOT, env=environment, capture_output=True, text=True, timeout=900, check=False,
-    )  # fmt: skip
-    lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
-    baseline = next((line["baseline"] for line in lines if "baseline" in line), {})
-    return Proofs(baseline, {line["check"]: line for line in lines if "check" in line}, done.stderr[-4000:])
+    def close(self) -> None:
+        """End the prover."""
+        self._process.terminate()
+        self._process.wait(20)
+        self._file.close()
 
 
 def chosen(request: pytest.FixtureRequest, needs: frozenset[str]) -> list[str]:
@@ -57,7 +75,11 @@ def embedded_proofs(
     try:
         up.start(120)
         up.manage("sync_agents")
-        yield run_prover(up.environment, chosen(request, EMBEDDED_NEEDS))
+        proofs = Proofs(up.environment, chosen(request, EMBEDDED_NEEDS), up.folder / "prover.txt")
+        try:
+            yield proofs
+        finally:
+            proofs.close()
     finally:
         up.stop()
         letta.delete_agent(agent)

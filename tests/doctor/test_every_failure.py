@@ -17,13 +17,16 @@ EMBEDDED = [fault.check_id for fault in all_faults() if set(fault.needs) <= EMBE
 
 @pytest.mark.parametrize("check_id", EMBEDDED)
 def test_break_red_plan_repair_green_undo(check_id: str, embedded_proofs: Proofs) -> None:
-    result = embedded_proofs.results.get(check_id)
-    assert result is not None, f"The prover did not come to it:\n{embedded_proofs.errors}"
+    result = embedded_proofs.line("check", check_id)
     assert result["ok"], f"held: {result['steps']}\n{result['problem']}"
 
 
 def test_an_installation_that_works_is_green(embedded_proofs: Proofs) -> None:
-    assert embedded_proofs.baseline == {}
+    assert embedded_proofs.line("baseline")["baseline"] == {}
+
+
+def test_it_is_green_after_all_that(embedded_proofs: Proofs) -> None:
+    assert embedded_proofs.line("end")["end"] == {}
 
 
 @pytest.mark.parametrize("entry", catalogue.entries(), ids=lambda entry: entry.id)
