@@ -105,6 +105,10 @@ def _role_step(part: Part, state: RoleState, force: bool) -> dict[str, Any] | No
             "rows": sorted(hanging),
         }
     if not state.alive:
+        # One that stands still reports nothing, and still has its port.
+        still = [row.pk for row in state.dead if row.ended_at is None and row.boot_id == boot_id() and not is_gone(row)]
+        if still:
+            return {"target": part.target, "way": "restart", "before": "stands still", "rows": still}
         return {"target": part.target, "way": "start", "before": "not running", "rows": []}
     lost = unreplaced(state, timezone.now()) if part.role in expected_roles() else []
     if lost:

@@ -17,7 +17,8 @@ from ops.doctor_services.waiting import READY_SECONDS, end_of, ready_one
 from ops.leases import WORKER
 from ops.models import Process
 from ops.models.process import ProcessRole
-from ops.processes.queries import START_SECONDS, by_role, expected_roles, label
+from ops.processes.facts import boot_id
+from ops.processes.queries import START_SECONDS, by_role, expected_roles, is_gone, label
 from ops.processes.services import process_drain
 from ops.runner import run_checks
 
@@ -134,7 +135,9 @@ def _apply(work: RepairWork) -> dict[str, Any]:
 def _start(role: str) -> str:
     part = role_part(role)
     adapter = adapter_for(part)
-    hanging = [row for row in by_role()[role].alive if row.pk != WORKER]
+    state = by_role()[role]
+    still = [row for row in state.dead if row.ended_at is None and row.boot_id == boot_id() and not is_gone(row)]
+    hanging = [row for row in (*state.alive, *still) if row.pk != WORKER]
     since = timezone.now() - timedelta(seconds=1)
     try:
         if hanging and adapter.supervises:
