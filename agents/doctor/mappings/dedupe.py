@@ -174,8 +174,11 @@ def reopen_room(homeserver: Homeserver, room_id: str, user_id: str) -> None:
     if room_id not in client.joined_rooms(user_id):
         client.invite(room_id, user_id, homeserver.sender_id)
         client.join(room_id, user_id)
-    if (client.get_state(room_id, "m.room.tombstone", "", user_id) or {}).get("replacement_room"):
-        client.put_state(room_id, "m.room.tombstone", "", {}, user_id)
+    for event in client.full_state(room_id, user_id):
+        content, event_id = event.get("content"), str(event.get("event_id") or "")
+        if event.get("type") == "m.room.tombstone" and isinstance(content, dict) and content.get("replacement_room"):
+            # Servers accept no sign that leads nowhere, so it is taken back.
+            client.redact(room_id, event_id, txn_id=f"reopen-{event_id[-40:]}", user_id=user_id)
     if room_id in client.joined_rooms(homeserver.sender_id):
         client.leave(room_id, homeserver.sender_id)
 

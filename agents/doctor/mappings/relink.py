@@ -12,8 +12,10 @@ from agents.models import Invitation, Mapping, Room, RoomKind
 from agents.services.backends import Homeserver, homeserver_of
 from agents.services.mappings import mapping_relink, mappings_swap, rows_kept, rows_put_back
 from agents.sync import rooms as steps
+from ops.doctor.queries import affected_by
 from ops.doctor.repairs import Change, Plan, RepairFailed, RepairRefused, RepairWork, register_repair
 
+CHECKS = ("mapping.room_drift", "mapping.duplicate_rooms", "routing.wrong_agent")
 WORDS = {
     "not_in_room": "the agent is not in the room that its mapping names",
     "address_gone": "the agent's address leads nowhere",
@@ -78,7 +80,9 @@ def plan(work: RepairWork) -> Plan:
 def _wanted(work: RepairWork) -> list[int]:
     """Mappings by id: the target's (a mapping, an agent, a room), or all that open issues name."""
     found: list[int] = []
-    for target in [work.target] if ":" in work.target else work.affected:
+    # A check's target (a homeserver's name) stands for everything that the check found.
+    targets = [work.target] if ":" in work.target else work.affected if not work.target else affected_by(CHECKS)
+    for target in targets:
         kind, _, key = target.partition(":")
         if not key.isdigit():
             continue

@@ -8,7 +8,7 @@ from agents.doctor.mappings import look as looking
 from agents.doctor.mappings.relink import WORDS
 from agents.doctor.mappings.sweep import Row, ask_each, evidence_of, next_slice
 from ops.checks import service_targets
-from ops.registry import Affected, CheckOutcome, register_check
+from ops.registry import Affected, CheckOutcome, Fix, register_check
 
 DRIFT, DUPLICATES = "mapping.room_drift", "mapping.duplicate_rooms"
 
@@ -52,6 +52,7 @@ def room_drift(target: str) -> CheckOutcome:
             f"reach nobody.{first} Relink them.",
             {**evidence, "examples": [one.evidence for one in wrong[:5]]},
             affected=(*wrong, *(Affected(one) for one in found.unasked)),
+            fix=Fix("mapping.relink"),
         )
     return CheckOutcome(
         "pass", f"{len(found.rows)} mappings were asked about; room, address and membership agree.", evidence
@@ -122,5 +123,6 @@ def duplicate_rooms(target: str) -> CheckOutcome:
             "Keep the one that people use; the others get a sign that leads there.",
             {**evidence, "examples": [one.evidence for one in wrong[:5]]},
             affected=(*wrong, *(Affected(one) for one in found.unasked)),
+            fix=Fix("room.dedupe"),
         )
     return CheckOutcome("pass", f"{len(found.rows)} agents were asked about; each has one room.", evidence)
