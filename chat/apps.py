@@ -10,5 +10,5 @@ class ChatConfig(AppConfig):
     verbose_name = "Conversations"
 
     def ready(self) -> None:
-        from chat import checks, metrics, support, wiring  # noqa: F401
+        from chat import checks, metrics, retention, support, wiring  # noqa: F401
         from chat.doctor import faults, routing, selftest, silent, slow, targets  # noqa: F401

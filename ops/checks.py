@@ -1,8 +1,7 @@
-"""Checks of the ground floor: database, broker, workers, disk, and every service that has a tester."""
+"""Checks of the ground floor: database, broker, workers, and every service that has a tester."""
 
 from __future__ import annotations
 
-import shutil
 import time
 import uuid
 from collections.abc import Iterable
@@ -25,7 +24,6 @@ from ops.services.services import service_test
 HEARTBEAT_LATE = 30.0
 HEARTBEAT_DEAD = 60.0
 _SLOW_DATABASE = 1.0
-_MB = 1024 * 1024
 
 
 @register_check(
@@ -140,20 +138,6 @@ def ping_broker(*, timeout: float = 2.0, round_trip: bool = False) -> str:
         else:
             broker_connection.default_channel  # noqa: B018 -- opening it asks the server
     return f"answers in {(time.monotonic() - started) * 1000:.0f} ms"
-
-
-@register_check("disk.space", title="There is room on the disk", tags=("start", "disk"), interval=60)
-def disk() -> CheckOutcome:
-    """Room in the data directory: red below 200 MB or 1 %, amber below 1 GB or 5 %."""
-    usage = shutil.disk_usage(settings.DATA_DIR)
-    share = usage.free / usage.total if usage.total else 0.0
-    evidence = {"free_bytes": usage.free, "total_bytes": usage.total}
-    left = f"{usage.free / _MB:,.0f} MB ({share:.0%}) are free where the data directory lies"
-    if usage.free < 200 * _MB or share < 0.01:
-        return CheckOutcome("fail", f"Only {left}. Make room: a full disk stops the database.", evidence)
-    if usage.free < 1024 * _MB or share < 0.05:
-        return CheckOutcome("warn", f"{left}.", evidence)
-    return CheckOutcome("pass", f"{left}.", evidence)
 
 
 def service_targets(*roles: str) -> list[str]:

@@ -119,11 +119,12 @@ def _sqlite() -> CheckOutcome:
 
 def _tuning() -> dict[str, Any]:
     """What counts for connections of this process."""
-    with sqlite.raw(read_only=True) as connection:
-        mode = str(sqlite.pragma(connection, "journal_mode")).lower()
+    # Ours first: a connection of ours sets WAL, and only what it cannot set is worth a word.
     with connections[DEFAULT_DB_ALIAS].cursor() as cursor:
         cursor.execute("PRAGMA busy_timeout")
         timeout = int(cursor.fetchone()[0])
+    with sqlite.raw(read_only=True) as connection:
+        mode = str(sqlite.pragma(connection, "journal_mode")).lower()
     return {"journal_mode": mode, "busy_timeout_ms": timeout}
 
 
@@ -161,10 +162,10 @@ def _postgresql() -> CheckOutcome:
     )
 
 
-def waits(seconds: float = WAIT) -> list[Wait]:
-    """Statements of PostgreSQL that wait for a lock for longer than that, the longest first."""
+def waits(seconds: float | None = None) -> list[Wait]:
+    """Statements of PostgreSQL that wait for a lock for longer than that (``WAIT`` when not given), the longest first."""
     with connections[DEFAULT_DB_ALIAS].cursor() as cursor:
-        cursor.execute(_WAITS, [seconds])
+        cursor.execute(_WAITS, [WAIT if seconds is None else seconds])
         rows = cursor.fetchall()
     return [
         Wait(

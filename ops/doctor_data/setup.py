@@ -1,3 +1,13 @@
 """Everything that the doctor of kept data registers: imported once, when the apps are ready."""
 
-from ops.doctor_data import corrupt, fault_corrupt, fault_locked, locked, recover  # noqa: F401
+from ops.doctor_data import (  # noqa: F401
+    corrupt,
+    disk,
+    fault_corrupt,
+    fault_files,
+    fault_locked,
+    locked,
+    logfiles,
+    recover,
+    retention,
+)

@@ -8,6 +8,7 @@ from django.db import models
 from django.db.models import Q
 from django.utils import timezone
 
+from ops import retention
 from ops.choices import FINAL_JOB_STATES
 from ops.models import CheckResult, Job, NamedLock
 from ops.processes import services as processes
@@ -28,16 +29,18 @@ def prune() -> dict[str, int]:
     jobs = Job.objects.filter(state__in=FINAL_JOB_STATES, finished_at__lt=now - JOBS_KEPT)
     return {
         "jobs": jobs.delete()[1].get("ops.Job", 0),
-        "check_results": _old_check_results(now).delete()[0],
+        "check_results": old_check_results(now).delete()[0],
         "idempotency_records": idempotency.prune(),
         "heartbeats": heartbeats.prune(),
         "processes": processes.prune(),
         **logbook.prune(),
+        **retention.purge_automatic(),
         "locks": NamedLock.objects.filter(expires_at__lt=now - LOCKS_KEPT).delete()[0],
     }
 
 
-def _old_check_results(now: datetime) -> models.QuerySet[CheckResult]:
+def old_check_results(now: datetime) -> models.QuerySet[CheckResult]:
+    """Samples and changes that pages no longer show."""
     samples = Q(at__lt=now - CHECK_RESULTS_KEPT, changed=False) & ~Q(check_id=PULSE)
     pulse = Q(at__lt=now - PULSE_KEPT, changed=False)
     return CheckResult.objects.filter(samples | pulse | Q(at__lt=now - CHECK_CHANGES_KEPT))
