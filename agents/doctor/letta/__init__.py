@@ -9,6 +9,7 @@ from agents.doctor.letta import (  # noqa: F401
     faults_keys,
     keys,
     package,
+    proofs,
     provider,
     quota,
     set_endpoint,

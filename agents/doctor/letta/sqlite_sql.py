@@ -3,7 +3,8 @@
 From Letta's ``settings.py`` and ``orm/message.py`` (read at 0.14.0 to 0.16.8): the engine counts as PostgreSQL only when
 ``LETTA_PG_URI`` (or all of ``LETTA_PG_DB, _USER, _PASSWORD, _HOST, _PORT``, or the file ``~/.letta/pg_uri``) is given, while the
 connection falls back to ``postgresql://letta:letta@localhost:5432/letta``. Without the variable the server therefore connects and
-then fails with every message. The remedy is the variable, not a patch of site-packages.
+then fails with every write: 0.16.8 answers ``500 {"detail": "A database error occurred."}`` when an agent is made, while it lists
+agents and calls itself healthy (seen on a real server). Installed without its ``sqlite`` extra it does not start at all. The remedy is the variable, not a patch of site-packages.
 """
 
 from __future__ import annotations
