@@ -12,6 +12,7 @@ from ops.doctor_config import (  # noqa: F401
     guides_network,
     guides_settings,
     ports_web,
+    proofs,
     repair_edit,
     repair_load,
     repair_port,

@@ -162,7 +162,7 @@ def service_to_service(name: str) -> CheckOutcome:
     if service is not None:
         # What was asked before the row changed, or before it was up again, says nothing about now.
         since = max(moment for moment in (since, service.updated_at, service.status_changed_at) if moment is not None)
-    cells = {row: cell for row in alive() if (cell := (row.reach or {}).get(name)) and _at(cell) >= since}
+    cells = {row: cell for row in alive() if (cell := (row.reach or {}).get(name)) and _counts(row, cell, since)}
     if not cells:
         return CheckOutcome("skip", f"No process has asked {name} lately.")
     good = [row for row, cell in cells.items() if cell.get("ok")]
@@ -179,6 +179,12 @@ def service_to_service(name: str) -> CheckOutcome:
     more = f" So do {len(bad) - 1} more." if len(bad) > 1 else ""
     affected = tuple(Affected(f"process:{one.name}", str(known.get("sentence", ""))) for one, known in bad.items())
     return CheckOutcome("fail", f"{sentence[0].upper()}{sentence[1:]}{more} Others do.", evidence, affected)
+
+
+def _counts(row: Process, cell: dict[str, Any], since: datetime) -> bool:
+    """Whether a cell says something: it is fresh, the process had started up by then, and a failure was no single one."""
+    ready = row.started_at + timedelta(seconds=row.ready_after_seconds or 0.0)
+    return _at(cell) >= max(since, ready) and (bool(cell.get("ok")) or int(cell.get("failures", 0)) >= 2)
 
 
 def _at(cell: dict[str, Any]) -> datetime:

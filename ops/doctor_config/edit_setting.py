@@ -110,13 +110,13 @@ def _plan_file(work: RepairWork, name: str) -> Plan:
     after = text or None
     if (before == after and not rename_to) or (rename_to and before is None):
         return Plan(f"{configuration().env_file()} says so already.", data={"half": "file", "name": variable})
-    reason = edit.why_not(variable, text, reading=reading)
-    if reason:
-        raise RepairRefused(reason)
     if setting is None and after is not None:
         raise RepairRefused(
             f"{name} is not a setting of Switchboard. Remove the line (empty value), or give its right name."
         )
+    reason = edit.why_not(variable, text, reading=reading)
+    if reason:
+        raise RepairRefused(reason)
     tried = _check(setting.name if setting else name, text, bool(work.params.get("override"))) if after else ""
     secret = setting is not None and setting.secret
     old, new = (mask(before or ""), mask(text)) if secret else (before, after)

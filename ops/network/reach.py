@@ -18,6 +18,7 @@ log = get_logger(__name__)
 
 AT_ONCE = 8
 EVERY_SECONDS = 60.0
+AGAIN_SECONDS = 10.0
 
 
 def report() -> dict[str, dict[str, Any]]:
@@ -53,11 +54,15 @@ probe_all = report
 
 def keep_reporting(process: str, *, every: float = EVERY_SECONDS) -> None:
     """Write into a process's row, again and again, how it reaches every server. Does not return: for a thread of its own."""
+    before: dict[str, dict[str, Any]] = {}
     while True:
         wait = every
         try:
-            if not write(process):
-                wait = min(every, 5.0)
+            found = with_failures(report(), before)
+            # What fails is asked again soon, so that a moment's trouble is gone soon as well.
+            if not write(process, found) or any(not cell["ok"] for cell in found.values()):
+                wait = min(every, AGAIN_SECONDS)
+            before = found
         except Exception as error:
             # The database is away: whoever looks sees that nothing new comes.
             log.debug("reach_not_reported", error=str(error), error_type=type(error).__name__)
@@ -66,6 +71,14 @@ def keep_reporting(process: str, *, every: float = EVERY_SECONDS) -> None:
         time.sleep(wait)
 
 
-def write(process: str) -> bool:
-    """Ask everything and write it once. False: there is no row of that process (yet)."""
-    return bool(Process.objects.filter(pk=process).update(reach=report()))
+def with_failures(found: dict[str, dict[str, Any]], before: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The report with a count of failures in a row in each cell."""
+    return {
+        name: {**cell, "failures": 0 if cell["ok"] else int(before.get(name, {}).get("failures", 0)) + 1}
+        for name, cell in found.items()
+    }
+
+
+def write(process: str, found: dict[str, dict[str, Any]]) -> bool:
+    """Write a report into the row of a process. False: there is no such row (yet)."""
+    return bool(Process.objects.filter(pk=process).update(reach=found))

@@ -18,12 +18,6 @@ SECRET = "sk-abcd-1234567890-wxyz"
 
 
 @pytest.fixture
-def env_path(settings, tmp_path):
-    settings.ENV_FILE = tmp_path / "settings.env"
-    return settings.ENV_FILE
-
-
-@pytest.fixture
 def operator(django_user_model, client, db):
     person = django_user_model.objects.create_user("ada", password="a long passphrase", is_staff=True)
     client.force_login(person)
