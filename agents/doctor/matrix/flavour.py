@@ -13,7 +13,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from agents.doctor.matrix.common import GONE, homeservers, opened, sender_of, service_named
-from agents.doctor.matrix.look import ask, json_of, knows_account, look_at
+from agents.doctor.matrix.look import ask, json_of, knows_account
 from agents.matrix.errors import MatrixError
 from agents.services.backends import Homeserver, homeserver_of
 from ops.doctor.repairs import Change, Plan, RepairWork, register_repair
@@ -173,7 +173,6 @@ def hs_flavour(target: str) -> CheckOutcome:
 
 def _plan(work: RepairWork) -> Plan:
     homeserver = opened(work.target)
-    look_at(homeserver.service.base_url, fresh=True)
     kept, fresh = stored_flavour(homeserver.service), probe_flavour(homeserver)
     if kept and not _differences(kept, fresh):
         return Plan(f"What is known of it holds: {_name(fresh)}.")

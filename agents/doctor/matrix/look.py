@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import time
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from threading import Lock
 from typing import Any, Literal
@@ -25,10 +26,9 @@ VERSIONS = "/_matrix/client/versions"
 WELL_KNOWN = "/.well-known/matrix/client"
 CONNECT_SECONDS = 3.0
 ANSWER_SECONDS = 6.0
-# The checks of one round share one look.
-_FRESH_SECONDS = 0.3
 # Where homeservers listen that nobody told otherwise: Synapse, Tuwunel and its forebears, the federation port.
 _USUAL_PORTS = (8008, 6167, 8448)
+_BY_PORT = "a usual port"
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
@@ -77,20 +77,30 @@ class Candidate:
 
 
 _lock = Lock()
-_looks: dict[str, tuple[float, Look]] = {}
+_under_way: dict[str, Future[Look]] = {}
 
 
-def look_at(url: str, *, fresh: bool = False) -> Look:
-    """What answers at ``url``; never raises. An answer of the last seconds is used again unless ``fresh``."""
+def look_at(url: str) -> Look:
+    """What answers at ``url``; never raises. Whoever asks while somebody else is looking gets that answer: checks of one round do."""
     with _lock:
-        known = _looks.get(url)
-        if known is not None and not fresh and time.monotonic() - known[0] < _FRESH_SECONDS:
-            return known[1]
+        shared = _under_way.get(url)
+        own = Future[Look]() if shared is None else None
+        if own is not None:
+            _under_way[url] = own
+    if own is None:
+        assert shared is not None
+        return shared.result()
+    try:
         found = _look(url)
-        if len(_looks) > 50:
-            _looks.clear()
-        _looks[url] = (time.monotonic(), found)
+    except BaseException as error:
+        own.set_exception(error)
+        raise
+    else:
+        own.set_result(found)
         return found
+    finally:
+        with _lock:
+            del _under_way[url]
 
 
 def _look(url: str) -> Look:
@@ -169,7 +179,9 @@ def candidates(url: str, *, server_name: str = "", sender: str = "", known: tupl
             continue
         works = look_at(base).ok
         knows = knows_account(base, sender) if works and sender else None
-        tried[base] = Candidate(base, found_by, works and knows is not False, knows)
+        # Somebody else's homeserver may listen on a usual port: there it has to be ours for certain.
+        ours = knows is True or (knows is None and (not sender or not found_by.startswith(_BY_PORT)))
+        tried[base] = Candidate(base, found_by, works and ours, knows)
         if tried[base].works and knows:
             break
     return list(tried.values())
@@ -207,9 +219,9 @@ def _ideas(url: str, server_name: str, known: tuple[str, ...]) -> Any:
     if host and seen.stage not in ("dns", "address"):
         shown = f"[{host}]" if ":" in host else host
         for port in _USUAL_PORTS:
-            yield f"{parts.scheme}://{shown}:{port}", "a usual port"
+            yield f"{parts.scheme}://{shown}:{port}", _BY_PORT
     for port in _USUAL_PORTS[:2]:
-        yield f"http://127.0.0.1:{port}", "a usual port of this machine"
+        yield f"http://127.0.0.1:{port}", f"{_BY_PORT} of this machine"
     if server_name and server_name != host:
         yield _named_by(f"https://{server_name}"), "the server name's .well-known"
 

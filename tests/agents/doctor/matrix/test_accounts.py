@@ -108,7 +108,13 @@ def test_a_homeserver_that_is_gone_makes_no_account_missing(synced: House) -> No
     synced.service.__class__.objects.update(base_url="http://127.0.0.1:9")
     runs = {run.check.id: run for run in run_checks(tags=["matrix"])}
     assert runs["matrix.hs_process_down"].status == "fail"
-    for id in ("matrix.user_missing", "identity.token_invalid", "identity.wrong_sender", "space.lost", "matrix.hs_flavour"):
+    for id in (
+        "matrix.user_missing",
+        "identity.token_invalid",
+        "identity.wrong_sender",
+        "space.lost",
+        "matrix.hs_flavour",
+    ):
         assert runs[id].status == "blocked", id
         assert runs[id].evidence["blocked_by"] == "matrix.hs_process_down"
     assert runs["homeserver.reachable"].status == "blocked"

@@ -67,7 +67,14 @@ def test_a_delivery_that_lost_its_account_is_noticed(synced: House) -> None:
     who = participant(conversation.pk, kind="agent", external_id=str(mapping.agent_id), agent_id=mapping.agent_id)
     asked = Message.objects.create(seq=1, role="user", text="?", external_id="x1", sender=who, **place)
     turn = Turn.objects.create(
-        conversation=conversation, agent=mapping.agent, message=asked, lane="l", seq=1, state="done", not_before=now, created_at=now
+        conversation=conversation,
+        agent=mapping.agent,
+        message=asked,
+        lane="l",
+        seq=1,
+        state="done",
+        not_before=now,
+        created_at=now,
     )
     answer = Message.objects.create(seq=2, role="assistant", text="Whose?", external_id="x2", sender=who, **place)
     delivery = outbox.reply(turn, answer, mapping.room, None, previewed=False)
