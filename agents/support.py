@@ -34,4 +34,4 @@ def syncs(wish: BundleWish) -> list[dict[str, Any]]:
     rows = SyncRun.objects.order_by("-id").values(
         "id", "state", "trigger", "service_name", "counts", "findings", "error", "started_at", "finished_at"
     )
-    return list(rows[:20])
+    return [dict(row) for row in rows[:20]]

@@ -44,7 +44,7 @@ def message_traces(wish: BundleWish) -> list[dict[str, Any]]:
 
 
 def _turns(message: int) -> list[dict[str, Any]]:
-    return list(
+    rows = (
         Turn.objects.filter(message_id=message)
         .order_by("pk")
         .values(
@@ -64,6 +64,7 @@ def _turns(message: int) -> list[dict[str, Any]]:
             "output_tokens",
         )
     )
+    return [dict(row) for row in rows]
 
 
 @register_part(

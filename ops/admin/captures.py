@@ -120,7 +120,7 @@ class CaptureAdmin(OperatorAdmin):
             try:
                 row = capture_start(actor=actor_of(request), **form.cleaned_data)
             except ValidationError as error:
-                form.add_error(None, error.messages)  # type: ignore[arg-type]
+                form.add_error(None, error.messages)
             else:
                 return HttpResponseRedirect(self.address_of(row))
         return self.page(

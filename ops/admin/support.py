@@ -67,7 +67,7 @@ class SupportPages:
                 messages.error(request, " ".join(error.messages))
             else:
                 return HttpResponseRedirect(reverse("admin:support_file", args=[made.name]))
-        return self.page(  # type: ignore[no-any-return]
+        return self.page(
             request, "switchboard/support.html", title="Support bundle", form=form, kept=folder.kept(), parts=parts()
         )
 
@@ -75,7 +75,7 @@ class SupportPages:
         """Every file of it, as it will be read by others."""
         where = _file(request, name)
         files = read_zip(where.read_bytes()) if where.suffix == ".zip" else [_beginning(where)]
-        return self.page(  # type: ignore[no-any-return]
+        return self.page(
             request,
             "switchboard/support_file.html",
             title=name,

@@ -68,7 +68,8 @@ def _capture(work: RepairWork) -> dict[str, Any]:
 
 
 def _uncapture(work: RepairWork) -> None:
-    row = Capture.objects.filter(pk=work.snapshot.get("capture") or None).first()
+    key = work.snapshot.get("capture")
+    row = Capture.objects.filter(pk=key).first() if key else None
     if row is not None:
         capture_stop(capture=row, actor=work.actor)
 
@@ -260,7 +261,8 @@ def _signature(work: RepairWork) -> dict[str, Any]:
 
 
 def _unsignature(work: RepairWork) -> None:
-    row = ErrorSignature.objects.filter(pk=work.snapshot.get("signature") or None).first()
+    key = work.snapshot.get("signature")
+    row = ErrorSignature.objects.filter(pk=key).first() if key else None
     if row is not None:
         signature_remove(signature=row, actor=work.actor)
 

@@ -73,7 +73,8 @@ class LogFilter:
 
     def without(self, name: str) -> LogFilter:
         """The same without one of its conditions."""
-        return replace(self, **{name: None if name in _TIMES else ""})
+        empty: Any = None if name in _TIMES else ""
+        return replace(self, **{name: empty})
 
     def words(self) -> list[tuple[str, str, str]]:
         """(name, label, value) of the conditions that are set, for people."""

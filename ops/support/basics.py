@@ -90,21 +90,22 @@ def errors(wish: BundleWish) -> str:
 
 
 @register_part("settings.json", what="The settings: where each comes from; secrets only as set or not set.")
-def settings_part(wish: BundleWish) -> dict[str, Any]:
+def settings_part(wish: BundleWish) -> list[dict[str, Any]]:
     from ops.configuration.masks import shown
     from ops.configuration.schema import configuration
 
     handed = configuration()
     reading = handed.running()
-    return {
-        one.name: {
+    return [
+        {
+            "name": one.name,
             "value": ("set" if reading.values.get(one.name) else "not set")
             if one.secret
             else shown(reading.values.get(one.name)),
             "from": reading.places.get(one.name) or reading.sources.get(one.name, ""),
         }
         for one in handed.settings
-    }
+    ]
 
 
 @register_part("services.json", what="The outside servers with their state; credentials only by name.")
@@ -151,4 +152,4 @@ def jobs(wish: BundleWish) -> list[dict[str, Any]]:
     rows = Job.objects.order_by("-created_at").values(
         "id", "kind", "title", "state", "progress_done", "progress_total", "error", "created_at", "finished_at"
     )
-    return list(rows[:50])
+    return [dict(row) for row in rows[:50]]

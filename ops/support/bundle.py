@@ -18,7 +18,7 @@ from django.core.serializers.json import DjangoJSONEncoder
 from django.utils import timezone
 
 from ops.models import Service
-from ops.redaction import HIDDEN, add_secret, forget_secret, holds_secret, redact, redact_text
+from ops.redaction import HIDDEN, add_secret, forget_secret, hide_known, holds_secret, redact, redact_text
 
 LINES = 200
 # A part that would be larger is cut; the bundle has to fit into a mail.
@@ -146,8 +146,8 @@ def _text(content: Any) -> str:
     if isinstance(content, str):
         return redact_text(content)[:LARGEST_PART]
     plain = json.loads(json.dumps(content, cls=DjangoJSONEncoder, default=str))
-    # As text once more: what is a secret in the middle of a word is known by its value only.
-    return redact_text(json.dumps(redact(plain), indent=1, ensure_ascii=False))[:LARGEST_PART]
+    # Names of fields are no values, and are not redacted: a known value must not stand there either.
+    return hide_known(json.dumps(redact(plain), indent=1, ensure_ascii=False))[:LARGEST_PART]
 
 
 def _know_secrets() -> None:

@@ -120,7 +120,7 @@ def test_a_capture_is_started_once_and_undone(db):
 
 
 def test_a_signature_needs_words_and_a_pattern_that_works(db):
-    with pytest.raises(RepairRefused, match="Say in words|missing"):
+    with pytest.raises(RepairRefused, match=r"Say in words|missing"):
         repair_plan(repair_id="signature.add", params={"pattern": "boom"}, actor="test")
     for pattern in ("(", ".*", "(a+)+b"):
         with pytest.raises(RepairRefused):
