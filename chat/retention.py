@@ -19,8 +19,15 @@ def old_messages(before: datetime) -> QuerySet[Message]:
     newer = Message.objects.filter(conversation=OuterRef("conversation"), seq__gt=OuterRef("seq"))
     open_turn = Turn.objects.filter(message=OuterRef("pk"), state__in=OPEN_TURN_STATES)
     open_delivery = Delivery.objects.filter(message=OuterRef("pk"), state__in=_UNSETTLED)
+    # Its answer's delivery goes with the turn, and so with the question.
+    open_answer = Delivery.objects.filter(turn__message=OuterRef("pk"), state__in=_UNSETTLED)
     settled = Message.objects.filter(stored_at__lt=before)
-    return settled.filter(Exists(newer)).exclude(Exists(open_turn)).exclude(Exists(open_delivery))
+    return (
+        settled.filter(Exists(newer))
+        .exclude(Exists(open_turn))
+        .exclude(Exists(open_delivery))
+        .exclude(Exists(open_answer))
+    )
 
 
 register_retention("messages", label="messages", rows=old_messages, time_field="stored_at")

@@ -52,7 +52,8 @@ class Writer:
             for data in serializers.serialize("python", found.values()):
                 self._write(data)
                 self.counts[data["model"]] = self.counts.get(data["model"], 0) + 1
-            for (field, _), groups in collector.field_updates.items():
+            updates: dict[Any, Any] = collector.field_updates
+            for (field, _), groups in updates.items():
                 for one in (instance for group in groups for instance in group):
                     if (one._meta.label, one.pk) not in found:
                         place = {"model": one._meta.label_lower, "pk": one.pk, "field": field.attname}

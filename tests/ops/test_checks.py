@@ -286,5 +286,7 @@ def test_beat_sends_tasks_that_exist():
         "ops.heartbeat": 10.0,
         "ops.sweep_jobs": 10.0,
         "ops.run_checks": 15.0,
+        "ops.alerts": 15.0,
+        "ops.ping_outward": 60.0,
         "ops.prune": 3600.0,
     }
