@@ -62,7 +62,7 @@ def chosen(request: pytest.FixtureRequest, needs: frozenset[str]) -> list[str]:
 def embedded_proofs(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, letta: Letta
 ) -> Iterator[Proofs]:
-    """``manage.py up`` with a real Synapse of its own, the demo agents, and a real Letta with an agent."""
+    """``manage.py up`` with a real Synapse of its own, and a real Letta with a few agents."""
     from tests.peers.install import ensure_synapse
 
     up = Up(
@@ -71,7 +71,7 @@ def embedded_proofs(
         LETTA_BASE_URL=letta.url,
         SYNC_INTERVAL="3600",
     )
-    agent = letta.create_agent("Prudence")["id"]
+    agents = [made["id"] for made in letta.create_agents(6, "Prudence")]
     try:
         up.start(120)
         up.manage("sync_agents")
@@ -82,7 +82,8 @@ def embedded_proofs(
             proofs.close()
     finally:
         up.stop()
-        letta.delete_agent(agent)
+        for agent in agents:
+            letta.delete_agent(agent)
 
 
 EMBEDDED_NEEDS = frozenset({"homeserver", "backend", "letta"})
