@@ -163,7 +163,7 @@ def hs_flavour(target: str) -> CheckOutcome:
     if (service.credentials or {}).get("registration_shared_secret") and "make_users" in cannot:
         return CheckOutcome(
             "warn",
-            f"A registration shared secret is set, but {_name(fresh)} does not take it: {cannot['shared_secret']} "
+            f"A registration shared secret is set, but {_name(fresh)} does not take it: {cannot['make_users']} "
             "People's accounts have to be made there by other means.",
             evidence,
         )
