@@ -45,6 +45,8 @@ _QUIET: dict[str, int] = {
     "nio": logging.WARNING,
     "twisted": logging.WARNING,
     "markdown_it": logging.WARNING,
+    "apprise": logging.WARNING,
+    "urllib3": logging.WARNING,
 }
 
 

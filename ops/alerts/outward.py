@@ -15,9 +15,10 @@ import httpx
 from django.conf import settings
 from django.utils import timezone
 
-from ops.choices import CheckStatus, IssueState
+from ops.alerts.queue import silenced_by
+from ops.choices import ASKING_ISSUE_STATES, CheckStatus
 from ops.logs import get_logger
-from ops.models import CheckResult, Issue
+from ops.models import CheckResult, Issue, MaintenanceWindow
 from ops.redaction import redact_text
 
 logger = get_logger(__name__)
@@ -78,14 +79,15 @@ def last_ping() -> LastPing | None:
 
 
 def _state() -> tuple[bool, str]:
-    """Whether something critical is wrong, and what."""
+    """Whether something critical is wrong that is to be told, and what."""
+    now = timezone.now()
     try:
+        windows = list(MaintenanceWindow.objects.filter(starts_at__lte=now, ends_at__gt=now))
+        asking = Issue.objects.filter(state__in=ASKING_ISSUE_STATES, severity="critical", status=CheckStatus.FAIL)
         titles = [
             f"{check}: {sentence}"
-            for check, sentence in Issue.objects.exclude(state=IssueState.RESOLVED)
-            .filter(severity="critical", status=CheckStatus.FAIL)
-            .order_by("pk")
-            .values_list("check_id", "sentence")[:20]
+            for check, sentence in asking.order_by("pk").values_list("check_id", "sentence")[:50]
+            if silenced_by(windows, check) is None
         ]
     except Exception as error:
         return True, f"The database does not answer ({type(error).__name__})."

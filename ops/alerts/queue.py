@@ -12,7 +12,10 @@ from django.utils import timezone
 from ops.alerts import rules, words
 from ops.alerts.rules import News, Place, Told, Wishes
 from ops.choices import IssueState
+from ops.logs import get_logger
 from ops.models import AlertChannel, AlertKind, AlertMessage, AlertState, Issue, MaintenanceWindow
+
+logger = get_logger(__name__)
 
 # Recoveries that could not be told at once (quiet hours, maintenance) are looked for so far back.
 REMEMBERED = timedelta(days=7)
@@ -41,7 +44,14 @@ def queue_news(now: datetime | None = None) -> int:
         .values_list("root")
         .annotate(models.Count("pk"))
     )
-    return sum(_queue_for(channel, issues, windows, followers, now) for channel in channels)
+    count = 0
+    for channel in channels:
+        try:
+            count += _queue_for(channel, issues, windows, followers, now)
+        except Exception:
+            # One channel's settings must not keep the others from being told.
+            logger.exception("alerts_not_queued", channel=channel.name)
+    return count
 
 
 def wishes_of(channel: AlertChannel) -> Wishes:

@@ -118,6 +118,15 @@ class TestDeadManSwitch:
         # One row however many pings.
         assert CheckResult.objects.filter(check_id="alerts.heartbeat", target="ping").count() == 1
 
+    def test_what_is_snoozed_or_under_maintenance_is_no_failure_to_it(self, hook, make_issue):
+        make_issue("db.reachable", severity="critical", status="fail", state="snoozed")
+        make_issue("disk.space", severity="critical", status="fail")
+        maintenance_start(
+            actor="test", ends_at=timezone.now() + timedelta(hours=1), reason="New disk", checks=["disk.*"]
+        )
+        outward.ping()
+        assert [path for path, _ in hook.calls] == ["/secret-uuid-8f3a"]
+
     def test_pings_that_fail_turn_its_check_red_without_the_address(self, hook):
         beat()
         outward.ping(timezone.now() - timedelta(minutes=2))
