@@ -11,6 +11,7 @@ from django.shortcuts import render
 from django.template.response import TemplateResponse
 from django.urls import reverse
 
+from ops import html
 from ops.admin.base import is_operator
 from ops.admin.issue_cards import address_of_issue, title_of
 from ops.board import Component, board, window_of
@@ -63,6 +64,7 @@ def _tile(one: Component, window: Window) -> dict[str, Any]:
         "address": reverse("admin:ops_service_change", args=[one.service.pk]) if one.service is not None else "",
         "bars": bars_of(one.slots, window, one.title),
         "spark": sparkline(one.latency),
+        "latency": html.duration(one.latency[-1]) if one.latency else "",
         "shares": [(each.label, percent(one.shares.get(each.key))) for each in WINDOWS],
         "issues": [(issue, address_of_issue(issue), title_of(issue.check_id)) for issue in one.issues[:5]],
         "more_issues": max(0, len(one.issues) - 5),

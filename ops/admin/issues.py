@@ -113,9 +113,10 @@ class IssueAdmin(OperatorAdmin):
         row = context.get("row")
         if isinstance(row, Issue) and template == self.detail_template:
             title = title_of(row.check_id)
-        # The header's trail names the check, not the row's key.
-        named = {"original": title_of(row.check_id)} if isinstance(row, Issue) else {}
-        return super().page(request, template, title=title, status=status, **named, **context)
+        if isinstance(row, Issue):
+            # The header's trail names the check, not the row's key.
+            row.shown_as = title_of(row.check_id)  # type: ignore[attr-defined]
+        return super().page(request, template, title=title, status=status, **context)
 
     # Many issues
 

@@ -142,7 +142,8 @@ class RepairRunAdmin(OperatorAdmin):
         row = context.get("row")
         if isinstance(row, RepairRun):
             title = f"{title} the repair" if template == "switchboard/confirm.html" else repair_title(row)
-            context["original"] = repair_title(row)
+            # The header's trail names the repair, not the row's key.
+            row.shown_as = repair_title(row)  # type: ignore[attr-defined]
         return super().page(request, template, title=title, status=status, **context)
 
     # All of them

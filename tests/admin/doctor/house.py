@@ -113,7 +113,12 @@ def paper_guide(target: str, evidence: dict[str, Any]) -> Guide:
         "Raise the proxy's time-out",
         "A stream is silent while an agent thinks; the proxy takes that for dead.",
         (
-            GuideStep("Add these lines to the server block.", "proxy_read_timeout 3600s;\nproxy_buffering off;", "nginx", "/etc/nginx/conf.d/switchboard.conf"),  # fmt: skip
+            GuideStep(
+                "Add these lines to the server block.",
+                "proxy_read_timeout 3600s;\nproxy_buffering off;",
+                "nginx",
+                "/etc/nginx/conf.d/switchboard.conf",
+            ),  # fmt: skip
             GuideStep("Load it.", "sudo nginx -s reload"),
         ),
     )
@@ -158,7 +163,13 @@ def doctor_house() -> Iterator[None]:
         fields=(ServiceField("address", "Address", required=True), ServiceField("password", "Password", secret=True)),
     )  # fmt: skip
     register_repair(
-        "test.fails", title="Try in vain", repair_class="C", button="Try", explain="It fails.", plan=_plan_on, apply=_fail
+        "test.fails",
+        title="Try in vain",
+        repair_class="C",
+        button="Try",
+        explain="It fails.",
+        plan=_plan_on,
+        apply=_fail,
     )
     try:
         yield
