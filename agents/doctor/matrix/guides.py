@@ -225,3 +225,31 @@ def let_us_speak(target: str, evidence: dict[str, Any]) -> Guide:
     return Guide(
         "Let us speak as these accounts", "The homeserver has the accounts and refuses to let us speak as them.", steps
     )
+
+
+@register_guide("homeserver.reachable")
+def let_it_reach_us(target: str, evidence: dict[str, Any]) -> Guide:
+    """What to look at when the homeserver answers us and does not reach us."""
+    service = _service(target)
+    url = settings.MATRIX_APPSERVICE_URL
+    parts = urlsplit(url)
+    steps = [
+        GuideStep(
+            "On the homeserver's machine, see whether it reaches Switchboard. Any answer will do, also a refusal (403).",
+            f"curl -sS -X POST {url}/_matrix/app/v1/ping -d '{{}}'",
+            place="the homeserver's machine",
+        ),
+        GuideStep(
+            "If nothing answers, give the address at which it does, and start Switchboard anew.",
+            f"MATRIX_APPSERVICE_URL=http://<this machine, as the homeserver sees it>:{parts.port or settings.PORT}",
+            "ini",
+            ".env",
+        ),
+        *install_registration(target, {}).steps,
+    ]
+    return Guide(
+        "Let the homeserver reach us",
+        f"{_address(service)} answers, but what people say does not arrive here: the homeserver sends it to {url}, the url in its "
+        "registration, with the hs_token in it.",
+        tuple(steps),
+    )
