@@ -105,6 +105,8 @@ class Stack:
         self.as_token, self.hs_token = secrets.token_urlsafe(24), secrets.token_urlsafe(24)
         self.environment: dict[str, str] = {
             "DATA_DIR": str(self.folder / "data"),
+            # Not the file beside manage.py: whoever runs the tests may have one, and tests write into it.
+            "SWITCHBOARD_ENV_FILE": str(self.folder / "settings.env"),
             "HOST": "127.0.0.1",
             "PORT": str(self.port),
             "PUBLIC_URL": self.url,
