@@ -79,7 +79,7 @@ def environment() -> dict[str, str]:
     """This process's environment, for the same data directory and the database that it is connected to."""
     variables = {name: value for name, value in os.environ.items() if name != RESTARTED_AT}
     variables["DATA_DIR"] = str(settings.DATA_DIR)
-    variables["DJANGO_SETTINGS_MODULE"] = settings.SETTINGS_MODULE
+    variables.setdefault("DJANGO_SETTINGS_MODULE", f"{settings.ROOT_URLCONF.partition('.')[0]}.settings")
     known = connections[DEFAULT_DB_ALIAS].settings_dict
     name = str(known["NAME"])
     given = str(settings.ENVIRONMENT["DATABASE_URL"] or "")

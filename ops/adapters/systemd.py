@@ -55,7 +55,7 @@ class Systemd:
         except OSError as error:
             raise AdapterError(f"systemctl cannot be run here ({error.strerror}).") from error
         if done.returncode != 0:
-            said = redact_text(" ".join((done.stderr or done.stdout).split())[:300])
+            said = redact_text(" ".join((done.stderr or done.stdout).split())[:300]).rstrip(".")
             raise AdapterError(
                 f"systemctl {verb} {unit} failed: {said or f'code {done.returncode}'}. By hand: {self.command(part, verb)}"
             )

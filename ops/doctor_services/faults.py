@@ -15,6 +15,7 @@ from typing import Any
 from django.conf import settings
 
 from ops.adapters.local import spawn
+from ops.doctor.catalogue import register_proof
 from ops.doctor.faults import FaultRefused, refuse_outside_demo, register_fault
 from ops.doctor_services.waiting import until
 from ops.models import Process
@@ -181,3 +182,12 @@ register_fault(
     heal=end_idle,
     evidence=("groups",),
 )
+
+_PROOF = "tests/ops/doctor/processes/test_stack.py::"
+register_proof("svc.down", f"{_PROOF}test_a_killed_worker_is_missed_by_the_others_restarted_and_green")
+register_proof(
+    "api.down",
+    f"{_PROOF}test_a_web_server_that_hangs_is_told_apart_and_restarted",
+    f"{_PROOF}test_a_killed_web_server_is_started_again_and_answers",
+)
+register_proof("svc.stack_start", f"{_PROOF}test_what_was_forgotten_at_the_start_is_brought_up")

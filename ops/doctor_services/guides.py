@@ -6,6 +6,7 @@ import math
 import sys
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from django.conf import settings
 
@@ -182,3 +183,66 @@ def _python() -> str:
     path = Path(sys.executable)
     base = Path(settings.BASE_DIR)
     return str(path.relative_to(base)) if path.is_relative_to(base) else str(path)
+
+
+@register_guide("db.reachable")
+def database_again(target: str, evidence: dict[str, Any]) -> Guide:
+    """What to look at when the database does not do its work, by kind."""
+    known = settings.DATABASES["default"]
+    steps = []
+    if evidence.get("unapplied"):
+        steps.append(
+            GuideStep("Bring the tables up to date.", f"{_python()} manage.py migrate", "sh", str(settings.BASE_DIR))
+        )
+    if "sqlite" in str(known["ENGINE"]):
+        name = str(known["NAME"])
+        steps.append(
+            GuideStep(
+                "Look whether the file is there, is ours, and has room.", f"ls -l {name}*; df -h {Path(name).parent}"
+            )
+        )
+    else:
+        place = f"{known.get('HOST') or 'localhost'}:{known.get('PORT') or 5432}"
+        steps.append(
+            GuideStep(
+                f"Look whether PostgreSQL answers at {place}.",
+                f"pg_isready -h {known.get('HOST') or 'localhost'} -p {known.get('PORT') or 5432}",
+            )
+        )
+        steps.append(
+            GuideStep(
+                "If it does, correct the address, name or password.",
+                "DATABASE_URL=postgres://USER:PASSWORD@HOST:5432/NAME",
+                "ini",
+                ".env",
+            )
+        )
+    steps.append(GuideStep("Look again.", f"{_python()} manage.py doctor db.reachable"))
+    return Guide(
+        "The database",
+        "Everything that Switchboard knows is in it; without it nothing works, and nothing is lost.",
+        tuple(steps),
+    )
+
+
+@register_guide("broker.reachable")
+def broker_again(target: str, evidence: dict[str, Any]) -> Guide:
+    """What to look at when the broker does not carry messages."""
+    if settings.EMBEDDED:
+        return start_by_hand(target, {"missing": ["up"]})
+    found = urlsplit(settings.CELERY_BROKER_URL)
+    place = f"{found.hostname or 'localhost'}:{found.port or (6379 if found.scheme.startswith('redis') else 5672)}"
+    host, _, port = place.rpartition(":")
+    ask = f"redis-cli -h {host} -p {port} ping" if found.scheme.startswith("redis") else f"nc -vz {host} {port}"
+    return Guide(
+        "The broker",
+        "It wakes the workers. Without it messages wait in the database and are answered when it is back; none is lost.",
+        (
+            GuideStep(f"Look whether it answers at {place}.", ask),
+            GuideStep("If it does not, start it.", f"docker compose -f {_compose_file()} up -d redis"),
+            GuideStep(
+                "If it does, correct the address.", f"CELERY_BROKER_URL={found.scheme}://HOST:{port}/0", "ini", ".env"
+            ),
+            GuideStep("Look again.", f"{_python()} manage.py doctor broker.reachable"),
+        ),
+    )

@@ -9,7 +9,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from tests.peers.switchboard import PROJECT, Stack
@@ -53,28 +54,32 @@ for line in sys.stdin:
 """
 
 
-class House:
-    """A stack with a few questions to it."""
+class Asked:
+    """Questions to an installation, answered by one process with its settings."""
 
-    def __init__(self, stack: Stack) -> None:
-        self.stack = stack
-        self._asked = subprocess.Popen(
-            [sys.executable, "-c", _ANSWER, _PRELUDE], cwd=PROJECT, env={**os.environ, **stack.environment}, text=True,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=(stack.folder / "asked.log").open("w"),
+    def __init__(self, environment: Mapping[str, str], folder: Path) -> None:
+        self._log = folder / "asked.log"
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", _ANSWER, _PRELUDE], cwd=PROJECT, env={**os.environ, **environment}, text=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log.open("w"),
         )  # fmt: skip
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.wait(5)
 
     def ask(self, code: str) -> Any:
         """Run Python inside of Django with the stack's settings; the code puts JSON-able data into ``result``."""
-        assert self._asked.stdin is not None
-        assert self._asked.stdout is not None
-        self._asked.stdin.write(json.dumps(code) + "\n")
-        self._asked.stdin.flush()
-        for line in self._asked.stdout:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps(code) + "\n")
+        self._process.stdin.flush()
+        for line in self._process.stdout:
             if line.startswith("@@"):
                 answer = json.loads(line[2:])
                 assert "error" not in answer, answer["error"]
                 return answer["result"]
-        raise AssertionError("The process that answers questions has ended.")
+        raise AssertionError(f"The process that answers questions has ended:\n{self._log.read_text()[-2000:]}")
 
     def wait(self, code: str, true: Callable[[Any], bool], seconds: float = 60.0) -> Any:
         """Ask for ``code`` again and again, until ``true``."""
@@ -83,8 +88,16 @@ class House:
             found = self.ask(code)
             if true(found):
                 return found
-            assert time.monotonic() < until, f"It did not come true: {found}\n{self.stack.logs(30)}"
+            assert time.monotonic() < until, f"It did not come true: {found}"
             time.sleep(0.5)
+
+
+class House(Asked):
+    """A stack with a few questions to it."""
+
+    def __init__(self, stack: Stack) -> None:
+        super().__init__(stack.environment, stack.folder)
+        self.stack = stack
 
     def kill(self, role: str, number: int = signal.SIGKILL) -> list[int]:
         """Signal every process of a role."""
@@ -100,8 +113,7 @@ class House:
     def end(self) -> None:
         """End everything, also what repairs have started."""
         rows = self.ask("result = [r.pid for r in alive()]")
-        self._asked.kill()
-        self._asked.wait(5)
+        self.close()
         self.stack.stop()
         for pid in rows:
             with contextlib.suppress(ProcessLookupError):
