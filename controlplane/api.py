@@ -13,9 +13,22 @@ from ninja import NinjaAPI, Swagger
 
 from agents.api import agents as agent_routes
 from agents.api import mappings, rooms, sync
-from chat.api import conversations, deliveries, messages, turns
+from chat.api import conversations, deliveries, messages, traces, turns
 from controlplane.api_schema import complete
-from ops.api import alerts, audit, checks, configuration, issues, jobs, logs, me, repairs, services, stream_test, support
+from ops.api import (
+    alerts,
+    audit,
+    checks,
+    configuration,
+    issues,
+    jobs,
+    logs,
+    me,
+    repairs,
+    services,
+    stream_test,
+    support,
+)
 from ops.api.answers import FastRenderer
 from ops.api.principals import BearerToken, OperatorSession
 from ops.api.problems import problem_of, problem_response, unauthorized
@@ -78,6 +91,7 @@ for _prefix, _router in (
     ("conversations", conversations.router),
     ("messages", messages.router),
     ("turns", turns.router),
+    ("traces", traces.router),
     ("deliveries", deliveries.router),
     ("jobs", jobs.router),
     ("sync", sync.router),

@@ -13,6 +13,7 @@ from ops.registry import register_check
 from ops.runner import run_checks
 from tests.ops.conftest import clean_registry  # noqa: F401
 from tests.ops.doctor.conftest import clean_doctor, lamp  # noqa: F401
+from tests.support.stage import _fake_homeserver, stage  # noqa: F401
 
 
 @pytest.fixture
@@ -98,3 +99,24 @@ def test_one_without_a_repair_points_to_its_guide(api, issue):
     Issue.objects.update(check_id="other", fix={})
     problem = api("post", f"issues/{issue.pk}/fix", {}, status=409, code="repair.refused")
     assert "/api/v1/checks/other/guide" in problem["detail"]
+
+
+def test_a_trace_says_where_it_stopped(api, stage):  # noqa: F811
+    from chat.models import Message, Turn
+
+    agent = stage.agent("Ada")
+    room = stage.room("Ada")
+    stage.enters(agent)
+    stage.says(agent, "Hello")
+    message = Message.objects.get(role="user")
+    found = api("get", f"traces/{message.pk}")
+    assert (found["message"], found["agent"]) == (message.pk, agent.pk)
+    assert {"homeserver", "received", "stored"} <= {hop["name"] for hop in found["hops"]}
+    assert api("get", f"traces/agents/{agent.pk}")["message"] == message.pk
+    assert api("get", f"traces/rooms/{room.pk}")["message"] == message.pk
+    Turn.objects.update(state="dead", error_public="It broke.", error_code="backend.broken")
+    red = api("get", f"traces/{message.pk}")
+    assert red["red_hop"] is not None
+    assert red["offer"]["repair"]
+    api("get", "traces/999999", status=404)
+    api("get", "traces/nothing/1", status=422)

@@ -22,7 +22,8 @@ def clean_doctor(clean_registry, monkeypatch):
 @pytest.fixture
 def lamp(clean_doctor):
     """One check on one lamp, the only check there is: ``lamp.broken = {"agent:1"}`` names what is wrong."""
-    registry._checks.clear()
+    for known in (registry._checks, repairs._repairs, guides._guides, faults._faults):
+        known.clear()
     world = SimpleNamespace(broken=set(), status="fail", applied=0, undone=0, fail_apply=None, told=[])
 
     @register_check("lamp.on", title="The lamps are on", severity="critical", repairs=("lamp.switch",))
