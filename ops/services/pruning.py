@@ -12,7 +12,7 @@ from ops import retention
 from ops.choices import FINAL_JOB_STATES
 from ops.models import CheckResult, Job, NamedLock
 from ops.processes import services as processes
-from ops.services import heartbeats, idempotency, logbook
+from ops.services import heartbeats, idempotency, logbook, sightings
 from ops.uptime import PULSE
 
 JOBS_KEPT = timedelta(days=30)
@@ -35,6 +35,7 @@ def prune() -> dict[str, int]:
         "processes": processes.prune(),
         **logbook.prune(),
         **retention.purge_automatic(),
+        "sightings": sightings.prune(),
         "locks": NamedLock.objects.filter(expires_at__lt=now - LOCKS_KEPT).delete()[0],
     }
 
