@@ -16,7 +16,10 @@ from ops.configuration import envfile
 from ops.configuration.packages import site_folders
 from ops.configuration.schema import configuration
 from ops.doctor.faults import FaultRefused, register_fault
+from ops.doctor.repairs import Plan, RepairWork, get_repair
 from ops.network import ports
+from ops.processes.facts import settings_seen
+from ops.processes.queries import alive
 
 _PACKAGE = "switchboard_fault-1.0.dist-info"
 _LISTEN = (
@@ -64,15 +67,33 @@ register_fault(
 
 
 def _change_unloaded() -> dict[str, Any]:
-    number = int(configuration().read().values["HISTORY_MESSAGES"])
-    return _add_line(("HISTORY_MESSAGES",), str(number + 7))
+    number = int(configuration().read().values["HISTORY_MESSAGES"]) + 7
+    return {**_add_line(("HISTORY_MESSAGES",), str(number)), "value": number}
+
+
+def _unload(memory: dict[str, Any]) -> None:
+    """Put the file back, and restart whoever has loaded the change meanwhile: a line that is gone is noticed by nobody."""
+    _put_back(memory)
+    name = memory["name"]
+    changed = settings_seen({**configuration().read().values, name: memory["value"]})[name]
+    restart = get_repair("service.restart")
+    roles = {row.role for row in alive() if (row.settings_seen or {}).get(name) == changed}
+    for role in sorted(roles):
+        if restart is None:
+            return
+        planned = restart.plan(_restart_work(role))
+        restart.apply(_restart_work(role, planned))
+
+
+def _restart_work(role: str, plan: Plan | None = None) -> RepairWork:
+    return RepairWork(target=f"role:{role}", params={"force": True}, actor="demo", plan=plan)
 
 
 register_fault(
     "config.env_not_loaded",
     title="The settings file was changed and nothing was restarted",
     cause=_change_unloaded,
-    heal=_put_back,
+    heal=_unload,
     evidence=("changed_on_disk", "processes"),
 )
 

@@ -316,7 +316,9 @@ def other_registry(target: str, evidence: dict[str, Any]) -> Guide:
     steps = [GuideStep("See what the registry says.", f"docker manifest inspect {image}")]
     if works:
         steps.append(GuideStep("A mirror has it. Pull exactly this image from there.", f"docker pull {pinned}"))
-        steps.append(GuideStep("And start from it.", f"SWITCHBOARD_IMAGE={pinned}", "ini", "deploy/.env, beside compose.yaml"))
+        steps.append(
+            GuideStep("And start from it.", f"SWITCHBOARD_IMAGE={pinned}", "ini", "deploy/.env, beside compose.yaml")
+        )
     else:
         steps.append(
             GuideStep(

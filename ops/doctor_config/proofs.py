@@ -6,9 +6,7 @@ from ops.doctor.catalogue import register_proof
 
 _NETWORK = "tests/ops/doctor/network"
 
-register_proof(
-    "net.service_to_service", f"{_NETWORK}/test_places.py::test_one_that_does_not_reach_what_others_reach"
-)
+register_proof("net.service_to_service", f"{_NETWORK}/test_places.py::test_one_that_does_not_reach_what_others_reach")
 register_proof(
     "net.container_network",
     f"{_NETWORK}/test_checks.py::test_networks_are_compared",
