@@ -18,7 +18,7 @@ from chat.matrix.state_events import agent_of_direct_room
 from chat.models import Conversation, Link, LinkKind, Message, MessageState, RefusedEvent, Role, Turn
 from chat.trace import GOOD, OFF, TROUBLE, WORKING, Hop, trace
 from ops.checks import HEARTBEAT_DEAD, worker_age
-from ops.doctor.queries import Offer, issues_about, offer_of
+from ops.doctor.queries import Offer, issues_about, offer_of, open_issues
 from ops.doctor.repairs import get_repair
 from ops.models import CheckState, CheckStatus, Service, ServiceStatus
 
@@ -237,7 +237,7 @@ def _worker_hop() -> HopState:
     age = worker_age()
     if age is None or age > HEARTBEAT_DEAD:
         note = "No worker reports." if age is None else f"The last worker reported {age:.0f} s ago."
-        offers = (offer_of(issue) for issue in issues_about("worker.alive"))
+        offers = (offer_of(issue) for issue in open_issues().filter(check_id__in=["worker.alive", "svc.down"]))
         return HopState("worker", "Worker", TROUBLE, note, offer=next((one for one in offers if one is not None), None))
     return HopState("worker", "Worker", GOOD, f"Reported {age:.0f} s ago.")
 

@@ -103,7 +103,9 @@ def test_one_without_a_repair_points_to_its_guide(api, issue):
 
 def test_a_trace_says_where_it_stopped(api, stage):  # noqa: F811
     from chat.models import Message, Turn
+    from ops.services.heartbeats import stamp
 
+    stamp()
     agent = stage.agent("Ada")
     room = stage.room("Ada")
     stage.enters(agent)
@@ -117,6 +119,6 @@ def test_a_trace_says_where_it_stopped(api, stage):  # noqa: F811
     Turn.objects.update(state="dead", error_public="It broke.", error_code="backend.broken")
     red = api("get", f"traces/{message.pk}")
     assert red["red_hop"] is not None
-    assert red["offer"]["repair"]
+    assert red["offer"]["repair"] == "agent.diagnose"
     api("get", "traces/999999", status=404)
     api("get", "traces/nothing/1", status=422)
