@@ -18,12 +18,12 @@ from django.db.models import Max
 
 from ops.doctor.repairs import Change, Plan, RepairFailed, RepairRefused, RepairWork, register_repair
 from ops.doctor_data import sqlite
-from ops.doctor_data.corrupt import PATIENCE
 from ops.doctor_data.salvage import Salvage, salvage
 from ops.models import AuditEvent, NamedLock
 
 WORD = "recover"
 _TRIES = 5
+PATIENCE = 900.0
 # What operating writes all by itself; rows of these do not speak against taking a recovery back.
 _OWN = ("ops_", "django_session", "sqlite_")
 

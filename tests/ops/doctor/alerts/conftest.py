@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -21,7 +22,7 @@ class Hook:
     """A web server on a free port. ``got`` are the JSON bodies, ``calls`` (path, body) of everything; ``status`` is its answer."""
 
     def __init__(self) -> None:
-        self.got, self.calls, self.status, self.pause = [], [], 200, threading.Event()
+        self.got, self.calls, self.status, self.answered, self.pause = [], [], 200, 0, threading.Event()
         self.pause.set()
         outer = self
 
@@ -30,11 +31,14 @@ class Hook:
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
                 outer.calls.append((self.path, body.decode()))
                 outer.pause.wait(20)
-                self.send_response(outer.status)
-                self.send_header("Content-Length", "0")
-                self.end_headers()
+                # Before the answer: whoever gets it may look at once.
                 if outer.status < 300 and body.startswith(b"{"):
                     outer.got.append(json.loads(body))
+                self.send_response(outer.status)
+                self.send_header("Content-Length", "0")
+                with contextlib.suppress(OSError):
+                    self.end_headers()
+                outer.answered += 1
 
             def log_message(self, *args):
                 pass

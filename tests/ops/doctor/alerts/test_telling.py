@@ -213,7 +213,9 @@ class TestExactlyOnce:
         worker.wait()
         hook.status = 500
         hook.pause.set()
-        time.sleep(0.2)
+        until = time.monotonic() + 10
+        while not hook.answered and time.monotonic() < until:
+            time.sleep(0.02)
         hook.status, hook.calls = 200, []
         message = AlertMessage.objects.get()
         assert (message.state, message.attempts) == (AlertState.QUEUED, 1)
