@@ -7,6 +7,7 @@ import ipaddress
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from django.conf import settings
 from django.db import DEFAULT_DB_ALIAS, connections
@@ -64,6 +65,7 @@ def health(request: HttpRequest) -> JsonResponse:
     """The shape the predecessor's monitors know: ``{status, authenticated, timestamp, agent_sync_available}``.
 
     ``authenticated``: a homeserver accepted us at its last test. ``agent_sync_available``: a worker is there to run a sync.
+    ``?verbose`` gives operators, and callers with the metrics token, the document of ``GET /api/v1/health`` besides.
     """
     from ops.checks import worker_age
     from ops.choices import ServiceStatus
@@ -82,12 +84,18 @@ def health(request: HttpRequest) -> JsonResponse:
     except Exception:
         logger.exception("health_failed")
         status = "unhealthy"
+    more: dict[str, Any] = {}
+    if status == "healthy" and "verbose" in request.GET and may_read_details(request):
+        from ops.doctor_services.health_probes import health_document
+
+        more = {"health": health_document(detailed=True)}
     return JsonResponse(
         {
             "status": status,
             "authenticated": authenticated,
             "timestamp": timezone.now().isoformat(),
             "agent_sync_available": sync_available,
+            **more,
         },
         status=200 if status == "healthy" else 503,
     )

@@ -343,3 +343,14 @@ class TestDeployFiles:
         outcome = vacuous_probe()
         assert outcome.status == "warn"
         assert "cannot be read" in outcome.sentence
+
+
+def test_health_is_one_document_for_those_who_may_see_it(client, settings):
+    settings.METRICS_TOKEN = "metrics-token-1"
+    run_checks(["svc.down"])
+    assert "health" not in client.get("/health?verbose").json()
+    known = client.get("/health?verbose", HTTP_AUTHORIZATION="Bearer metrics-token-1").json()
+    assert known["status"] == "healthy"
+    assert known["health"]["status"] == "pass"
+    assert [one["status"] for one in known["health"]["checks"]["svc.down"]] == ["pass"]
+    assert client.get("/api/v1/health").status_code == 401
