@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 from django.core.exceptions import ValidationError
-from django.db.models import Q
+from django.db.models import Count, Q
 from django.utils import timezone
 
 from ops.doctor.repairs import Change, Plan, RepairFailed, RepairRefused, RepairWork, register_repair
@@ -92,18 +93,23 @@ register_repair(
 )
 
 
-def _to_stop() -> Any:
-    """Captures that go on for too long, or hold too much; all that run when there are none of these."""
+def _to_stop(target: str) -> list[Capture]:
+    """The one that is named; else those that go on for too long or hold too much."""
     now = timezone.now()
-    rows = Capture.objects.filter(until__gt=now)
-    too_long = rows.filter(Q(until__gt=now + LONGEST))
-    return too_long if too_long.exists() else rows
+    rows = Capture.objects.filter(until__gt=now).annotate(calls=Count("exchanges"))
+    if target:
+        kind, _, key = target.partition(":")
+        try:
+            return list(rows.filter(pk=UUID(key))) if kind == "capture" else []
+        except ValueError:
+            return []
+    return list(rows.filter(Q(until__gt=now + LONGEST) | Q(calls__gt=MOST_EXCHANGES)))
 
 
 def _plan_stop(work: RepairWork) -> Plan:
-    rows = list(_to_stop())
+    rows = _to_stop(work.target)
     if not rows:
-        return Plan("No capture runs.")
+        return Plan("It has ended." if work.target else "No capture goes on for too long.")
     return Plan(
         f"{len(rows)} captures end now; what they hold stays.",
         tuple(Change(f"capture:{row.pk}", "until", row.until, "now") for row in rows),
@@ -129,7 +135,7 @@ register_repair(
     title="End captures of calls",
     repair_class="A",
     button="End captures",
-    explain="Ends captures that go on for too long; when there are none of these, all that run.",
+    explain="Ends captures that go on for too long or hold too much. What they hold stays.",
     plan=_plan_stop,
     apply=_stop,
     undo=_go_on,

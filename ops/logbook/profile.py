@@ -40,6 +40,9 @@ _WAITING = frozenset(
 )
 _WAITING_FILES = ("threading.py", "selectors.py", "queue.py", "socket.py", "ssl.py", "thread.py", "subprocess.py")
 
+# A thread that used less of the processor since the last look than this waited in between.
+_LEAST_NS = 300_000
+
 Stack = tuple[CodeType, ...]
 
 
@@ -57,17 +60,24 @@ def sample(
     """
     seconds = min(max(0.1, seconds), LONGEST_SECONDS)
     own_id = threading.get_ident()
-    names: dict[int, str] = {}
+    known: dict[int, threading.Thread] = {}
+    ran: dict[int, int] = {}
     counts: Counter[tuple[str, bool, Stack]] = Counter()
     cpu_before = _cpu_by_thread()
     started = time.perf_counter()
     end = started + seconds
     busy, rounds, wait, told = 0.0, 0, interval, 0.0
     while (now := time.perf_counter()) < end and not should_stop():
-        names |= {thread.ident or 0: thread.name for thread in threading.enumerate()}
+        known |= {thread.ident or 0: thread for thread in threading.enumerate()}
         for ident, frame in sys._current_frames().items():
-            if ident != own_id:
-                counts[_name(names.get(ident, "")), _waits(frame), _stack(frame)] += 1
+            if ident == own_id:
+                continue
+            thread = known.get(ident)
+            # In a call of C code (a sleep, a query) only the processor's clock tells waiting from working.
+            before, ran[ident] = ran.get(ident), _processor_ns(thread)
+            idle = before is not None and ran[ident] >= 0 and ran[ident] - before < _LEAST_NS
+            name = _name(thread.name if thread is not None else "")
+            counts[name, idle or _waits(frame), _stack(frame)] += 1
         rounds += 1
         took = time.perf_counter() - now
         busy += took
@@ -105,17 +115,23 @@ def _waits(frame: FrameType) -> bool:
     return code.co_name in _WAITING and code.co_filename.endswith(_WAITING_FILES)
 
 
+def _processor_ns(thread: threading.Thread | None) -> int:
+    """How long the thread was on a processor so far, in nanoseconds; -1 where the kernel does not tell (proc(5), schedstat)."""
+    try:
+        with open(f"/proc/self/task/{thread.native_id if thread is not None else 0}/schedstat", "rb") as file:
+            return int(file.read().split()[0])
+    except (OSError, ValueError, IndexError):
+        return -1
+
+
 def _cpu_by_thread() -> dict[str, float]:
-    """CPU seconds of each thread's name so far; empty where the kernel does not tell."""
+    """Processor seconds of each thread's name so far; empty where the kernel does not tell."""
     found: dict[str, float] = {}
     for thread in threading.enumerate():
-        try:
-            with open(f"/proc/self/task/{thread.native_id}/stat", encoding="ascii", errors="replace") as file:
-                fields = file.read().rpartition(")")[2].split()
-        except OSError:
-            continue
-        name = _name(thread.name)
-        found[name] = found.get(name, 0.0) + (int(fields[11]) + int(fields[12])) / 100
+        used = _processor_ns(thread)
+        if used >= 0:
+            name = _name(thread.name)
+            found[name] = found.get(name, 0.0) + used / 1e9
     return found
 
 

