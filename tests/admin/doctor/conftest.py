@@ -17,7 +17,9 @@ from tests.admin.doctor.house import CHECKS, doctor_house
 
 
 @pytest.fixture(autouse=True)
-def clean_cache() -> Iterator[None]:
+def quick(settings: Any) -> Iterator[None]:
+    """Nothing that an earlier test left in the cache, and passwords that cost nothing."""
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
     cache.clear()
     yield
     cache.clear()

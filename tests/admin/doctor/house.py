@@ -118,7 +118,7 @@ def paper_guide(target: str, evidence: dict[str, Any]) -> Guide:
                 "proxy_read_timeout 3600s;\nproxy_buffering off;",
                 "nginx",
                 "/etc/nginx/conf.d/switchboard.conf",
-            ),  # fmt: skip
+            ),
             GuideStep("Load it.", "sudo nginx -s reload"),
         ),
     )
