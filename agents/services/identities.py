@@ -37,17 +37,22 @@ class Identity:
     errcode: str = ""
 
 
-def ask_identity(homeserver: Homeserver, user_id: str) -> Identity:
-    """Speak as the account without doing anything (``GET /account/whoami?user_id=``). Never raises a ``MatrixError``."""
+def ask_identity(homeserver: Homeserver, user_id: str, room_id: str = "") -> Identity:
+    """Speak as the account without doing anything (``GET /account/whoami?user_id=``). Never raises a ``MatrixError``.
+
+    With ``room_id`` also whether it may act: a suspended account is told who it is and may say nothing. So it "joins" the room in
+    which it is already, which does nothing for everybody else; a room in which it is not is left alone.
+    """
+    client = homeserver.client
     try:
-        said = homeserver.client.whoami(user_id)
+        said = client.whoami(user_id)
+        if said == user_id and room_id and room_id in client.joined_rooms(user_id):
+            client.join(room_id, user_id)
     except TokenRefused as error:
         return Identity(user_id, "unknown", error.sentence, error.code)
     except Refused as error:
-        if _is_missing(error) or (isinstance(error, NotFound)):
+        if _is_missing(error) or isinstance(error, NotFound):
             return Identity(user_id, "missing", "The homeserver has no such account.", error.code)
-        if error.retryable:
-            return Identity(user_id, "unknown", error.sentence, error.code)
         return Identity(user_id, "refused", error.sentence, error.code)
     except MatrixError as error:
         return Identity(user_id, "unknown", error.sentence, error.code)
@@ -62,9 +67,10 @@ def _is_missing(error: Refused) -> bool:
     return isinstance(error, Forbidden) and ("not registered this user" in words or "does not exist" in words)
 
 
-def ask_identities(homeserver: Homeserver, user_ids: Sequence[str]) -> dict[str, Identity]:
-    """``ask_identity`` for many, side by side. Needs no database."""
-    return dict(zip(user_ids, side_by_side(lambda one: ask_identity(homeserver, one), user_ids), strict=True))
+def ask_identities(homeserver: Homeserver, rooms: dict[str, str]) -> dict[str, Identity]:
+    """``ask_identity`` for many, side by side: ``{user id: room id or ""}``. Needs no database."""
+    said = side_by_side(lambda one: ask_identity(homeserver, one, rooms[one]), list(rooms))
+    return dict(zip(rooms, said, strict=True))
 
 
 def side_by_side(action: Callable[[str], Any], items: Sequence[str]) -> list[Any]:
@@ -172,12 +178,13 @@ def identity_reassert(*, homeserver: Homeserver, mapping: Mapping, actor: str) -
     agent's id stands for can be used and is in the room); name and picture; the room. Raises ``MatrixError`` when the homeserver is gone.
     """
     account = mapping.account
-    found = ask_identity(homeserver, account.user_id)
+    room_id = (mapping.room.room_id or "") if mapping.room is not None else ""
+    found = ask_identity(homeserver, account.user_id, room_id)
     rung: Literal["well", "registered", "renamed", "stuck"] = "well"
     if found.state == "missing":
         done = accounts_provision(homeserver=homeserver, accounts=[account], actor=actor)
         rung = "stuck" if done.failed else "registered"
-        found = ask_identity(homeserver, account.user_id)
+        found = ask_identity(homeserver, account.user_id, room_id)
     if found.state == "refused":
         rung = "renamed" if _rename(homeserver, mapping, actor) else "stuck"
     if rung == "stuck" or found.state == "unknown":

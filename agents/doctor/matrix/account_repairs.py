@@ -53,17 +53,22 @@ def _in_state(homeserver: Homeserver, wanted: list[int] | None, state: str) -> d
     )
     found: dict[int, str] = {}
     portion: list[tuple[int, str]] = []
+    rooms: dict[str, str] = {}
 
     def ask() -> None:
-        said = ask_identities(homeserver, [name for _, name in portion])
+        said = ask_identities(homeserver, rooms)
         for one in said.values():
             if one.state == "unknown":
                 raise RepairRefused(f"The homeserver cannot be asked now: {one.sentence}")
         found.update({pk: name for pk, name in portion if said[name].state == state})
         portion.clear()
+        rooms.clear()
 
-    for pair in rows.order_by("pk").values_list("pk", "user_id").iterator(chunk_size=_PORTION):
-        portion.append(pair)
+    columns = ("pk", "user_id", "mapping__room__room_id")
+    for pk, name, room_id in rows.order_by("pk").values_list(*columns).iterator(chunk_size=_PORTION):
+        portion.append((pk, name))
+        # Whether it may act in its room matters only to whoever looks for refusals.
+        rooms[name] = (room_id or "") if state == "refused" else ""
         if len(portion) == _PORTION:
             ask()
     ask()
@@ -140,7 +145,8 @@ def _plan_relogin(work: RepairWork) -> Plan:
             changes.append(Change(f"agent:{mapping.agent_id}", "account", account.user_id, other))
             snapshot[str(account.pk)] = account.user_id
         else:
-            stuck.append(f"{account.user_id}: {ask_identity(homeserver, account.user_id).sentence}")
+            room_id = (mapping.room.room_id or "") if mapping.room is not None else ""
+            stuck.append(f"{account.user_id}: {ask_identity(homeserver, account.user_id, room_id).sentence}")
     if not changes:
         raise RepairRefused(
             f"{len(refused)} accounts are refused by the homeserver itself, and nothing here can change that. {stuck[0] if stuck else ''} "

@@ -1,11 +1,12 @@
 """Whether every account is there, and whether we may speak as it.
 
-Both checks ask ``whoami`` as the account (a few milliseconds, changes nothing) and are red for different answers: the homeserver has no
-such account, or it has one and does not let us be it. What they ask in one run is bounded; see ``rotation.py``.
+Both checks ask as the account (a few milliseconds, changes nothing) and are red for different answers: the homeserver has no such
+account, or it has one and does not let us speak as it. What they ask in one run is bounded; see ``rotation.py``.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from django.db.models import Q, QuerySet
@@ -36,20 +37,29 @@ def accounts_of(service: Service) -> QuerySet[Account]:
     return rows.exclude(mapping__agent__state=AgentState.ARCHIVED)
 
 
-def _ask(
-    service: Service, check_id: str
-) -> tuple[Homeserver, Slice, dict[int, tuple[str, int | None]], dict[str, Identity]]:
-    """The slice of this run, its accounts ``{key: (user id, agent's key)}``, and what the homeserver says to each."""
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """The slice of one run: its accounts ``{key: (user id, agent's key)}``, and what the homeserver says to each."""
+
+    homeserver: Homeserver
+    part: Slice
+    known: dict[int, tuple[str, int | None]]
+    said: dict[str, Identity]
+
+
+def _ask(service: Service, check_id: str, *, acting: bool) -> _Asked:
+    """``acting``: also whether each may act in its room (two requests more)."""
     homeserver = homeserver_of(service)
     rows = accounts_of(service)
     noticed = rows.filter(~Q(mapping__problem=""), mapping__isnull=False).values_list("pk", flat=True)[:SLICE]
     part = next_slice(check_id, service.name, rows, size=SLICE, first=noticed)
-    known: dict[int, tuple[str, int | None]] = {
-        pk: (name, agent)
-        for pk, name, agent in rows.filter(pk__in=part.keys).values_list("pk", "user_id", "mapping__agent_id")
-    }
-    said = ask_identities(homeserver, [name for name, _ in known.values()])
-    return homeserver, part, known, said
+    known: dict[int, tuple[str, int | None]] = {}
+    rooms: dict[str, str] = {}
+    columns = ("pk", "user_id", "mapping__agent_id", "mapping__room__room_id")
+    for pk, name, agent, room_id in rows.filter(pk__in=part.keys).values_list(*columns):
+        known[pk] = (name, agent)
+        rooms[name] = (room_id or "") if acting else ""
+    return _Asked(homeserver, part, known, ask_identities(homeserver, rooms))
 
 
 def target_of(account: int, agent: int | None) -> str:
@@ -79,7 +89,8 @@ def user_missing(target: str) -> CheckOutcome:
     if service is None:
         return GONE
     try:
-        homeserver, part, known, said = _ask(service, "matrix.user_missing")
+        asked = _ask(service, "matrix.user_missing", acting=False)
+        homeserver, part, known, said = asked.homeserver, asked.part, asked.known, asked.said
         # Before the first sync it need not be there.
         own_missing = bool(known) and ask_identity(homeserver, homeserver.sender_id).state == "missing"
     except MatrixError as error:
@@ -132,7 +143,8 @@ def token_invalid(target: str) -> CheckOutcome:
     if service is None:
         return GONE
     try:
-        _, part, known, said = _ask(service, "identity.token_invalid")
+        asked = _ask(service, "identity.token_invalid", acting=True)
+        part, known, said = asked.part, asked.known, asked.said
     except MatrixError as error:
         return CheckOutcome(
             "fail", f"The homeserver could not be asked about accounts. {error.sentence}", {"errcode": error.code}

@@ -118,13 +118,8 @@ def flavour_keep(*, service: Service, flavour: dict[str, Any] | None, actor: str
     timeout=30,
     scope="service",
     targets=homeservers,
-    depends_on=(
-        "db.reachable",
-        "matrix.hs_process_down",
-        "matrix.hs_url_wrong",
-        "matrix.hs_unreachable",
-        "matrix.login_failed",
-    ),
+    # After it, since it writes what else is kept of the homeserver's capabilities.
+    depends_on=("db.reachable", "homeserver.reachable"),
     repairs=("matrix.detect",),
 )
 def hs_flavour(target: str) -> CheckOutcome:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import httpx
 import pytest
 from django.utils import timezone
 
@@ -93,6 +94,34 @@ def test_what_only_an_administrator_can_change_is_refused_with_the_guide(synced:
     assert synced.prefix in text
     assert f"@foreign:{SERVER}" in text
     assert synced.synapse.url in text
+
+
+def test_a_suspended_account_is_found_although_it_is_told_who_it_is(synced: House) -> None:
+    user_id, admin = (
+        synced.user_id(),
+        synced.synapse.register_user(f"root{synced.prefix}", "root-has-a-password", admin=True),
+    )
+
+    def suspend(yes: bool) -> None:
+        answer = httpx.put(
+            f"{synced.synapse.url}/_synapse/admin/v1/suspend/{user_id}",
+            headers={"Authorization": f"Bearer {admin.access_token}"}, json={"suspend": yes},
+        )  # fmt: skip
+        assert answer.status_code == 200
+
+    events = len(synced.client.full_state(synced.room_id(), user_id))
+    assert ask("identity.token_invalid").status == "pass"
+    suspend(True)
+    assert synced.client.whoami(user_id) == user_id
+    run = ask("identity.token_invalid")
+    assert run.status == "fail"
+    assert run.evidence["refused"] == [{"user_id": user_id, "errcode": "M_USER_SUSPENDED"}]
+    with pytest.raises(RepairRefused, match="suspended"):
+        plan("identity.relogin", f"agent:{synced.mapping().agent_id}")
+    assert ask("matrix.user_missing").status == "pass"
+    suspend(False)
+    assert ask("identity.token_invalid").status == "pass"
+    assert len(synced.client.full_state(synced.room_id(), user_id)) == events, "asking changes nothing"
 
 
 def test_archived_agents_do_not_count(synced: House) -> None:
