@@ -48,6 +48,7 @@ class CaptureForm(forms.Form):
 @admin.register(Capture)
 class CaptureAdmin(OperatorAdmin):
     list_display = ("label", "state_lamp", "count", "ends", "started_by")
+    search_fields = ("service", "agent", "started_by")
     ordering = ("-started_at",)
     detail_template = "switchboard/capture.html"
     intro = (

@@ -161,6 +161,8 @@ def _wanted(request: HttpRequest) -> LogFilter:
     """The filter of the address; what cannot be used is told of and left out."""
     given = {name: value for name, value in request.GET.items() if name not in ("before", "after", "form")}
     given.setdefault("level", "info")
+    # As every list of the site calls it.
+    given.setdefault("text", given.pop("q", ""))
     try:
         return LogFilter.parse(given)
     except FilterInvalid as error:
@@ -181,6 +183,6 @@ def _with_time(one: dict[str, Any]) -> dict[str, Any]:
 def _sentence(wanted: LogFilter, count: int, more: bool) -> str:
     narrowed = wanted != LogFilter(level=wanted.level)
     if not count:
-        return "No line fits." if narrowed else "No line has been kept yet."
+        return "Nothing fits: no line meets these conditions." if narrowed else "No line has been kept yet."
     what = "lines that fit" if narrowed else "lines of all processes"
     return f"The last {count} {what}." if more else f"{count} {what}."
