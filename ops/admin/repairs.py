@@ -103,6 +103,10 @@ class RepairRunAdmin(OperatorAdmin):
             ),
         )
 
+    def offered_deeds(self, row: Any) -> list[dict[str, Any]]:
+        """The receipt has its own place for undoing, which follows the run."""
+        return []
+
     def undo(self, request: HttpRequest, row: RepairRun) -> str:
         repair_undo(run=row, actor=actor_of(request))
         return "It is undone: what the repair had changed is as it was before."

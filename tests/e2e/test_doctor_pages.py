@@ -88,8 +88,7 @@ def test_on_a_telephone_an_operator_acknowledges_repairs_and_undoes(
 
     # Acknowledge with the button of its own card.
     page.get_by_role("button", name="Acknowledge: Services are on").tap()
-    page.wait_for_load_state()
-    assert "1 issue acknowledged." in page.inner_text("body")
+    page.get_by_text("1 issue acknowledged.").first.wait_for()
     issue = Issue.objects.get(check_id="test.services_on")
     assert issue.state == IssueState.ACKNOWLEDGED
 
@@ -116,7 +115,7 @@ def test_on_a_telephone_an_operator_acknowledges_repairs_and_undoes(
     assert "brought back as it was before" in page.inner_text("#main")
     page.get_by_role("button", name="Undo").tap()
     page.wait_for_url("**/repairrun/*/change/")
-    assert "It is undone" in page.inner_text("body")
+    page.get_by_text("It is undone").first.wait_for()
     house.refresh_from_db()
     assert not house.enabled
     assert RepairRun.objects.get().state == RepairRunState.UNDONE
@@ -135,8 +134,7 @@ def test_several_are_snoozed_until_the_readers_morning(phone: Any, live_server: 
     assert page.evaluate("document.activeElement.tagName") == "SUMMARY"
     page.keyboard.press("Enter")
     page.get_by_role("button", name="Snooze until tomorrow 8:00").tap()
-    page.wait_for_load_state()
-    assert "3 issues may wait until" in page.inner_text("body")
+    page.get_by_text("3 issues may wait until").first.wait_for()
     until = Issue.objects.get(check_id="test.services_on").snoozed_until
     assert until is not None
     # Eight in the morning in Berlin is six or seven in UTC.
@@ -171,8 +169,7 @@ def test_a_snippet_is_copied_and_the_check_asked_again(phone: Any, live_server: 
     page.wait_for_function("navigator.clipboard.readText().then((text) => text.includes('proxy_read_timeout 3600s;'))")
     Service.objects.filter(name="proxy").delete()
     page.get_by_role("button", name="Done, check again").tap()
-    page.wait_for_load_state()
-    assert "The issue is resolved." in page.inner_text("body")
+    page.get_by_text("The issue is resolved.").first.wait_for()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
