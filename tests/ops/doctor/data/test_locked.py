@@ -112,7 +112,12 @@ class TestSqlite:
 
     def test_counting_waits_until_the_lock_is_free(self, monkeypatch):
         monkeypatch.setattr(lock_errors, "_PAUSE", 0.05)
-        lock_errors.note()
+        with sqlite.raw() as holder:
+            holder.execute("BEGIN IMMEDIATE")
+            lock_errors.note()
+            lock_errors.settle_down(0.5)
+            assert lock_errors.counted_lately() == 0
+            holder.execute("ROLLBACK")
         lock_errors.settle_down()
         assert lock_errors.counted_lately() == 1
         Sighting.objects.all().delete()

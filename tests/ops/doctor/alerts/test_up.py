@@ -1,0 +1,52 @@
+"""The whole way in an installation that runs: a failure, the alert, a kill, the repair, the recovery; and the pings outwards."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from tests.up.running import Up
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
+
+
+def wait_for(hook, start, seconds=60.0):
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        found = [title for title in hook.titles if title.startswith(start)]
+        if found:
+            return found
+        time.sleep(0.1)
+    raise AssertionError(f"No {start!r} among {hook.titles}")
+
+
+def test_a_failure_is_told_and_its_end_too_although_everything_is_killed_in_between(hook, tmp_path):
+    up = Up(
+        tmp_path / "up",
+        "--no-homeserver",
+        HEARTBEAT_URL=f"http://127.0.0.1:{hook.port}/ping",
+        HEARTBEAT_INTERVAL="10",
+    )
+    try:
+        up.start(90)
+        up.manage(
+            "shell",
+            "-c",
+            "from ops.services.alerts import channel_save; "
+            f"channel_save(actor='test', name='hook', url='json://127.0.0.1:{hook.port}/in', only_checks=['logs.*'])",
+        )
+        up.manage("demo", "--break", "logs.oversize")
+        up.manage("doctor", "logs.oversize", expect=2)
+        assert wait_for(hook, "Not well") == ["Not well (warning): Log files stay small"]
+        up.kill9()
+        up.start(90)
+        up.manage("repair", "logs.rotate", "--yes")
+        assert len(wait_for(hook, "Well again after")) == 1
+        assert len(wait_for(hook, "Not well")) == 1
+        until = time.monotonic() + 30
+        while not any(path == "/ping" for path, _ in hook.calls) and time.monotonic() < until:
+            time.sleep(0.1)
+        assert any(path == "/ping" for path, _ in hook.calls)
+    finally:
+        up.stop()
