@@ -226,14 +226,28 @@ class TestEditService:
             live_clear(key=PUBLIC_PROBE, actor="t")
 
 
-def seen_by_a_process(env_path, **environment) -> dict[str, str]:
-    """What a real second process sees that starts with this environment."""
-    given = clean_environment(SWITCHBOARD_ENV_FILE=str(env_path), **environment)
+@pytest.fixture(scope="module")
+def seen(tmp_path_factory):
+    """What real processes see that start with other environments: they start side by side."""
+    folder = tmp_path_factory.mktemp("seen")
+    shared = {"DATA_DIR": str(folder / "data"), "SWITCHBOARD_ENV_FILE": str(folder / "none"), "SECRET_KEY": "k" * 40}
+    environments = {
+        "web": {**shared, "LETTA_TOKEN": SECRET, "PORT": "9001"},
+        "worker": {**shared, "PORT": "9002"},
+        "stranger": {**shared, "SECRET_KEY": "o" * 40},
+    }
     code = "import django, json; django.setup(); from ops.processes.facts import settings_seen; print(json.dumps(settings_seen()))"
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=PROJECT_ROOT, env=given, capture_output=True, text=True, check=True
-    )
-    return json.loads(done.stdout.splitlines()[-1])
+    started = {
+        name: subprocess.Popen(
+            [sys.executable, "-c", code],
+            cwd=PROJECT_ROOT,
+            env=clean_environment(**given),
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for name, given in environments.items()
+    }
+    return {name: json.loads(process.communicate(timeout=120)[0].splitlines()[-1]) for name, process in started.items()}
 
 
 def report(name: str, role: str, seen: dict[str, str], **fields) -> Process:
@@ -244,22 +258,20 @@ def report(name: str, role: str, seen: dict[str, str], **fields) -> Process:
 
 @pytest.mark.django_db(transaction=True)
 class TestNotLoaded:
-    def test_processes_that_see_different_values_are_named_without_the_values(self, env_path, tmp_path):
-        keys = {"DATA_DIR": str(tmp_path / "data"), "SECRET_KEY": "one-key-for-all-of-them-0123456789"}
-        report("a:1:1", "web", seen_by_a_process(env_path, **keys, LETTA_TOKEN=SECRET, PORT="9001"))
-        report("b:1:1", "worker", seen_by_a_process(env_path, **keys, PORT="9002"), host="there")
+    def test_processes_that_see_different_values_are_named_without_the_values(self, env_path, seen):
+        report("a:1:1", "web", seen["web"])
+        report("b:1:1", "worker", seen["worker"], host="there")
         found = state("config.env_not_loaded")
         assert found.status == "fail"
         assert set(found.evidence["different"]) == {"LETTA_TOKEN"}
         assert SECRET not in json.dumps([found.sentence, found.evidence])
         assert "LETTA_TOKEN" in found.sentence
-        Process.objects.filter(name="b:1:1").update(settings_seen=Process.objects.get(name="a:1:1").settings_seen)
+        Process.objects.filter(name="b:1:1").update(settings_seen=seen["web"])
         assert state("config.env_not_loaded").status == "pass"
 
-    def test_another_secret_key_is_the_one_finding(self, env_path, tmp_path):
-        folder = {"DATA_DIR": str(tmp_path / "data")}
-        report("a:1:1", "web", seen_by_a_process(env_path, **folder, SECRET_KEY="first-key-0123456789-0123456789"))
-        report("b:1:1", "worker", seen_by_a_process(env_path, **folder, SECRET_KEY="other-key-0123456789-0123456789"))
+    def test_another_secret_key_is_the_one_finding(self, env_path, seen):
+        report("a:1:1", "web", seen["web"])
+        report("b:1:1", "worker", seen["stranger"])
         assert set(state("config.env_not_loaded").evidence["different"]) == {"SECRET_KEY"}
 
     def test_a_line_that_the_running_process_has_not_loaded(self, env_path):
