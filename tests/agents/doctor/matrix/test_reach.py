@@ -186,3 +186,19 @@ def test_a_port_that_moved_is_proposed_instead_of_a_restart(house: House) -> Non
     assert found.fix.repair == "config.edit"
     assert plan("config.edit", found.fix.target, **found.fix.params).plan.changes
     assert AS_TOKEN not in str(found.evidence)
+
+
+def test_the_fault_brings_a_page_of_its_own_where_switchboard_shows_none(house: House, settings: Any) -> None:
+    from ops.doctor.faults import get_fault
+
+    settings.PORT = 9
+    fault = get_fault("matrix.hs_url_wrong")
+    assert fault is not None
+    memory = fault.cause()
+    found = reach()["matrix.hs_url_wrong"]
+    assert (found.status, found.evidence["content_type"]) == ("fail", "text/html")
+    fault.heal(memory)
+    assert house.service.base_url == house.synapse.url
+    assert red(reach()) == []
+    fault.heal(memory)
+    assert house.service.managed_by == memory["managed_by"]
