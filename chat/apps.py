@@ -11,4 +11,4 @@ class ChatConfig(AppConfig):
 
     def ready(self) -> None:
         from chat import checks, metrics, retention, support, wiring  # noqa: F401
-        from chat.doctor import faults, routing, selftest, silent, slow, targets  # noqa: F401
+        from chat.doctor import faults, proofs, routing, selftest, silent, slow, targets  # noqa: F401

@@ -8,6 +8,7 @@ from agents.doctor.mappings import (  # noqa: F401
     listing,
     lost,
     pace,
+    proofs,
     relink,
     rooms_check,
     stale,

@@ -112,7 +112,10 @@ def test_the_check_of_sync(stage: Stage, settings: Any) -> None:
     SyncRun.objects.update(state="failed", error="the homeserver is down")
     assert "the homeserver is down" in checks.sync_recent().sentence
     SyncRun.objects.update(state="stopped")
-    assert checks.sync_recent().status == "warn"
+    assert checks.sync_recent().status == "pass", "what it asks has checks of its own"
+    SyncRun.objects.update(state="failed")
+    Service.objects.filter(kind="homeserver").update(status="down")
+    assert checks.sync_recent().status == "skip", "one cause, one red check"
     SyncRun.objects.update(state="done", started_at=timezone.now() - timedelta(hours=2))
     assert checks.sync_recent().status == "fail"
 
