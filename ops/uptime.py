@@ -61,6 +61,11 @@ class Window:
     length: timedelta
     slots: int
 
+    @property
+    def short(self) -> str:
+        """``24 h``, ``7 d``."""
+        return f"{self.key[:-1]} {self.key[-1]}"
+
 
 WINDOWS: tuple[Window, ...] = (
     Window("24h", "24 hours", DAY, 48),

@@ -10,6 +10,7 @@ from unfold.decorators import display
 from agents.models import Account
 from ops import html
 from ops.admin.base import OperatorAdmin
+from ops.admin.panels import panels_of
 
 
 @admin.register(Account)
@@ -57,4 +58,5 @@ class AccountAdmin(OperatorAdmin):
             title=row.user_id,
             row=row,
             sentence="This account belongs to no agent.",
+            first_panels=[panel for panel in panels_of(request, row) if panel.template and panel.first],
         )

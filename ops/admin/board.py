@@ -65,7 +65,7 @@ def _tile(one: Component, window: Window) -> dict[str, Any]:
         "bars": bars_of(one.slots, window, one.title),
         "spark": sparkline(one.latency),
         "latency": html.duration(one.latency[-1]) if one.latency else "",
-        "shares": [(each.label, percent(one.shares.get(each.key))) for each in WINDOWS],
+        "shares": [(each, percent(one.shares.get(each.key))) for each in WINDOWS],
         "issues": [(issue, address_of_issue(issue), title_of(issue.check_id)) for issue in one.issues[:5]],
         "more_issues": max(0, len(one.issues) - 5),
         "last_address": address_of_issue(one.last) if one.last is not None else "",
