@@ -7,6 +7,7 @@ with a stable id.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import secrets
@@ -117,6 +118,20 @@ def env_file(base_dir: Path) -> Path:
 
 # Names that this process took from ``.env`` because its environment did not have them.
 FROM_FILE: set[str] = set()
+# The same for processes that inherit this one's environment, each with a digest of its value: one that replaces its own image
+# would take yesterday's lines of the file for its environment, which wins over the file.
+_MARK = "_SB_FROM_FILE"
+
+
+def _digest(value: str) -> str:
+    return hashlib.sha256(value.encode(errors="surrogateescape")).hexdigest()[:16]
+
+
+def _forget_inherited() -> None:
+    for one in os.environ.pop(_MARK, "").split(","):
+        name, _, digest = one.partition("=")
+        if name in os.environ and _digest(os.environ[name]) == digest:
+            del os.environ[name]
 
 
 def dotenv_values(path: Path) -> dict[str, str]:
@@ -135,12 +150,13 @@ def dotenv_values(path: Path) -> dict[str, str]:
 
 def environment_now(path: Path) -> tuple[dict[str, str], frozenset[str]]:
     """What a process that starts now would find, and which names of it come from the file at ``path``. Raises ``OSError``."""
-    given = {name: value for name, value in os.environ.items() if name not in FROM_FILE}
+    given = {name: value for name, value in os.environ.items() if name not in FROM_FILE and name != _MARK}
     file = dotenv_values(path)
     return {**file, **given}, frozenset(file) - frozenset(given)
 
 
 def _process_environment(base_dir: Path, problems: list[Problem]) -> dict[str, str]:
+    _forget_inherited()
     dotenv = env_file(base_dir)
     try:
         for name, value in dotenv_values(dotenv).items():
@@ -149,7 +165,9 @@ def _process_environment(base_dir: Path, problems: list[Problem]) -> dict[str, s
                 os.environ[name] = value
     except OSError as error:
         problems.append(Problem("switchboard.E003", "error", f"{dotenv.name} cannot be read: {error.strerror}."))
-    return dict(os.environ)
+    if FROM_FILE:
+        os.environ[_MARK] = ",".join(f"{name}={_digest(os.environ[name])}" for name in sorted(FROM_FILE))
+    return {name: value for name, value in os.environ.items() if name != _MARK}
 
 
 def _place(source: str, in_file: Collection[str]) -> str:

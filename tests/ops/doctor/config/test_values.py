@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
 from ops.configuration import edit, envfile
@@ -9,6 +12,8 @@ from ops.configuration.masks import mask, shown
 from ops.configuration.placeholders import why_placeholder
 from ops.configuration.schema import configuration
 from ops.configuration.trying import try_value
+from tests.peers.base import PROJECT_ROOT
+from tests.up.running import clean_environment
 
 
 @pytest.mark.parametrize(
@@ -121,6 +126,30 @@ class TestEdit:
         (tmp_path / "token").write_text("s3")
         monkeypatch.setenv("LETTA_TOKEN_FILE", str(tmp_path / "token"))
         assert str(tmp_path / "token") in edit.why_not("LETTA_TOKEN", "x")
+
+
+_AGAIN = """
+import os, pathlib, sys
+from controlplane.env import read_environment
+from controlplane.options import OPTIONS
+found = read_environment(OPTIONS, base_dir=pathlib.Path("."))
+print(found["MAX_HOPS"], found.places["MAX_HOPS"], found["TURN_ATTEMPTS"], found.places["TURN_ATTEMPTS"], flush=True)
+if len(sys.argv) < 2:
+    pathlib.Path(os.environ["SWITCHBOARD_ENV_FILE"]).write_text("")
+    os.environ["TURN_ATTEMPTS"] = "9"
+    os.execv(sys.executable, [sys.executable, "-c", sys.orig_argv[2], "again"])
+"""
+
+
+def test_a_process_that_replaces_itself_reads_the_file_anew(tmp_path):
+    """What it had from the file is not taken for its environment; what was set in its environment since is."""
+    path = tmp_path / "x.env"
+    path.write_text("MAX_HOPS=7\nTURN_ATTEMPTS=5\n")
+    given = clean_environment(DATA_DIR=str(tmp_path), SWITCHBOARD_ENV_FILE=str(path))
+    done = subprocess.run(
+        [sys.executable, "-c", _AGAIN], cwd=PROJECT_ROOT, env=given, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines() == ["7 file 5 file", "3 default 9 environment"]
 
 
 class TestTrying:
