@@ -56,8 +56,10 @@ def _targets(work: RepairWork) -> list[Part]:
         found = [part_of(one) for one in work.affected if one.partition(":")[0] in ("role", "process", "service")]
     except ValueError as error:
         raise RepairRefused(str(error)) from error
-    lost, never = missing_roles(by_role(_LOOK_BACK), timezone.now())
+    states = by_role(_LOOK_BACK)
+    lost, never = missing_roles(states, timezone.now())
     found += [role_part(role) for role in (*lost, *never)]
+    found += [role_part(role) for role in expected_roles() if any(hangs(row) for row in states[role].alive)]
     return list({part.target: part for part in found}.values())
 
 

@@ -354,3 +354,15 @@ def test_health_is_one_document_for_those_who_may_see_it(client, settings):
     assert known["health"]["status"] == "pass"
     assert [one["status"] for one in known["health"]["checks"]["svc.down"]] == ["pass"]
     assert client.get("/api/v1/health").status_code == 401
+
+
+def test_a_worker_that_takes_no_tasks_is_meant_when_nothing_else_is_named(scaled, settings):
+    from ops.models import Heartbeat
+
+    settings.PROCESS_MANAGER = "systemd"
+    assert repair_start(repair_id="service.restart", actor="proof", trigger="command").state == "unneeded"
+    old = timezone.now() - timedelta(minutes=2)
+    Heartbeat.objects.create(name="elsewhere:1:1", started_at=old, seen_at=old)
+    settings.PROCESS_MANAGER = "local"
+    plan = repair_plan(repair_id="service.restart", actor="proof").plan
+    assert [(one.target, one.before) for one in plan.changes] == [("role:worker", "it takes no tasks")]
