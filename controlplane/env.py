@@ -282,7 +282,10 @@ def _cast(option: Option, raw: str) -> Any:
             return False
         raise ValueError("give true or false")
     if option.kind in {"int", "float"}:
-        value = int(text) if option.kind == "int" else float(text)
+        try:
+            value = int(text) if option.kind == "int" else float(text)
+        except ValueError:
+            raise ValueError("give a whole number" if option.kind == "int" else "give a number") from None
         if option.floor is not None and value < option.floor:
             raise ValueError(f"the least allowed is {option.floor:g}")
         return value
