@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from datetime import timedelta
 
 import pytest
@@ -14,7 +16,7 @@ from ops.alerts import faults, outward, watch
 from ops.alerts.send import tell
 from ops.doctor.guides import guide_for
 from ops.doctor.repairs import RepairRefused
-from ops.models import AlertChannel, AlertMessage, AuditEvent, CheckResult, Heartbeat, Issue, MaintenanceWindow
+from ops.models import AlertChannel, AlertMessage, AuditEvent, CheckResult, Heartbeat, MaintenanceWindow
 from ops.runner import run_checks
 from ops.services.alerts import channel_delete, channel_save, channel_test, maintenance_end, maintenance_start
 from ops.services.repairs import repair_plan, repair_start
@@ -160,35 +162,35 @@ class TestDeadManSwitch:
 
 
 class TestWatch:
-    def test_while_a_worker_reports_it_does_nothing(self):
+    def test_while_a_worker_reports_it_does_nothing(self, hook, channel, make_issue):
+        beat()
+        make_issue()
+        assert watch.look() is False
+        assert not hook.got
+
+    def test_without_workers_it_sends_itself_and_once(self, hook, channel, make_issue, resolve):
+        beat(ago=timedelta(minutes=5))
+        issue = make_issue("worker.alive", severity="critical")
+        assert watch.look() is True
+        assert watch.look() is True
+        assert hook.titles == ["Not well (critical): A worker takes tasks"]
+        resolve(issue)
         beat()
         assert watch.look() is False
-        assert not CheckResult.objects.exists()
+        assert tell() == 1
 
-    def test_without_workers_it_says_so_itself(self, hook, channel, settings):
-        settings.EMBEDDED = True
-        beat(ago=timedelta(minutes=5))
-        assert watch.look() is True
-        assert Issue.objects.filter(check_id="broker.reachable").exists()
-        assert any("in memory is served" in title or "broker" in title.lower() for title in hook.titles)
-        before = len(hook.got)
-        watch.look()
-        assert len(hook.got) == before
-        beat()
-        run_checks(["broker.reachable", "worker.alive"])
-        tell()
-        assert any(title.startswith("Well again") for title in hook.titles)
-
-    def test_it_judges_only_after_workers_had_time_to_start(self, monkeypatch, settings):
-        settings.EMBEDDED = False
-        monkeypatch.setattr(watch, "_started", timezone.now())
-        assert not watch.may_judge()
-        monkeypatch.setattr(watch, "_started", timezone.now() - timedelta(minutes=4))
-        assert watch.may_judge()
-        settings.EMBEDDED = True
-        assert not watch.may_judge()
-        beat()
-        assert watch.may_judge()
+    def test_its_thread_starts_once_and_ends(self, monkeypatch):
+        looks = []
+        monkeypatch.setattr(watch, "EVERY", 0.01)
+        monkeypatch.setattr(watch, "look", lambda: looks.append(threading.current_thread()))
+        watch.start()
+        watch.start()
+        until = time.monotonic() + 10
+        while len(looks) < 3 and time.monotonic() < until:
+            time.sleep(0.01)
+        watch.stop()
+        assert len(set(looks)) == 1
+        assert not looks[0].is_alive()
 
 
 class TestServices:
