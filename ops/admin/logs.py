@@ -17,6 +17,7 @@ from ops.admin.base import OperatorAdmin, actor_of, is_operator, safe_next
 from ops.admin.log_errors import errors_view
 from ops.admin.log_lines import logs_address, show
 from ops.admin.log_profiles import profile_file_view, profile_view, profiled_view, recent_profiles
+from ops.admin.raw import raw_view
 from ops.admin.support import SupportPages
 from ops.logbook import reader
 from ops.logbook.levels import WELL_KNOWN
@@ -45,6 +46,7 @@ class LogLineAdmin(SupportPages, OperatorAdmin):
             path("profile/", wrap(require_POST(profile_view)), name="ops_logline_profile"),
             path("profile/<uuid:job_id>/", wrap(profiled_view(self)), name="ops_logline_profiled"),
             path("profile/<uuid:job_id>/<slug:form>/", wrap(profile_file_view), name="ops_logline_profile_file"),
+            path("raw/<slug:kind>/<str:key>/", wrap(raw_view(self)), name="ops_logline_raw"),
             *self.support_urls(),
             *super().get_urls(),
         ]

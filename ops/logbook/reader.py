@@ -148,6 +148,8 @@ def text_condition(text: str) -> Q:
             | Q(service__icontains=word)
             | Q(message_id=word)
             | Q(request_id=word)
+            | Q(extra__icontains=word)
+            # SQLite keeps JSON as it was written, with other letters escaped.
             | Q(extra__icontains=json.dumps(word)[1:-1])
         )
     return found
