@@ -18,6 +18,7 @@ from ops.admin.panels import Button
 from ops.admin.repair_catalogue import catalogue_context, known_context
 from ops.admin.repair_plan import groups_of, plan_view
 from ops.choices import CheckStatus, RepairRunState
+from ops.doctor.queries import issues_about
 from ops.doctor.repairs import RepairRefused, get_repair
 from ops.doctor.targets import labels_of
 from ops.locks import LockHeld
@@ -137,7 +138,7 @@ class RepairRunAdmin(OperatorAdmin):
             "why_not_undo": "" if running else why_not_undo(row),
             "undo_address": reverse("admin:ops_repairrun_deed", args=[row.pk, "undo"]),
             "live": reverse("admin:ops_repairrun_live", args=[row.pk]) if running else "",
-            "is_long": row.job_id is not None,
+            "object_is_well": _object_is_well(row),
         }
 
     def page(
@@ -182,6 +183,13 @@ class RepairRunAdmin(OperatorAdmin):
     def _operators_only(self, request: HttpRequest) -> None:
         if not self.has_view_permission(request):
             raise PermissionDenied
+
+
+def _object_is_well(run: RepairRun) -> bool:
+    """The check is still red, but not because of the object that this run was for."""
+    if run.state != RepairRunState.UNPROVEN or ":" not in run.target or run.issue is None:
+        return False
+    return run.issue.check_id not in {issue.check_id for issue in issues_about(run.target)}
 
 
 def repair_title(run: RepairRun) -> str:

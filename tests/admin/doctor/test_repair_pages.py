@@ -71,9 +71,10 @@ def test_one_object_alone(broken: Issue, client: Any, world: World) -> None:
     Service.objects.create(name="other", kind="demo", enabled=False)
     run_checks(CHECKS)
     address = plan_of("test.switch_on", issue=broken.pk, target=f"service:{world.demo.pk}")
-    client.post(address, hidden(text_of(client.get(address))))
+    receipt = text_of(client.post(address, hidden(text_of(client.get(address))), follow=True))
     assert Service.objects.get(pk=world.demo.pk).enabled
     assert not Service.objects.get(name="other").enabled
+    assert "demo is well: the check no longer names it. It stays red because of others." in receipt
 
 
 def test_a_destructive_one_wants_the_word(broken: Issue, client: Any, world: World) -> None:
