@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.db import connections
+from django.db import connections, transaction
 from django.utils import timezone
 
 from ops.choices import CheckStatus
@@ -27,6 +27,10 @@ logger = get_logger(__name__)
 AT_ONCE = 8
 # So many affected objects go into an answer; an issue keeps more of them as rows.
 AFFECTED_SHOWN = 50
+# Checks that run this rarely turn over whole files and packages: after the first start they begin a few at a time, so that whoever
+# has just started Switchboard does not wait for them.
+THOROUGH = 600.0
+BEGIN_AT_ONCE = 2
 # Between two changes the history gets one row in so many minutes.
 SAMPLE_EVERY = timedelta(minutes=10)
 # Beat ticks every 15 seconds: a check whose time comes a moment after a tick runs at that tick.
@@ -110,6 +114,7 @@ def run_checks(
     states = _stored_states()
     statuses = {place: state.status for place, state in states.items()}
     runs: list[CheckRun] = []
+    begun = 0
     now = timezone.now()
     chosen = [
         check
@@ -126,11 +131,15 @@ def run_checks(
             gone += _forget_others(check, targets, states)
             if target and check.targets is not None:
                 targets = [one for one in targets if one in (target, target.partition(":")[2])]
+            if only_due and check.interval >= THOROUGH and not any((check.id, one) in states for one in targets):
+                if begun >= BEGIN_AT_ONCE:
+                    continue
+                begun += 1
             todo += [(check, t) for t in targets if not only_due or _is_due(check, states.get((check.id, t)), now)]
         for run in _run_wave(todo, statuses):
             statuses[run.check.id, run.target] = run.status
             runs.append(run)
-    tallies = [_store(run, states.get((run.check.id, run.target))) for run in runs]
+    tallies = [_store(run) for run in runs]
     try:
         settle(tallies, gone)
     except Exception:
@@ -281,48 +290,45 @@ class _Attempt:
             self._outcome = outcome
 
 
-def _store(run: CheckRun, state: CheckState | None) -> Tally:
+def _store(run: CheckRun) -> Tally:
+    """Keep the outcome. The counts go on from what is stored now: another process may run the same check at this moment."""
     now = timezone.now()
-    changed = state is None or state.status != run.status
-    failures = state.failures_in_a_row if state is not None else 0
-    bad = state.bad_in_a_row if state is not None else 0
-    good = state.good_in_a_row if state is not None else 0
-    if run.status != CheckStatus.BLOCKED:  # blocked: nobody asked, so nothing is known
-        failures = failures + 1 if run.status == CheckStatus.FAIL else 0
-        is_bad = run.status in (CheckStatus.FAIL, CheckStatus.WARN)
-        bad, good = (bad + 1, 0) if is_bad else (0, good + 1)
+    is_bad = run.status in (CheckStatus.FAIL, CheckStatus.WARN)
+    tally = Tally(run, int(is_bad), int(not is_bad))
+    place = {"check_id": run.check.id, "target": run.target[:200]}
     try:
-        CheckState.objects.update_or_create(
-            check_id=run.check.id,
-            target=run.target[:200],
-            defaults={
-                "status": run.status,
-                "sentence": run.sentence,
-                "evidence": run.evidence,
-                "since": now if changed or state is None else state.since,
-                "failures_in_a_row": failures,
-                "bad_in_a_row": bad,
-                "good_in_a_row": good,
-                "duration_ms": run.duration_ms,
-                "checked_at": now,
-            },
-        )
-        if changed or not _sampled_lately(run, now):
-            CheckResult.objects.create(
-                check_id=run.check.id,
-                target=run.target[:200],
-                status=run.status,
-                sentence=run.sentence,
-                duration_ms=run.duration_ms,
-                changed=changed,
-                at=now,
-            )
+        with transaction.atomic():
+            state = CheckState.objects.select_for_update().filter(**place).first()
+            known = state is not None
+            if state is None:
+                state = CheckState(**place, since=now)
+            changed = state.status != run.status
+            if run.status != CheckStatus.BLOCKED:  # blocked: nobody asked, so nothing is known
+                state.failures_in_a_row = state.failures_in_a_row + 1 if run.status == CheckStatus.FAIL else 0
+                state.bad_in_a_row = state.bad_in_a_row + 1 if is_bad else 0
+                state.good_in_a_row = 0 if is_bad else state.good_in_a_row + 1
+            state.since = now if changed else state.since
+            state.status, state.sentence, state.evidence = run.status, run.sentence, run.evidence
+            state.duration_ms, state.checked_at = run.duration_ms, now
+            state.save()
+            if changed or not _sampled_lately(run, now):
+                CheckResult.objects.create(
+                    **place,
+                    status=run.status,
+                    sentence=run.sentence,
+                    duration_ms=run.duration_ms,
+                    changed=changed,
+                    at=now,
+                )
     except Exception:
         logger.exception("check_not_stored", check=run.check.id)
+        return tally
     if changed:
-        say = logger.warning if run.status in _BROKEN else logger.info
+        # That everything is well at the first look is no news.
+        well = logger.info if known else logger.debug
+        say = logger.warning if run.status in _BROKEN else well
         say("check_changed", check=run.check.id, target=run.target, status=str(run.status), sentence=run.sentence)
-    return Tally(run, bad, good)
+    return Tally(run, state.bad_in_a_row, state.good_in_a_row)
 
 
 def _sampled_lately(run: CheckRun, now: datetime) -> bool:
