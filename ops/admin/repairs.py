@@ -187,7 +187,7 @@ class RepairRunAdmin(OperatorAdmin):
 
 def _object_is_well(run: RepairRun) -> bool:
     """The check is still red, but not because of the object that this run was for."""
-    if run.state != RepairRunState.UNPROVEN or ":" not in run.target or run.issue is None:
+    if run.state != RepairRunState.SUCCEEDED or ":" not in run.target or run.issue is None or not run.issue.is_open:
         return False
     return run.issue.check_id not in {issue.check_id for issue in issues_about(run.target)}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
@@ -25,7 +25,7 @@ from ops.logs import bind, get_logger
 from ops.models import CheckState, Issue, NamedLock, RepairPolicy, RepairRun
 from ops.redaction import redact, redact_text
 from ops.registry import all_checks
-from ops.runner import run_checks
+from ops.runner import CheckRun, run_checks
 from ops.services import audit
 from ops.services.jobs import job_start, sentence_of
 
@@ -362,8 +362,8 @@ def _ask_again(repair: Repair, run: RepairRun, *, patience: float = 0.0) -> bool
     while True:
         if not own:
             return True
-        run_checks([*own, *blocked])
-        after = _statuses(repair, run)
+        found = run_checks([*own, *blocked])
+        after = _statuses(repair, run, found)
         run.checks_after = after
         run.save(update_fields=["checks_after"])
         if not any(status in ("fail", "warn", "blocked") for status in after.values()):
@@ -389,14 +389,25 @@ def _mended(repair: Repair, run: RepairRun) -> list[str]:
     return sorted(red & known)
 
 
-def _statuses(repair: Repair, run: RepairRun) -> dict[str, str]:
-    """``{"check target": status}`` of what the run is to mend: of its own target when that is a check's target."""
+def _statuses(repair: Repair, run: RepairRun, found: Sequence[CheckRun] = ()) -> dict[str, str]:
+    """``{"check target": status}`` of what the run is to mend: of its own target when that is a check's target.
+
+    ``found`` are outcomes of this moment: a check that is red for other objects only is green for the run's own object.
+    """
     ids = _mended(repair, run)
     states = list(CheckState.objects.filter(check_id__in=ids).values_list("check_id", "target", "status"))
     bare = run.target.partition(":")[2] if run.target.startswith("service:") else run.target
     if bare and any(target == bare for _, target, _ in states):
         states = [one for one in states if one[1] in (bare, "")]
-    return {f"{id} {target}".strip(): status for id, target, status in states}
+    well = {
+        (one.check.id, one.target)
+        for one in found
+        if run.target and one.affected and not any(other.target == run.target for other in one.affected)
+    }
+    return {
+        f"{id} {target}".strip(): "pass" if (id, target) in well and status in ("fail", "warn") else status
+        for id, target, status in states
+    }
 
 
 def _plan(repair: Repair, work: RepairWork) -> Planned:

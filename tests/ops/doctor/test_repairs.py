@@ -69,7 +69,7 @@ def test_it_mends_proves_it_and_can_be_undone(lamp, issue):
 
 def test_one_object_of_many(lamp, issue):
     run = start(target="agent:2", issue=issue)
-    assert (run.state, lamp.broken) == (RepairRunState.UNPROVEN, {"agent:1"})
+    assert (run.state, run.checks_after, lamp.broken) == ("succeeded", {"lamp.on": "pass"}, {"agent:1"})
     issue.refresh_from_db()
     assert (issue.state, issue.affected_count) == (IssueState.OPEN, 1)
 
