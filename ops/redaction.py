@@ -63,6 +63,7 @@ _HINTS = (
     "syt_",
     "eyj",
     "swb_",
+    "/setup/",
 )
 
 _SHAPES = re.compile(
@@ -77,6 +78,7 @@ _SHAPES = re.compile(
       (?:"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|[^\s"',;&}\])]+)
     | (?P<user>://)[^\s/@:"']*:[^\s/@"']+(?=@)
     | \b(?:sk|pk|rk)-[A-Za-z0-9_\-*]{6,}
+    | (?P<link>/setup/)[0-9a-f]{20,}   # whoever has the path of a set-up link may become an operator
     | \bsyt_[A-Za-z0-9_]{8,}
     | \bswb_[A-Za-z0-9]{4,}[._][A-Za-z0-9_-]{8,}
     | \beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{4,}\.[A-Za-z0-9_-]*
@@ -136,7 +138,7 @@ def redact_text(text: str) -> str:
 
 
 def _hide(match: re.Match[str]) -> str:
-    if kept := match.group("scheme") or match.group("field") or match.group("user"):
+    if kept := match.group("scheme") or match.group("field") or match.group("user") or match.group("link"):
         return f"{kept}{HIDDEN}"
     return HIDDEN
 

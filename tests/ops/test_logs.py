@@ -57,6 +57,7 @@ def test_structlog_and_stdlib_records_share_one_shape(stream):
         "accessToken=abcDEF123456",
         "Authorization: Basic abcDEF123456",
         "Set-Cookie: abcDEF123456; Path=/",
+        "Bad Request: /setup/abcDEF1234560123456789abcdef/",
     ],
 )
 def test_secrets_leave_no_trace_in_any_text(stream, text):
