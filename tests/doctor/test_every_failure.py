@@ -72,3 +72,9 @@ def test_every_red_check_says_how_it_goes_on() -> None:
 def test_dependencies_exist() -> None:
     known = {check.id for check in all_checks()}
     assert [(check.id, id) for check in all_checks() for id in check.depends_on if id not in known] == []
+
+
+def test_the_page_of_known_failures_is_up_to_date() -> None:
+    from ops.doctor.reference import reference
+
+    assert (ROOT / "docs" / "repairs.md").read_text() == reference(), "Run: python manage.py repairs_reference --write"
