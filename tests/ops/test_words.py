@@ -7,7 +7,13 @@ from ops.words import counted, verb
 
 @pytest.mark.parametrize(
     ("number", "words"),
-    [(0, "0 messages"), (1, "1 message"), (2, "2 messages"), (1204, "1,204 messages"), (1_000_001, "1,000,001 messages")],
+    [
+        (0, "0 messages"),
+        (1, "1 message"),
+        (2, "2 messages"),
+        (1204, "1,204 messages"),
+        (1_000_001, "1,000,001 messages"),
+    ],
 )
 def test_a_number_stands_before_the_right_form_of_its_noun(number: int, words: str) -> None:
     assert counted(number, "message") == words
