@@ -5,7 +5,11 @@ from __future__ import annotations
 from ops.doctor.catalogue import entries, register_open
 
 _BY_GROUP = {"G": "the portal", "J": "backup and restore", "K": "voice", "L": "conversations between agents"}
-_ONE_BY_ONE = {"mcp.websocket": "the MCP server", "mapping.import_invalid": "the import of mappings"}
+_ONE_BY_ONE = {
+    "mcp.websocket": "the MCP server",
+    "mapping.import_invalid": "the import of mappings",
+    "ci.env_sensitive": "the examination of build servers",
+}
 
 for _entry in entries():
     _part = _ONE_BY_ONE.get(_entry.id) or _BY_GROUP.get(_entry.group)
