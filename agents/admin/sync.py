@@ -20,6 +20,7 @@ from ops.admin.base import OperatorAdmin, actor_of
 from ops.admin.panels import Button
 from ops.models import JobTrigger
 from ops.services.jobs import job_start
+from ops.words import counted
 
 LAMPS = {
     SyncState.RUNNING: "working",
@@ -64,7 +65,7 @@ class SyncRunAdmin(OperatorAdmin):
 
     @display(description="What it did")
     def what(self, row: SyncRun) -> str:
-        return summary(row.counts) or (f"{len(row.findings)} findings" if row.findings else "nothing to do")
+        return summary(row.counts) or (counted(len(row.findings), "finding") if row.findings else "nothing to do")
 
     @display(description="Started", ordering="id")
     def started(self, row: SyncRun) -> str:
@@ -140,11 +141,21 @@ _NOUNS = {
     "room.create": "rooms", "room.describe": "rooms described", "space.create": "space", "space.add": "added to the space",
     "space.remove": "taken out of the space", "invite": "invitations",
 }  # fmt: skip
+_SINGULAR = {
+    "accounts": "account", "profiles": "profile", "rooms": "room", "rooms described": "room described",
+    "invitations": "invitation",
+}  # fmt: skip
 
 
 def summary(counts: dict[str, int]) -> str:
     """``3 taken up, 3 accounts, 3 rooms``."""
-    return ", ".join(f"{count} {_NOUNS.get(kind, kind)}" for kind, count in counts.items())
+    return ", ".join(_said(count, _NOUNS.get(kind, kind)) for kind, count in counts.items())
+
+
+def _said(count: int, noun: str) -> str:
+    """Most kinds are told as what was done (``taken up``), which has one form; the others as what was made."""
+    one = _SINGULAR.get(noun)
+    return counted(count, one, noun) if one else f"{count:,} {noun}"
 
 
 def words(step: dict[str, Any]) -> str:

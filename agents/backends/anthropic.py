@@ -43,6 +43,7 @@ from agents.backends.redact import short
 from agents.backends.registry import kind_of
 from agents.backends.sse import SseEvent
 from agents.backends.watch import StopRequested
+from ops.words import counted
 
 ADDRESS = "https://api.anthropic.com"
 VERSION = "2023-06-01"
@@ -93,7 +94,7 @@ class AnthropicBackend:
         twice = sorted({agent_id for agent_id in ids if ids.count(agent_id) > 1})
         if twice:
             return AgentListing(agents, False, f"the definition names {', '.join(twice)} twice")
-        return AgentListing(agents, True, f"{len(agents)} agents defined here")
+        return AgentListing(agents, True, f"{counted(len(agents), 'agent')} defined here")
 
     def get_agent(self, external_id: str) -> AgentInfo | None:
         return next((agent for agent in self.list_agents().agents if agent.external_id == external_id), None)

@@ -41,6 +41,7 @@ from agents.backends.http_errors import ERROR_OF_STATUS, is_about_credit, words_
 from agents.backends.redact import short
 from agents.backends.registry import kind_of
 from agents.backends.watch import StopRequested
+from ops.words import counted
 
 QUICK_SECONDS = 10.0
 AGENTS, MODELS = "agents", "language models"
@@ -91,8 +92,8 @@ class OpenAIBackend:
                 return AgentListing(list(found.values()), False, f"{where} names {info.external_id!r} twice")
             if not wanted or any(fnmatch.fnmatchcase(info.external_id, pattern) for pattern in wanted):
                 found[info.external_id] = info
-        what = "agents of a proxy" if is_proxy else "language models"
-        proof = f"{len(rows)} {what} in one unpaged list"
+        what = counted(len(rows), "agent") + " of a proxy" if is_proxy else counted(len(rows), "language model")
+        proof = f"{what} in one unpaged list"
         if wanted:
             missing = [p for p in wanted if not any(fnmatch.fnmatchcase(str(row.get("id")), p) for row in rows)]
             proof += f", {len(found)} of them wanted" + (f"; nothing matches {', '.join(missing)}" if missing else "")

@@ -12,6 +12,7 @@ from typing import Any
 from agents.backends.base import AgentInfo
 from agents.sync.observe import KnownAgent, KnownRoom, Observed, ServiceView, fingerprint, usable_avatar
 from ops.findings import Finding
+from ops.words import counted, verb
 
 # Absent from this many complete lists in a row, and for this long, before an agent is archived.
 ARCHIVE_PASSES = 2
@@ -138,7 +139,7 @@ def _plan_service(
             Finding(
                 "error",
                 "sync.suspicious",
-                f"{len(lost)} of {_population(known)} agents are no longer in the list of {view.name}. Nothing was changed. "
+                f"{len(lost)} of {counted(_population(known), 'agent')} {verb(len(lost), 'is', 'are')} no longer in the list of {view.name}. Nothing was changed. "
                 "If they were really deleted, run the sync again with force; if not, check the service's address.",
                 view.name,
                 {
@@ -193,7 +194,7 @@ def _forgotten(
     return Finding(
         "error",
         "sync.state_lost",
-        f"The sync would make {count} rooms for agents of {view.name}, but the homeserver has accounts of theirs that are in "
+        f"The sync would make {counted(count, 'room')} for agents of {view.name}, but the homeserver has accounts of theirs that are in "
         f"rooms already ({len(traces.orphans)} of {traces.asked} that were looked up). Our rows look lost; nothing was changed. "
         "Rebuild the mappings from the homeserver, or restore a backup; to make new rooms all the same, sync with force.",
         view.name,

@@ -26,6 +26,7 @@ from agents.backends.base import (
 from agents.backends.demo.characters import CHARACTERS, Character, Pause, Scene, echo
 from agents.backends.demo.memory import MemoryFile
 from agents.backends.registry import kind_of
+from ops.words import counted
 
 WORDS_PER_SECOND = 14.0
 LOOK_UP_SECONDS = 0.2
@@ -55,7 +56,9 @@ class DemoBackend:
     def list_agents(self) -> AgentListing:
         agents = [_info(character) for character in CHARACTERS.values()]
         agents += [_info(_extra(number)) for number in range(1, self.count + 1)]
-        return AgentListing(agents, True, f"{len(agents)} demo agents live in this process")
+        return AgentListing(
+            agents, True, f"{counted(len(agents), 'demo agent lives', 'demo agents live')} in this process"
+        )
 
     def get_agent(self, external_id: str) -> AgentInfo | None:
         character = self._character(external_id)
@@ -96,7 +99,13 @@ class DemoBackend:
         problem = self.memory.problem()
         if problem:
             return Health(False, problem)
-        return Health(True, f"{total} demo agents are ready; they need no server.", "1", 0.0, {"count": total})
+        return Health(
+            True,
+            f"{counted(total, 'demo agent is ready; it needs', 'demo agents are ready; they need')} no server.",
+            "1",
+            0.0,
+            {"count": total},
+        )
 
     def read_memory(self, agent_external_id: str) -> Sequence[MemoryBlock]:
         character = self._known(agent_external_id)

@@ -9,6 +9,7 @@ import threading
 from pathlib import Path
 
 from agents.backends.base import BackendRejected, BackendUnavailable, MemoryBlock
+from ops.words import counted
 
 LIMIT = 4000
 DESCRIPTIONS = {
@@ -44,7 +45,11 @@ class MemoryFile:
         if label in READ_ONLY:
             raise BackendRejected(f"The memory block {label!r} is read-only.")
         if len(value) > LIMIT:
-            who = "The notes are full" if by_agent else f"{len(value)} characters do not fit into {label!r}"
+            who = (
+                "The notes are full"
+                if by_agent
+                else f"{counted(len(value), 'character does not fit', 'characters do not fit')} into {label!r}"
+            )
             raise BackendRejected(f"{who}: it takes {LIMIT} characters.")
         with _lock:
             everything = self._read()

@@ -35,6 +35,7 @@ from agents.backends.letta.listing import PAGE_SIZE, agent_info, list_agents
 from agents.backends.letta.recovery import Recovery, decode_events, is_progress
 from agents.backends.registry import kind_of
 from agents.backends.watch import StopRequested
+from ops.words import counted
 
 QUICK_SECONDS = 10.0
 TOKEN_KEYS = ("token", "password", "api_key")
@@ -257,7 +258,9 @@ class LettaBackend:
         if block.read_only:
             raise BackendRejected(f"The memory block {label!r} is read-only.")
         if block.limit is not None and len(value) > block.limit:
-            raise BackendRejected(f"{len(value)} characters do not fit into {label!r}, which takes {block.limit}.")
+            raise BackendRejected(
+                f"{counted(len(value), 'character does not fit', 'characters do not fit')} into {label!r}, which takes {block.limit}."
+            )
         path = f"{_agent(agent_external_id)}/core-memory/blocks/{quote(label, safe='')}"
         if "/" in label:  # a slash in a path segment does not reach that route; the block's own id does
             path = f"/v1/blocks/{quote(block.id, safe='')}"

@@ -10,6 +10,7 @@ from typing import Any
 
 from agents.backends.base import AgentInfo, AgentListing, BackendBroken, BackendRejected
 from agents.backends.http import HttpServer
+from ops.words import counted
 
 PAGE_SIZE = 200
 PASSES = 2
@@ -66,12 +67,14 @@ def _judged(agents: list[AgentInfo], before: int | None, after: int | None, page
     total = len(agents)
     if before is None and after is None:
         return AgentListing(
-            agents, True, f"{total} agents up to an empty page, no id twice; no count on this server", pages
+            agents, True, f"{counted(total, 'agent')} up to an empty page, no id twice; no count on this server", pages
         )
     if total in (before, after):
-        return AgentListing(agents, True, f"{total} agents, as many as the server counts, no id twice", pages)
-    counted = before if before == after else f"{before}, then {after}"
-    return AgentListing(agents, False, f"{total} agents listed, but the server counts {counted}", pages)
+        return AgentListing(
+            agents, True, f"{counted(total, 'agent')}, as many as the server counts, no id twice", pages
+        )
+    theirs = before if before == after else f"{before}, then {after}"
+    return AgentListing(agents, False, f"{counted(total, 'agent')} listed, but the server counts {theirs}", pages)
 
 
 def _page(server: HttpServer, size: int, after: str) -> list[dict[str, Any]]:

@@ -19,6 +19,7 @@ from agents.backends.letta import LettaBackend
 from agents.backends.redact import plain_url
 from agents.services.backends import spec_of
 from ops.models import Service
+from ops.words import counted
 
 PORTS = (8283, 8289, 1416)
 MOST_CANDIDATES = 12
@@ -103,7 +104,9 @@ def look_at(address: str, spec: ServiceSpec) -> Candidate:
     rows = models.get("data") if isinstance(models, dict) else None
     if isinstance(rows, list):
         agents = [row for row in rows if isinstance(row, dict) and str(row.get("id", "")).startswith("agent-")]
-        return Candidate(shown, "openai", count=len(agents), detail=f"Lists {len(agents)} agents in OpenAI's style.")
+        return Candidate(
+            shown, "openai", count=len(agents), detail=f"Lists {counted(len(agents), 'agent')} in OpenAI's style."
+        )
     return Candidate(shown, "other", detail="A web server answers, but not Letta.")
 
 

@@ -14,6 +14,7 @@ from agents.doctor.letta.common import letta_targets, named
 from ops.doctor.guides import Guide, GuideStep, register_guide
 from ops.models import Service
 from ops.registry import CheckOutcome, Fix, register_check
+from ops.words import counted, verb
 
 CONNECT_SECONDS = 5
 FEW_CONNECTIONS = 5
@@ -172,7 +173,7 @@ def _judge(address: DatabaseAddress, evidence: dict[str, Any], fix: Fix) -> Chec
     if free < FEW_CONNECTIONS:
         return CheckOutcome(
             "warn",
-            f"Only {free} of {evidence['connections_allowed']} connections of Letta's database are free.",
+            f"Only {free} of {evidence['connections_allowed']} connections of Letta's database {verb(free, 'is', 'are')} free.",
             evidence,
         )
     if address.default_password:
@@ -184,7 +185,7 @@ def _judge(address: DatabaseAddress, evidence: dict[str, Any], fix: Fix) -> Chec
         )
     return CheckOutcome(
         "pass",
-        f"PostgreSQL {evidence['version']} answers in {evidence['milliseconds']} ms; {free} connections are free.",
+        f"PostgreSQL {evidence['version']} answers in {evidence['milliseconds']} ms; {counted(free, 'connection is', 'connections are')} free.",
         evidence,
     )
 

@@ -22,6 +22,7 @@ from agents.services.troubles import UNKNOWN_MESSAGE
 from ops.doctor.guides import Guide, GuideStep, register_guide
 from ops.models import Service, Sighting
 from ops.registry import CheckOutcome, register_check
+from ops.words import counted
 
 WITHIN = timedelta(hours=24)
 KNOWN_GOOD = "0.16.8"
@@ -83,7 +84,8 @@ def client_drift(target: str) -> CheckOutcome:
         worst = seen[0]
         return CheckOutcome(
             "fail",
-            f"Unknown message type {worst['type']!r} was seen in {worst['answers']} answers within a day. Its text is shown where an "
+            f"Unknown message type {worst['type']!r} was seen in {counted(worst['answers'], 'answer')} within a day. "
+            "Its text is shown where an "
             f"answer has no other; whatever else it says is lost. Letta {service.version or 'here'} is newer than its adapter.",
             evidence,
         )

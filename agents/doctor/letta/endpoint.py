@@ -14,6 +14,7 @@ from agents.sync.plan import SUSPICIOUS_LEAST, SUSPICIOUS_SHARE
 from ops.models import Service
 from ops.registry import CheckOutcome, Fix, register_check
 from ops.services.services import service_test
+from ops.words import counted
 
 
 @register_check(
@@ -62,7 +63,7 @@ def endpoint_wrong(target: str) -> CheckOutcome:
             "of the V1 server (package letta==0.16.8), or make a service of the kind that fits this one.",
             evidence,
         )
-    count = "" if better.count is None else f" with {better.count} agents"
+    count = "" if better.count is None else f" with {counted(better.count, 'agent')}"
     return CheckOutcome(
         "fail",
         f"At {own.address} there is {what}; a Letta {better.version}{count} answers at {better.address}. No agent can be reached "
@@ -79,14 +80,14 @@ def _compare(
     fewer = own.count is not None and known - own.count > max(SUSPICIOUS_LEAST, math.floor(SUSPICIOUS_SHARE * known))
     better = _best([one for one in others if (one.count or 0) > (own.count or 0)])
     if not fewer or better is None:
-        listed = "" if own.count is None else f" and lists {own.count} agents"
+        listed = "" if own.count is None else f" and lists {counted(own.count, 'agent')}"
         return CheckOutcome("pass", f"Letta {own.version} answers at {own.address}{listed}.", evidence)
     here = _ours_at(service, better)
     evidence["ours_there"] = here
     if not here:
         return CheckOutcome(
             "pass",
-            f"{own.address} lists {own.count} of {known} agents; the one at {better.address} has others.",
+            f"{own.address} lists {own.count} of {counted(known, 'agent')}; the one at {better.address} has others.",
             evidence,
         )
     return CheckOutcome(

@@ -18,6 +18,7 @@ from ops.doctor.repairs import Change, Plan, RepairFailed, RepairRefused, Repair
 from ops.models import Service, Sighting
 from ops.registry import ServiceField
 from ops.services.sightings import sightings_reopen, sightings_settle
+from ops.words import counted, verb
 
 
 def plan(work: RepairWork) -> Plan:
@@ -33,7 +34,10 @@ def plan(work: RepairWork) -> Plan:
     changes: tuple[Change, ...]
     if action == "pause":
         changes = tuple(Change(f"agent:{agent.pk}", "paused", False, True) for agent in agents if not agent.paused)
-        sentence = f"{len(changes)} agents of {service.name} are paused: their messages wait until they are resumed."
+        sentence = (
+            f"{counted(len(changes), 'agent')} of {service.name} {verb(len(changes), 'is', 'are')} paused: "
+            f"{verb(len(changes), 'its messages wait until it is', 'their messages wait until they are')} resumed."
+        )
         return Plan(sentence, changes, data, {"service": service.pk})
     if not model:
         raise RepairRefused(
@@ -63,7 +67,12 @@ def plan(work: RepairWork) -> Plan:
         raise RepairRefused(
             f"The agents of {service.name} use {model} already, and are refused with it too. Name another model, or pause them."
         )
-    return Plan(f"{len(agents)} agents of {service.name} go on with {model}.", changes, data, snapshot)
+    return Plan(
+        f"{counted(len(agents), 'agent')} of {service.name} {verb(len(agents), 'goes', 'go')} on with {model}.",
+        changes,
+        data,
+        snapshot,
+    )
 
 
 def apply(work: RepairWork) -> dict[str, Any]:

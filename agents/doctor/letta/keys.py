@@ -13,6 +13,7 @@ from ops.doctor.guides import Guide, GuideStep, register_guide
 from ops.models import Service
 from ops.registry import CheckOutcome, Fix, register_check
 from ops.services.services import service_test
+from ops.words import counted
 
 # Hosts that never answer without a key.
 _NEED_A_KEY = (
@@ -112,7 +113,9 @@ def key_invalid(target: str) -> CheckOutcome:
             "fail", f"The key {shown(key)} of {service.name} {what} its provider.{hint}", evidence, fix=_fix(service)
         )
     if answer.code == "ok":
-        return CheckOutcome("pass", f"The provider accepts the key and offers {len(answer.models)} models.", evidence)
+        return CheckOutcome(
+            "pass", f"The provider accepts the key and offers {counted(len(answer.models), 'model')}.", evidence
+        )
     return CheckOutcome("skip", f"Whether the key is good cannot be told now: {answer.sentence}", evidence)
 
 

@@ -18,6 +18,7 @@ from agents.doctor.letta.process import server_process
 from ops.doctor.guides import Guide, GuideStep, register_guide
 from ops.models import CheckState, Service
 from ops.registry import CheckOutcome, register_check
+from ops.words import counted
 
 ID = "letta.local_patch_lost"
 SHOWN_FILES = 50
@@ -74,7 +75,7 @@ def local_patch_lost(target: str) -> CheckOutcome:
         evidence["lost"] = lost
     differ = len(state.changed) + len(state.missing)
     if differ:
-        files = "1 file differs" if differ == 1 else f"{differ} files differ"
+        files = counted(differ, "file differs", "files differ")
         return CheckOutcome(
             "warn",
             f"{files} from the released letta {state.version}: such a patch is lost with the next upgrade.",
@@ -83,7 +84,8 @@ def local_patch_lost(target: str) -> CheckOutcome:
     if lost:
         return CheckOutcome(
             "warn",
-            f"Letta went from {lost['version']} to {state.version}, and {len(lost['files'])} patched files are as released again: "
+            f"Letta went from {lost['version']} to {state.version}, and "
+            f"{counted(len(lost['files']), 'patched file is', 'patched files are')} as released again: "
             "look whether what they mended is still mended.",
             evidence,
         )

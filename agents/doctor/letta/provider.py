@@ -17,6 +17,7 @@ from ops.adapters.base import adapter_for, part_of
 from ops.doctor.guides import Guide, GuideStep, register_guide
 from ops.models import Service, Sighting
 from ops.registry import CheckOutcome, Fix, register_check
+from ops.words import counted
 
 WITHIN = timedelta(hours=6)
 # Letta's own free model, which needs no key: with it alone no provider is loaded.
@@ -54,7 +55,9 @@ def provider_401(target: str) -> CheckOutcome:
             f"{_VARIABLES[kind]} {'is set' if _VARIABLES[kind] in process.environment else 'is not set'}"
         )
     if not listed and models and not refused:
-        return CheckOutcome("pass", f"Letta offers {len(models)} models, and none of them refused it.", evidence)
+        return CheckOutcome(
+            "pass", f"Letta offers {counted(len(models), 'model')}, and none of them refused it.", evidence
+        )
     if refused:
         evidence["sample"] = refused[0].sample
         what = "Letta's model provider refuses its key"

@@ -17,6 +17,7 @@ from ops.checks import service_targets
 from ops.doctor.guides import Guide, GuideStep, register_guide
 from ops.models import Service, Sighting
 from ops.registry import Affected, CheckOutcome, Fix, register_check
+from ops.words import counted, verb
 
 WITHIN = timedelta(hours=1)
 LATELY = timedelta(minutes=15)
@@ -64,11 +65,14 @@ def quota(target: str) -> CheckOutcome:
         if total >= 10 * MANY:
             return CheckOutcome(
                 "warn",
-                f"{total} requests were refused within the last hour; they were answered later. Answers are late.",
+                f"{counted(total, 'request was', 'requests were')} refused within the last hour; "
+                f"{verb(total, 'it was', 'they were')} answered later. Answers are late.",
                 evidence,
             )
         return CheckOutcome(
-            "pass", f"{total} requests were refused within the last hour, and answered later.", evidence
+            "pass",
+            f"{counted(total, 'request was', 'requests were')} refused within the last hour, and answered later.",
+            evidence,
         )
     return _judge(service, standing, evidence, now)
 
@@ -91,7 +95,7 @@ def _judge(service: Service, standing: list[Sighting], evidence: dict[str, Any],
         f"Switch to {fallback}, or pause them." if fallback else "Pause them, or name a fallback model in the service."
     )
     fix = Fix("llm.failover", f"service:{service.name}")
-    who = _who(agents)
+    who, wait = _who(agents), verb(len(agents), "waits", "wait")
     broke = [row for row in standing if row.kind == NO_CREDIT]
     if broke:
         return CheckOutcome(
@@ -108,7 +112,7 @@ def _judge(service: Service, standing: list[Sighting], evidence: dict[str, Any],
         evidence["until"] = until.isoformat(timespec="seconds")
         return CheckOutcome(
             "fail",
-            f"The model provider of {service.name} is rate-limited until {until:%H:%M} UTC: {who} wait. {offer}",
+            f"The model provider of {service.name} is rate-limited until {until:%H:%M} UTC: {who} {wait}. {offer}",
             evidence,
             affected,
             fix,
@@ -116,14 +120,15 @@ def _judge(service: Service, standing: list[Sighting], evidence: dict[str, Any],
     if lately >= MANY:
         return CheckOutcome(
             "fail",
-            f"The model provider of {service.name} refused {lately} requests within a quarter of an hour: {who} wait. {offer}",
+            f"The model provider of {service.name} refused {counted(lately, 'request')} within a quarter of an hour: {who} {wait}. {offer}",
             evidence,
             affected,
             fix,
         )
     return CheckOutcome(
         "pass",
-        f"The model provider of {service.name} refused {sum(row.count for row in standing)} requests; they are tried again.",
+        f"The model provider of {service.name} refused "
+        f"{counted(sum(row.count for row in standing), 'request')}; {verb(sum(row.count for row in standing), 'it is', 'they are')} tried again.",
         evidence,
     )
 
@@ -132,13 +137,15 @@ def _who(agents: list[str]) -> str:
     if len(agents) == 1:
         name = Agent.objects.filter(pk=agents[0].rpartition(":")[2]).values_list("name", flat=True).first()
         return str(name or "an agent")
-    return f"{len(agents)} agents" if agents else "its agents"
+    return counted(len(agents), "agent") if agents else "its agents"
 
 
 def _words(row: Sighting) -> str:
     if row.kind == NO_CREDIT:
         return "Its provider's credit is used up."
-    return f"Refused {row.count} times within the hour." + (f" Until {row.until:%H:%M} UTC." if row.until else "")
+    return f"Refused {counted(row.count, 'time')} within the hour." + (
+        f" Until {row.until:%H:%M} UTC." if row.until else ""
+    )
 
 
 @register_guide("llm.quota")

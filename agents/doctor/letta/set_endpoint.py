@@ -20,6 +20,7 @@ from ops.doctor.repairs import Change, Plan, RepairFailed, RepairRefused, Repair
 from ops.models import ManagedBy, Service
 from ops.registry import ServiceField
 from ops.services.services import service_save, service_test
+from ops.words import verb
 
 
 def plan(work: RepairWork) -> Plan:
@@ -128,7 +129,7 @@ def _dry_run(service: Service, listing: AgentListing, *, force: bool) -> tuple[d
     if planned.stopped and not force:
         finding = next(one for one in planned.findings if one.code == "sync.suspicious")
         raise RepairRefused(
-            f"This is another server: {finding.evidence['count']} of our agents are not there "
+            f"This is another server: {finding.evidence['count']} of our agents {verb(finding.evidence['count'], 'is', 'are')} not there "
             f"({', '.join(finding.evidence['gone'][:5])}). Nothing was changed. Tick 'lose agents' if that is meant."
         )
     counts = planned.counts

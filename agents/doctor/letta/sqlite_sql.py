@@ -23,6 +23,7 @@ from agents.services.troubles import DATABASE_ERROR, SQLITE_MARKS, answered_sinc
 from ops.doctor.guides import Guide, GuideStep, register_guide
 from ops.models import Service, Sighting
 from ops.registry import CheckOutcome, register_check
+from ops.words import counted
 
 WITHIN = timedelta(hours=6)
 _PARTS = frozenset({"LETTA_PG_DB", "LETTA_PG_USER", "LETTA_PG_PASSWORD", "LETTA_PG_HOST", "LETTA_PG_PORT"})
@@ -76,7 +77,7 @@ def pg_insert_or_ignore(target: str) -> CheckOutcome:
     if errors:
         return CheckOutcome(
             "warn",
-            f"Letta's database refused {count} statements within {WITHIN.seconds // 3600} hours. "
+            f"Letta's database refused {counted(count, 'statement')} within {counted(WITHIN.seconds // 3600, 'hour')}. "
             + (
                 "LETTA_PG_URI is set, so the reason is in Letta's log."
                 if told

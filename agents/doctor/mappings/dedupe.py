@@ -21,6 +21,7 @@ from agents.sync import rooms as steps
 from ops.doctor.repairs import Change, Plan, RepairFailed, RepairRefused, RepairWork, register_repair
 from ops.registry import ServiceField
 from ops.services.audit import record
+from ops.words import counted, verb
 
 SIGN = "This room has been replaced: the agent is in another one."
 
@@ -64,7 +65,8 @@ def plan(work: RepairWork) -> Plan:
     touched = [mapping for mapping in chosen if mapping.pk in {group.mapping for group in groups}]
     room_rows = Room.objects.filter(pk__in=[mapping.room_id for mapping in touched])
     return Plan(
-        f"{sum(len(group.close) for group in groups)} rooms of {len(groups)} agents are closed; each keeps one."
+        f"{counted(sum(len(group.close) for group in groups), 'room')} of {counted(len(groups), 'agent')} "
+        f"{verb(sum(len(group.close) for group in groups), 'is', 'are')} closed; each keeps one."
         if groups
         else "Every agent has one room of its own.",
         tuple(changes),

@@ -13,6 +13,7 @@ from agents.sync.plan import SyncPlan
 from ops.checks import service_targets
 from ops.doctor.repairs import Change, Plan, RepairFailed, RepairRefused, RepairWork, register_repair
 from ops.registry import CheckOutcome, Fix, register_check
+from ops.words import counted, verb
 
 CODE = "sync.incomplete_list"
 SHOWN_STEPS = 200
@@ -51,7 +52,11 @@ def list_truncated(target: str) -> CheckOutcome:
         )
     if any(str(one.get("code", "")).startswith("backend.") for one in last.findings):
         return CheckOutcome("skip", "The last pass could not read the list at all.", evidence)
-    return CheckOutcome("pass", f"The list was read to its end; {known} agents of {target} are known.", evidence)
+    return CheckOutcome(
+        "pass",
+        f"The list was read to its end; {counted(known, 'agent')} of {target} {verb(known, 'is', 'are')} known.",
+        evidence,
+    )
 
 
 def plan(work: RepairWork) -> Plan:
@@ -65,11 +70,13 @@ def plan(work: RepairWork) -> Plan:
     changes = [Change("sync", step.sentence, None, step.kind) for step in report.plan.steps[:SHOWN_STEPS]]
     rest = len(report.plan.steps) - len(changes)
     if rest > 0:
-        changes.append(Change("sync", f"and {rest} further steps"))
+        changes.append(Change("sync", f"and {counted(rest, 'further step')}"))
     why = _why_again(name)
     if why:
         changes.insert(0, Change("sync", "last pass", why, "a full pass now"))
-    sentence = f"One pass over {name or 'all servers'}, with {len(report.plan.steps)} steps." if changes else ""
+    sentence = (
+        f"One pass over {name or 'all servers'}, with {counted(len(report.plan.steps), 'step')}." if changes else ""
+    )
     return Plan(
         sentence or "The last pass ended well, and nothing has changed since.", tuple(changes), {"service": name}
     )

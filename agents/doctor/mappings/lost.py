@@ -21,6 +21,7 @@ from ops.doctor.repairs import Change, Plan, RepairFailed, RepairRefused, Repair
 from ops.models import Service
 from ops.registry import CheckOutcome, register_check
 from ops.services.audit import record
+from ops.words import counted
 
 CODE = "sync.state_lost"
 
@@ -48,7 +49,8 @@ def mapping_lost() -> CheckOutcome:
     first = next(iter(stopped.values()))
     return CheckOutcome(
         "fail",
-        f"Sync has stopped: it would make {rooms} rooms although the homeserver has accounts and rooms of these agents. Our rows "
+        f"Sync has stopped: it would make {counted(rooms, 'room')} although "
+        "the homeserver has accounts and rooms of these agents. Our rows "
         "look lost. Rebuild the mappings from the homeserver; to make new rooms all the same, sync with force.",
         {"services": sorted(stopped), "rooms_to_make": rooms, **(first.get("evidence") or {})},
     )
@@ -70,7 +72,7 @@ def plan(work: RepairWork) -> Plan:
                 changes.append(Change(f"account:{one['user_id']}", "room", None, one["room_id"]))
     room_rows = Room.objects.filter(pk__in=[one["room_pk"] for one in found if one["room_pk"]])
     return Plan(
-        f"{len(found)} agents get back the rooms that their accounts are in. No room is made."
+        f"{counted(len(found), 'agent gets back the room that its account is', 'agents get back the rooms that their accounts are')} in. No room is made."
         if found
         else "No account of an agent without a room is in a room of its own.",
         tuple(changes),

@@ -24,6 +24,7 @@ from agents.services.sync_pace import (
 from ops.doctor.repairs import Change, Plan, RepairRefused, RepairWork, register_repair
 from ops.live import live_row
 from ops.registry import CheckOutcome, Fix, ServiceField, register_check
+from ops.words import counted, verb
 
 RUNS = 20
 # A new agent should be visible so soon after a pass has begun.
@@ -116,7 +117,9 @@ def sync_slow() -> CheckOutcome:
             {**evidence, "slowest_run": slow.slowest_run},
         )
     return CheckOutcome(
-        "pass", f"The last {len(found)} passes took up to {evidence['p95_seconds']:g} s (95 %).", evidence
+        "pass",
+        f"The last {counted(len(found), 'pass', 'passes')} took up to {evidence['p95_seconds']:g} s (95 %).",
+        evidence,
     )
 
 
@@ -158,12 +161,15 @@ def sync_too_frequent() -> CheckOutcome:
     if runs > BUDGET_RUNS:
         return CheckOutcome(
             "fail",
-            f"{runs} passes of sync were started in {minutes:.0f} minutes; the budget is {BUDGET_RUNS}. Somebody asks for them, or "
+            f"{counted(runs, 'pass', 'passes')} of sync {verb(runs, 'was', 'were')} started in {minutes:.0f} minutes; "
+            f"the budget is {BUDGET_RUNS}. Somebody asks for them, or "
             "the interval is too short. Set a longer one, and look who started them (Syncs).",
             evidence,
             fix=Fix("sync.set_interval", "", {"seconds": max(60.0, interval * 2), "below_floor": False}),
         )
-    return CheckOutcome("pass", f"Every {interval:g} s; {runs} passes in the last {minutes:.0f} minutes.", evidence)
+    return CheckOutcome(
+        "pass", f"Every {interval:g} s; {counted(runs, 'pass', 'passes')} in the last {minutes:.0f} minutes.", evidence
+    )
 
 
 def _counted_since() -> datetime:

@@ -14,6 +14,7 @@ from agents.services.mappings import mapping_relink, mappings_swap, rows_kept, r
 from agents.sync import rooms as steps
 from ops.doctor.queries import affected_by
 from ops.doctor.repairs import Change, Plan, RepairFailed, RepairRefused, RepairWork, register_repair
+from ops.words import counted, verb
 
 CHECKS = ("mapping.room_drift", "mapping.duplicate_rooms", "routing.wrong_agent")
 WORDS = {
@@ -63,7 +64,11 @@ def plan(work: RepairWork) -> Plan:
         raise RepairRefused(" ".join(refused[:3]))
     kept = [mapping for mapping in chosen if mapping.pk in {link.mapping for link in links}]
     room_rows = Room.objects.filter(pk__in=[mapping.room_id for mapping in kept])
-    sentence = f"{len(links)} mappings get the room that their agent is in." if links else "Every mapping agrees."
+    sentence = (
+        f"{counted(len(links), 'mapping gets the room that its', 'mappings get the room that their')} agent is in."
+        if links
+        else "Every mapping agrees."
+    )
     if refused:
         sentence += f" {len(refused)} cannot be mended so: {refused[0]}"
     return Plan(
@@ -142,7 +147,7 @@ def _plan_swaps(swaps: dict[int, int | None]) -> Plan:
         for mapping in touched
     )
     return Plan(
-        f"{len(touched)} mappings get back the room that bears their own agent's address.",
+        f"{counted(len(touched), 'mapping gets', 'mappings get')} back the room that bears {verb(len(touched), 'its', 'their')} own agent's address.",
         changes,
         {"swaps": {str(pk): room for pk, room in swaps.items()}},
         {"rows": rows_kept(touched)},

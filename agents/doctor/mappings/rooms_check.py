@@ -9,6 +9,7 @@ from agents.doctor.mappings.relink import WORDS
 from agents.doctor.mappings.sweep import Row, ask_each, evidence_of, next_slice
 from ops.checks import service_targets
 from ops.registry import Affected, CheckOutcome, Fix, register_check
+from ops.words import counted, verb
 
 DRIFT, DUPLICATES = "mapping.room_drift", "mapping.duplicate_rooms"
 
@@ -48,14 +49,17 @@ def room_drift(target: str) -> CheckOutcome:
         first = f" {wrong[0].sentence}" if wrong else ""
         return CheckOutcome(
             "fail",
-            f"{len(wrong) + len(found.unasked)} mappings do not name the room that their agent is in: what people write there may "
+            f"{counted(len(wrong) + len(found.unasked), 'mapping does', 'mappings do')} not name the room that "
+            f"{verb(len(wrong) + len(found.unasked), 'its', 'their')} agent is in: what people write there may "
             f"reach nobody.{first} Relink them.",
             {**evidence, "examples": [one.evidence for one in wrong[:5]]},
             affected=(*wrong, *(Affected(one) for one in found.unasked)),
             fix=Fix("mapping.relink"),
         )
     return CheckOutcome(
-        "pass", f"{len(found.rows)} mappings were asked about; room, address and membership agree.", evidence
+        "pass",
+        f"{counted(len(found.rows), 'mapping was', 'mappings were')} asked about; room, address and membership agree.",
+        evidence,
     )
 
 
@@ -106,7 +110,7 @@ def duplicate_rooms(target: str) -> CheckOutcome:
             wrong.append(
                 Affected(
                     row.target,
-                    f"{row.agent_name} has {len(spare) + 1} rooms of its own.",
+                    f"{row.agent_name} has {counted(len(spare) + 1, 'room')} of its own.",
                     {
                         "agent": row.agent_name,
                         "stored": row.room_id,
@@ -119,10 +123,13 @@ def duplicate_rooms(target: str) -> CheckOutcome:
         first = f" {wrong[0].sentence}" if wrong else ""
         return CheckOutcome(
             "warn",
-            f"{len(wrong) + len(found.unasked)} agents have more than one room of their own, and answer only in one of them.{first} "
+            f"{counted(len(wrong) + len(found.unasked), 'agent has', 'agents have')} more than one room of "
+            f"{verb(len(wrong) + len(found.unasked), 'its', 'their')} own, and {verb(len(wrong) + len(found.unasked), 'answers', 'answer')} only in one of them.{first} "
             "Keep the one that people use; the others get a sign that leads there.",
             {**evidence, "examples": [one.evidence for one in wrong[:5]]},
             affected=(*wrong, *(Affected(one) for one in found.unasked)),
             fix=Fix("room.dedupe"),
         )
-    return CheckOutcome("pass", f"{len(found.rows)} agents were asked about; each has one room.", evidence)
+    return CheckOutcome(
+        "pass", f"{counted(len(found.rows), 'agent was', 'agents were')} asked about; each has one room.", evidence
+    )

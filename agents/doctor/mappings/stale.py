@@ -13,6 +13,7 @@ from agents.services.mappings import agents_archive, rows_kept, rows_put_back
 from agents.sync import rooms as steps
 from ops.doctor.repairs import Change, Plan, RepairFailed, RepairRefused, RepairWork, register_repair
 from ops.registry import Affected, CheckOutcome, register_check
+from ops.words import counted, verb
 
 CODE = "sync.suspicious"
 
@@ -44,8 +45,9 @@ def mapping_stale() -> CheckOutcome:
     services = sorted({service for _, _, service, _ in agents})
     return CheckOutcome(
         "warn",
-        f"{len(agents)} agents of {', '.join(services)} were not in the last two complete lists, and still have their rooms. They "
-        "are too many for sync to archive unasked: look whether the address is right, then archive them.",
+        f"{counted(len(agents), 'agent')} of {', '.join(services)} {verb(len(agents), 'was', 'were')} not in the last two complete "
+        f"lists, and still {verb(len(agents), 'has its room', 'have their rooms')}. They are too many for sync to archive "
+        "unasked: look whether the address is right, then archive them.",
         {"count": len(agents), "services": services, "agents": [name for _, name, _, _ in agents[:20]]},
         affected=tuple(
             Affected(f"agent:{pk}", f"{name} is no longer in the list of {service}.", {"mapping": mapping})
@@ -88,9 +90,14 @@ def plan(work: RepairWork) -> Plan:
     rooms = [mapping.room for agent in gone if (mapping := getattr(agent, "mapping", None)) and mapping.room]
     listed_rooms = [room for room in rooms if room.in_space]
     changes += [Change(f"room:{room.pk}", "in the space", True, False) for room in listed_rooms]
-    sentence = f"{len(gone)} agents are archived; their accounts, rooms and conversations stay." if gone else ""
+    sentence = (
+        f"{counted(len(gone), 'agent is archived; its', 'agents are archived; their')} accounts, rooms and conversations stay."
+        if gone
+        else ""
+    )
     if back:
-        sentence += f" {back} are in the list again and stay as they are."
+        stay = verb(back, "is in the list again and stays as it is", "are in the list again and stay as they are")
+        sentence += f" {back:,} {stay}."
     mappings = Mapping.objects.filter(agent__in=gone)
     return Plan(
         sentence.strip() or "No agent is gone.",

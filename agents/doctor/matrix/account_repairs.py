@@ -20,6 +20,7 @@ from agents.services.identities import (
 )
 from agents.sync.rooms import register_sender
 from ops.doctor.repairs import Change, Plan, RepairFailed, RepairRefused, RepairWork, register_repair
+from ops.words import counted, verb
 
 # A plan that looks at everything asks in portions, so that memory stays flat.
 _PORTION = 500
@@ -86,7 +87,7 @@ def _plan_provision(work: RepairWork) -> Plan:
     if not changes:
         return Plan("Every account is there.")
     return Plan(
-        f"Create {len(changes)} accounts by the appservice's registration, with name and picture, and bring them back into "
+        f"Create {counted(len(changes), 'account')} by the appservice's registration, with name and picture, and bring them back into "
         "their rooms. Those that are there are left alone.",
         tuple(changes),
         {"accounts": sorted(missing), "own": own},
@@ -149,12 +150,18 @@ def _plan_relogin(work: RepairWork) -> Plan:
             stuck.append(f"{account.user_id}: {ask_identity(homeserver, account.user_id, room_id).sentence}")
     if not changes:
         raise RepairRefused(
-            f"{len(refused)} accounts are refused by the homeserver itself, and nothing here can change that. {stuck[0] if stuck else ''} "
+            f"{counted(len(refused), 'account is', 'accounts are')} refused by the homeserver itself, "
+            f"and nothing here can change that. {stuck[0] if stuck else ''} "
             "An administrator of the homeserver has to (the guide shows how)."
         )
-    left = f" {len(stuck)} more are left to an administrator of the homeserver." if stuck else ""
+    left = (
+        f" {len(stuck)} more {verb(len(stuck), 'is', 'are')} left to an administrator of the homeserver."
+        if stuck
+        else ""
+    )
     return Plan(
-        f"Let {len(changes)} agents speak with the account that their own id stands for; it can be used and is in their room.{left}",
+        f"Let {counted(len(changes), 'agent')} speak with the account that {verb(len(changes), 'its', 'their')} own id stands for; it can be used "
+        f"and is in {verb(len(changes), 'its', 'their')} room.{left}",
         tuple(changes),
         {"mappings": [mapping.pk for mapping in _mapped([int(key) for key in snapshot])]},
         {"user_ids": snapshot},

@@ -19,6 +19,7 @@ from agents.services.backends import Homeserver, homeserver_of
 from agents.services.identities import Identity, ask_identities, ask_identity
 from ops.models import Service
 from ops.registry import Affected, CheckOutcome, register_check
+from ops.words import counted, verb
 
 # Every five minutes: 1,200 accounts an hour besides those with a problem; all of 10,000 in about eight hours.
 SLICE = 100
@@ -114,8 +115,9 @@ def user_missing(target: str) -> CheckOutcome:
         )
     return CheckOutcome(
         "fail",
-        f"{len(affected)} of the {len(part.keys) + 1} accounts that were asked about are not on the homeserver: it was reset, or somebody "
-        "removed them. These agents cannot speak. Create them again; whoever is there already is left alone.",
+        f"{len(affected)} of the {len(part.keys) + 1} accounts that were asked about {verb(len(affected), 'is', 'are')} not on the homeserver: "
+        f"it was reset, or somebody removed {verb(len(affected), 'it', 'them')}. {verb(len(affected), 'This agent', 'These agents')} cannot "
+        "speak. Create them again; whoever is there already is left alone.",
         evidence,
         tuple(affected),
     )
@@ -162,7 +164,7 @@ def token_invalid(target: str) -> CheckOutcome:
     )
     return CheckOutcome(
         "fail",
-        f"The homeserver does not let us speak as {len(refused)} of the {len(part.keys)} accounts that were asked about. "
+        f"The homeserver does not let us speak as {len(refused)} of the {counted(len(part.keys), 'account that was', 'accounts that were')} asked about. "
         f"First: {affected[0].sentence} These agents are silent until that is put right.",
         evidence,
         affected,

@@ -18,6 +18,7 @@ from agents.services.invitations import (
 )
 from ops.doctor.repairs import Change, Plan, RepairFailed, RepairRefused, RepairWork, register_repair
 from ops.registry import Affected, CheckOutcome, register_check
+from ops.words import counted
 
 # Each costs a request or two; the rest comes with the next click.
 AT_ONCE = 200
@@ -59,12 +60,14 @@ def invite_loop() -> CheckOutcome:
             waits = timezone.localtime(not_before).strftime("%d %b %H:%M") if not_before else ""
             shown.append({"room": place, "user_id": person, "attempts": attempts, "next": waits, "error": error[:200]})
         affected.setdefault(
-            f"room:{room}", Affected(f"room:{room}", f"{person} is refused ({attempts} times): {error[:200]}")
+            f"room:{room}",
+            Affected(f"room:{room}", f"{person} is refused ({counted(attempts, 'time')}): {error[:200]}"),
         )
     first = shown[0]
     return CheckOutcome(
         "fail",
-        f"{total} invitations are refused again and again. First: {first['user_id']} to {first['room']}, {first['attempts']} times: "
+        f"{counted(total, 'invitation is', 'invitations are')} refused again and again. "
+        f"First: {first['user_id']} to {first['room']}, {counted(first['attempts'], 'time')}: "
         f"{first['error']} It is tried ever more rarely and holds nothing up. Mend the membership, or give the invitation up.",
         {"count": total, "breaks_at": BREAKS_AT, "invitations": shown},
         tuple(affected.values()),
@@ -98,7 +101,7 @@ def _plan(work: RepairWork) -> Plan:
             Change(
                 f"room:{invitation.room_id}",
                 f"invitation of {invitation.user_id}",
-                f"refused {invitation.attempts} times: {found.sentence}",
+                f"refused {counted(invitation.attempts, 'time')}: {found.sentence}",
                 _OUTCOMES[found.way],
             )
         )
@@ -108,7 +111,7 @@ def _plan(work: RepairWork) -> Plan:
             "error": invitation.error,
         }
     return Plan(
-        f"Mend or give up {len(changes)} invitations: the inviter comes back into the room where it is not in it, and whoever left or "
+        f"Mend or give up {counted(len(changes), 'invitation')}: the inviter comes back into the room where it is not in it, and whoever left or "
         "is banned is not invited any more.",
         tuple(changes),
         {"invitations": [int(key) for key in kept]},

@@ -23,6 +23,7 @@ from agents.services.identities import canary_send, identity_reassert, side_by_s
 from ops.doctor.repairs import Change, Plan, RepairFailed, RepairRefused, RepairWork, register_repair
 from ops.models import Service
 from ops.registry import Affected, CheckOutcome, register_check
+from ops.words import counted, verb
 
 # Rooms in one run: those in which somebody spoke lately, and a slice of the others.
 LATELY, SLICE = 40, 20
@@ -141,12 +142,14 @@ def wrong_sender(target: str) -> CheckOutcome:
     }
     if not red:
         return CheckOutcome(
-            "pass", f"In the {len(voices)} rooms that were read every agent speaks as itself.", evidence
+            "pass",
+            f"In the {counted(len(voices), 'room that was', 'rooms that were')} read every agent speaks as itself.",
+            evidence,
         )
     affected = tuple(
         Affected(
             f"agent:{agents[key]}",
-            f"{len(voice.wrong)} of its last answers stand in its room as {voice.sender}'s.",
+            f"{len(voice.wrong)} of its last answers {verb(len(voice.wrong), 'stands', 'stand')} in its room as {voice.sender}'s.",
             {"events": list(voice.wrong[:10]), "own": voice.own},
         )
         for key, voice in red.items()
@@ -154,7 +157,8 @@ def wrong_sender(target: str) -> CheckOutcome:
     first = next(iter(red.values()))
     return CheckOutcome(
         "fail",
-        f"{len(red)} agents speak with an account that is not theirs (the first as {first.sender}). People see the wrong name, and "
+        f"{counted(len(red), 'agent speaks', 'agents speak')} with an account that is not {verb(len(red), 'its own', 'theirs')} (the first as {first.sender}). "
+        "People see the wrong name, and "
         "clients show the answers as somebody else's. Let them speak as themselves again.",
         evidence,
         affected,
@@ -199,7 +203,8 @@ def _plan(work: RepairWork) -> Plan:
         Change(f"agent:{agents[one.mapping]}", "speaks in its room as", one.sender, names[one.mapping]) for one in red
     )
     return Plan(
-        f"Put right account, profile and membership of {len(red)} agents; each says so in its room in one sentence, which is read back. "
+        f"Put right account, profile and membership of {counted(len(red), 'agent')}; each says so in its room in one sentence, "
+        "which is read back. "
         "What was said under the wrong name stays as it is.",
         changes,
         {"mappings": [one.mapping for one in red]},

@@ -32,6 +32,7 @@ from agents.services.spaces import (
 )
 from agents.sync.rooms import remove_from_space
 from ops.doctor.repairs import Change, Plan, RepairFailed, RepairRefused, RepairWork, register_repair
+from ops.words import counted, verb
 
 _HOW = {
     "row": "it is the one that is known",
@@ -56,7 +57,9 @@ def _plan_relink(work: RepairWork) -> Plan:
     if not found.room_id:
         changes.append(Change(target, "space", known, f"a new one, “{space_name(homeserver)}”: {_HOW['none']}"))
     elif found.room_id != known:
-        changes.append(Change(target, "space", known, f"{found.room_id}, {found.children} rooms ({_HOW[found.how]})"))
+        changes.append(
+            Change(target, "space", known, f"{found.room_id}, {counted(found.children, 'room')} ({_HOW[found.how]})")
+        )
     if found.room_id and leads_to != found.room_id:
         changes.append(Change(target, f"address {alias}", leads_to, found.room_id))
     if not changes:
@@ -133,12 +136,13 @@ def _plan_dedupe(work: RepairWork) -> Plan:
             Change(
                 f"space {view.room_id}",
                 "space",
-                f"“{view.name}” lists {len(view.children)} rooms",
-                f"leads to {keeper}, which lists {len(fresh)} rooms more",
+                f"“{view.name}” lists {counted(len(view.children), 'room')}",
+                f"leads to {keeper}, which lists {counted(len(fresh), 'room')} more",
             )
         )
     return Plan(
-        f"Merge {len(found)} spaces into {keeper}. People who are in them are invited to it; the old ones stay, empty of use, and lead there.",
+        f"Merge {counted(len(found), 'space')} into {keeper}. People who are in {verb(len(found), 'it', 'them')} are invited to it; "
+        f"{verb(len(found), 'the old one stays, empty of use, and leads', 'the old ones stay, empty of use, and lead')} there.",
         tuple(changes),
         {"keeper": keeper, "duplicates": [view.room_id for view in found]},
         {"keeper": keeper, "merged": []},
@@ -229,7 +233,8 @@ def _plan_reconcile(work: RepairWork) -> Plan:
     if not changes:
         return Plan("The space lists every room, and every room names it.")
     return Plan(
-        f"List {len(unlisted)} rooms in the space, let {len(orphans)} rooms name it, and take {len(stale)} of archived agents off.",
+        f"List {counted(len(unlisted), 'room')} in the space, let {counted(len(orphans), 'room')} name it, "
+        f"and take {len(stale)} of archived agents off.",
         tuple(changes),
         {"space": space_id, "unlisted": unlisted, "orphans": orphans, "stale": list(stale.values())},
         {"space": space_id, "listed": [], "named": [], "taken": {room: children[room] for room in stale}},

@@ -25,6 +25,7 @@ from agents.services.spaces import (
 )
 from ops.models import Service
 from ops.registry import Affected, CheckOutcome, Fix, register_check
+from ops.words import counted, verb
 
 _NEEDS = (
     "db.reachable",
@@ -111,7 +112,7 @@ def _space(homeserver: Homeserver, row: Room | None) -> CheckOutcome:
         return _red(
             f"The space's address {alias} {where}.", "After a loss of our rows another space would be made.", evidence
         )
-    return CheckOutcome("pass", f"“{view.name}” lists {len(view.children)} rooms.", evidence)
+    return CheckOutcome("pass", f"“{view.name}” lists {counted(len(view.children), 'room')}.", evidence)
 
 
 def _red(what: str, meaning: str, evidence: dict[str, Any]) -> CheckOutcome:
@@ -151,10 +152,11 @@ def space_duplicates(target: str) -> CheckOutcome:
     listed = [{"room_id": view.room_id, "children": len(view.children), "creator": view.creator} for view in found]
     return CheckOutcome(
         "fail",
-        f"There are {len(found)} more spaces named “{space_name(homeserver)}” besides the one in use. People may look into the wrong one. "
+        f"{verb(len(found), 'There is', 'There are')} {counted(len(found), 'more space')} named “{space_name(homeserver)}” besides the one in use. "
+        "People may look into the wrong one. "
         "Merge them: what they list moves into the one in use, and they lead there.",
         {"keeper": row.room_id, "duplicates": listed},
-        (Affected(f"room:{row.pk}", f"{len(found)} duplicates."),),
+        (Affected(f"room:{row.pk}", f"{counted(len(found), 'duplicate')}."),),
     )
 
 
@@ -202,16 +204,20 @@ def rooms_missing(target: str) -> CheckOutcome:
         "listed_but_archived": len(stale),
     }
     if not (missing or orphans or stale):
-        return CheckOutcome("pass", f"All {total} rooms are listed.", evidence)
+        return CheckOutcome("pass", f"{verb(total, 'The one room is', f'All {total} rooms are')} listed.", evidence)
     affected = [
         *(Affected(f"room:{room}", "The space does not list it.") for room in missing),
         *(Affected(f"room:{room}", "It does not name the space.") for room in orphans.values() if room not in missing),
         *(Affected(f"room:{room}", "Its agent is archived, and the space still lists it.") for room in stale.values()),
     ]
     parts = [
-        f"{len(missing)} of {total} rooms are not listed in the space" if missing else "",
-        f"{len(orphans)} rooms do not name it" if orphans else "",
-        f"{len(stale)} rooms of archived agents are still listed" if stale else "",
+        f"{len(missing):,} of {counted(total, 'room')} {verb(len(missing), 'is', 'are')} not listed in the space"
+        if missing
+        else "",
+        f"{counted(len(orphans), 'room does', 'rooms do')} not name it" if orphans else "",
+        f"{counted(len(stale), 'room of an archived agent is', 'rooms of archived agents are')} still listed"
+        if stale
+        else "",
     ]
     return CheckOutcome(
         "fail",
