@@ -10,6 +10,7 @@ from chat.models import Delivery, DeliveryState, Turn, TurnState
 from chat.services.turns import FAILED_STATES
 from chat.turns import claim
 from ops.registry import Affected, CheckOutcome, register_check
+from ops.words import counted
 
 STUCK_AFTER = timedelta(seconds=60)
 SHOWN = 200
@@ -32,12 +33,12 @@ def turns_moving() -> CheckOutcome:
     if ids:
         return CheckOutcome(
             "fail",
-            f"{len(ids)} messages wait for an answer that nobody works on.",
+            f"{counted(len(ids), 'message waits', 'messages wait')} for an answer that nobody works on.",
             {"turns": ids[:20]},
             affected=tuple(Affected(f"turn:{pk}", "Nobody works on it.") for pk in ids),
         )
     running = Turn.objects.filter(state=TurnState.RUNNING).count()
-    return CheckOutcome("pass", f"Nothing is stuck; {running} turns are being answered.")
+    return CheckOutcome("pass", f"Nothing is stuck; {counted(running, 'turn is', 'turns are')} being answered.")
 
 
 @register_check(
@@ -57,7 +58,8 @@ def dead_letters() -> CheckOutcome:
     if deliveries or turns:
         return CheckOutcome(
             "fail",
-            f"{turns} messages were not answered and {deliveries} answers were not delivered. Try them again, or discard them.",
+            f"{counted(turns, 'message was', 'messages were')} not answered and {counted(deliveries, 'answer was', 'answers were')} not delivered. "
+            "Try them again, or discard them.",
             {"turns": turns, "deliveries": deliveries},
             affected=_given_up(),
         )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from chat.models import Delivery, DeliveryState, Message, MessageState, Turn, TurnState
+from ops.words import counted
 
 WORKING, GOOD, TROUBLE, OFF = "working", "good", "trouble", "off"
 
@@ -111,7 +112,9 @@ def _waiting_note(turn: Turn, busy: bool) -> str:
     if turn.agent.paused:
         return "The agent is paused."
     if turn.error_code:
-        return f"Tried {turn.attempts} times; next at {turn.not_before:%H:%M:%S} UTC. Last: {turn.error_reason}"
+        return (
+            f"Tried {counted(turn.attempts, 'time')}; next at {turn.not_before:%H:%M:%S} UTC. Last: {turn.error_reason}"
+        )
     return "The agent is busy with an earlier message." if busy else "Waiting for a worker."
 
 

@@ -19,6 +19,7 @@ from chat.services.deliveries import delivery_discard, delivery_retry
 from chat.services.turns import WrongState, turn_discard, turn_retry
 from ops import html
 from ops.admin.base import actor_of, is_operator
+from ops.words import counted
 
 SHOWN = 100
 MOST_AT_ONCE = 2 * SHOWN
@@ -75,7 +76,7 @@ def _act(request: HttpRequest) -> HttpResponse:
             refused.append(error.sentence)
     if done:
         verb = "tried again" if wanted == "retry" else "discarded"
-        messages.success(request, f"{done} dead letter{'' if done == 1 else 's'} {verb}.")
+        messages.success(request, f"{counted(done, 'dead letter')} {verb}.")
     for sentence in refused[:5]:
         messages.warning(request, sentence)
     return back

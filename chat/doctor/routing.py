@@ -12,6 +12,7 @@ from agents.doctor.mappings.relink import wrong_addresses
 from agents.models import RoomKind
 from chat.models import OPEN_TURN_STATES, Turn
 from ops.registry import Affected, CheckOutcome, register_check
+from ops.words import counted
 
 LOOKED_BACK = timedelta(hours=24)
 MOST = 1000
@@ -54,7 +55,7 @@ def wrong_agent() -> CheckOutcome:
             )
     return CheckOutcome(
         "fail",
-        f"{affected[0].sentence} {len(affected)} mappings are concerned: people there get answers of the wrong agent. Relink them.",
+        f"{affected[0].sentence} {counted(len(affected), 'mapping is', 'mappings are')} concerned: people there get answers of the wrong agent. Relink them.",
         {"mappings": len(rooms), "turns": [turn for turn, *_ in turns[:20]], "wrong_turns": len(turns)},
         affected=tuple(affected),
     )

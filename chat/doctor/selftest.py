@@ -17,6 +17,7 @@ from ops.doctor.repairs import Change, Plan, RepairFailed, RepairRefused, Repair
 from ops.models import CheckState, CheckStatus, RepairRun, RepairRunState
 from ops.registry import Affected, CheckOutcome, Fix, register_check
 from ops.runner import run_checks
+from ops.words import counted, verb
 
 # So many agents are asked unless somebody names them: the latest of each server first.
 SELECTED = 3
@@ -73,8 +74,7 @@ def outcome(canaries: list[Canary]) -> CheckOutcome:
     if not bad:
         return CheckOutcome(
             "pass",
-            f"All {len(canaries)} agents that were asked answered as themselves, the slowest after "
-            f"{report['slowest_ms']} ms.",
+            f"{_all_of(len(canaries))}, the slowest after {report['slowest_ms']} ms.",
             report,
         )
     return CheckOutcome(
@@ -84,6 +84,11 @@ def outcome(canaries: list[Canary]) -> CheckOutcome:
         affected=tuple(Affected(f"agent:{one.agent}", f"{one.name}: {one.problem}", one.to_dict()) for one in bad),
         fix=_fix(bad),
     )
+
+
+def _all_of(count: int) -> str:
+    many = f"All {count:,} agents that were asked answered as themselves"
+    return verb(count, "The one agent that was asked answered as itself", many)
 
 
 def _fix(bad: list[Canary]) -> Fix:
@@ -107,7 +112,7 @@ def plan(work: RepairWork) -> Plan:
         return Plan(f"The last self-test passed less than {GOOD_FOR.seconds // 60} minutes ago.")
     agents: Sequence[Agent] = named or selected()
     return Plan(
-        f"{len(agents)} agents are asked one short question in their own rooms."
+        f"{counted(len(agents), 'agent is', 'agents are')} asked one short question in {verb(len(agents), 'its own room', 'their own rooms')}."
         if agents
         else "No agent has a room yet.",
         tuple(Change(f"agent:{agent.pk}", "question in its room", None, "a self-test") for agent in agents),

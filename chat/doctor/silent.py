@@ -13,6 +13,7 @@ from chat.services.turns import FAILED_STATES
 from chat.turns import claim
 from ops.doctor.repairs import Change, Plan, RepairWork, register_repair
 from ops.registry import Affected, CheckOutcome, register_check
+from ops.words import counted, verb
 
 HOPS = {"started": "Started", "finished": "Finished", "delivered": "Delivered"}
 
@@ -40,10 +41,11 @@ def agent_silent() -> CheckOutcome:
         by_agent.setdefault(one.agent, []).append(one)
     affected = [_affected(agent, rows) for agent, rows in by_agent.items()]
     oldest = found[0]
-    count = f"{len(found)}" if len(found) < MOST else f"more than {MOST}"
+    count = counted(len(found), "message") if len(found) < MOST else f"more than {MOST} messages"
     return CheckOutcome(
         "fail",
-        f"{count} messages to {len(by_agent)} agents have no answer after {SILENT_AFTER.seconds // 60} minutes. The oldest, to "
+        f"{count} to {counted(len(by_agent), 'agent')} {verb(len(found), 'has', 'have')} no answer after {counted(SILENT_AFTER.seconds // 60, 'minute')}. "
+        "The oldest, to "
         f"{oldest.agent_name}, stopped at “{HOPS[oldest.hop]}”: {oldest.reason}",
         {
             "messages": len(found),
@@ -74,7 +76,9 @@ def plan(work: RepairWork) -> Plan:
                 steps.append(step)
                 changes.append(change)
     return Plan(
-        f"{len(steps)} things that stand still are set going again." if steps else "Nothing stands still.",
+        f"{counted(len(steps), 'thing that stands still is', 'things that stand still are')} set going again."
+        if steps
+        else "Nothing stands still.",
         tuple(changes),
         {"steps": steps},
     )
@@ -210,7 +214,7 @@ def plan_resume(work: RepairWork) -> Plan:
     paused = [agent for agent in _agents(work) if agent.paused]
     waiting = Turn.objects.filter(agent__in=paused, state=TurnState.QUEUED).count() if paused else 0
     return Plan(
-        f"{', '.join(agent.name for agent in paused[:5])} answers again, beginning with {waiting} messages that wait."
+        f"{', '.join(agent.name for agent in paused[:5])} {verb(len(paused), 'answers', 'answer')} again, beginning with {counted(waiting, 'message that waits', 'messages that wait')}."
         if paused
         else "No agent of these is paused.",
         tuple(Change(f"agent:{agent.pk}", "paused", True, False) for agent in paused),

@@ -19,6 +19,7 @@ from chat.deliveries import run as sending
 from chat.models import Delivery, DeliveryState, Message, MessageState, Role, Turn, TurnState
 from chat.turns import claim
 from ops.models import Service, ServiceStatus
+from ops.words import counted
 
 # Somebody who has waited so long for a first word thinks that nobody is there.
 SILENT_AFTER = timedelta(seconds=120)
@@ -90,7 +91,7 @@ def _turns(now: datetime, down: list[int], about: dict[str, int | None]) -> Iter
         rows,
         "pk", "message_id", "agent_id", "agent__name", "message__received_at", "not_before", "attempts", "error_reason",
     ):  # fmt: skip
-        tried = f"tried {attempts} times, {reason}" if attempts and reason else "put off"
+        tried = f"tried {counted(attempts, 'time')}, {reason}" if attempts and reason else "put off"
         yield Stuck("turn", pk, "started", said, agent, name, since, f"{tried}; next at {due:%Y-%m-%d %H:%M:%S} UTC.")
 
 

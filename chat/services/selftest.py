@@ -23,6 +23,7 @@ from chat.services.deliveries import delivery_discard
 from chat.services.messages import CannotSend, message_send
 from chat.services.turns import FAILED_STATES, WrongState, turn_cancel, turn_discard
 from ops.services.audit import record
+from ops.words import counted
 
 WAIT_SECONDS = 60.0
 LOOK_EVERY = 0.25
@@ -88,7 +89,7 @@ def selftest_run(
     record(
         actor=actor,
         action="selftest.routing",
-        message=f"{sum(one.ok for one in canaries)} of {len(canaries)} agents answered as they should.",
+        message=f"{sum(one.ok for one in canaries)} of {counted(len(canaries), 'agent')} answered as they should.",
         after={"agents": [one.to_dict() for one in canaries[:50]]},
     )
     return canaries

@@ -26,6 +26,7 @@ from ops.leases import fenced_update
 from ops.logs import get_logger
 from ops.prepared import PreparedRead
 from ops.quick_sql import insert
+from ops.words import counted
 
 log = get_logger(__name__)
 
@@ -102,7 +103,7 @@ def internal(error: Exception) -> BackendError:
 def worker_lost(turn: Turn) -> BackendError:
     """Each worker that took the turn up died: it is not given to another one."""
     error = BackendBroken(
-        f"Its worker was lost again and again; it was taken up {turn.attempts} times.",
+        f"Its worker was lost again and again; it was taken up {counted(turn.attempts, 'time')}.",
         public="Switchboard had a fault of its own while the agent answered.",
     )
     error.code = "worker.lost"

@@ -68,7 +68,7 @@ def test_a_message_that_is_tried_again(house: Stage) -> None:
     house.says(house.fresh(), "Hello")
     house.run_turns()
     assert last().lamp == "trouble"
-    assert "Tried 1 times" in last().note
+    assert "Tried 1 time;" in last().note
     assert "502 from there" in last().note
     house.hurry()
     house.run_turns()

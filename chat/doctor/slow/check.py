@@ -12,6 +12,7 @@ from ops.doctor.guides import Guide, GuideStep, register_guide
 from ops.live import live, register_live
 from ops.models import Service
 from ops.registry import Affected, CheckOutcome, Fix, register_check
+from ops.words import counted
 
 SLOW_SECONDS = "SLOW_ANSWER_SECONDS"
 # Fewer answers say nothing about how an agent usually is.
@@ -72,7 +73,9 @@ def slow() -> CheckOutcome:
     if not slow_ones:
         count = sum(len(one.answers) for one in times.values())
         return CheckOutcome(
-            "pass", f"{count} answers of {len(times)} agents within the last hour began in time.", evidence
+            "pass",
+            f"{counted(count, 'answer')} of {counted(len(times), 'agent')} within the last hour began in time.",
+            evidence,
         )
     complete(slow_ones)
     slow_ones.sort(key=lambda one: -one.percentile("waited", 0.95))
