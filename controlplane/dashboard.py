@@ -23,6 +23,7 @@ from ops.admin.issue_cards import address_of_issue, buttons_of, lamp_of
 from ops.choices import Lamp
 from ops.models import Heartbeat, Issue, Service, ServiceStatus
 from ops.registry import get_check
+from ops.words import counted
 
 HOURS = 24
 ISSUES_SHOWN = 8
@@ -220,7 +221,7 @@ def _chart(now: datetime) -> dict[str, Any]:
         sizes = [count / top * (FLOOR - 8) for count in counts]
         bars.append(
             {
-                "title": f"{hour:%H}:00 UTC: {counts[0]} messages, {counts[1]} answered, {counts[2]} failed",
+                "title": f"{hour:%H}:00 UTC: {counted(counts[0], 'message')}, {counts[1]} answered, {counts[2]} failed",
                 "x": round(x + 3, 1),
                 "x2": round(x + 3 + bar + 1, 1),
                 "said": (round(FLOOR - sizes[0], 1), round(sizes[0], 1)),

@@ -19,6 +19,7 @@ from django.conf import settings
 
 from controlplane.homeserver.errors import HomeserverError
 from controlplane.homeserver.paths import folder, read_text
+from ops.words import counted
 
 Progress = Callable[[str], None]
 _STAMP = ".installed"
@@ -122,4 +123,4 @@ def _follow(process: subprocess.Popen[str], last: deque[str], progress: Progress
             seen += 1
             progress(f"package {seen}: {found.group(1)[:40]}")
         elif line.startswith("Installing collected"):
-            progress(f"unpacking {seen} packages")
+            progress(f"unpacking {counted(seen, 'package')}")

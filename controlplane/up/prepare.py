@@ -14,6 +14,7 @@ from controlplane.homeserver.configure import port_is_free
 from controlplane.up.errors import CannotStart
 from controlplane.up.terminal import Terminal
 from ops.choices import Lamp
+from ops.words import counted
 
 
 def check_settings(terminal: Terminal) -> None:
@@ -65,7 +66,7 @@ def migrate(terminal: Terminal) -> int:
         executor = MigrationExecutor(connection)
         missing = executor.migration_plan(executor.loader.graph.leaf_nodes())
         if missing:
-            with terminal.working(f"Applying {len(missing)} migrations") as progress:
+            with terminal.working(f"Applying {counted(len(missing), 'migration')}") as progress:
                 progress("making tables")
                 call_command("migrate", verbosity=0, interactive=False)
     except DatabaseError as error:

@@ -22,6 +22,7 @@ from ops.models import Service
 from ops.registry import service_kind
 from ops.services.services import service_test
 from ops.terminal import lamp_text
+from ops.words import counted
 
 if TYPE_CHECKING:
     from controlplane.up.run import Up
@@ -51,7 +52,7 @@ def first_sync(terminal: Terminal, *, should_stop: Callable[[], bool]) -> None:
 def _tell(terminal: Terminal, outcome: SyncReport) -> None:
     if outcome.applied:
         steps = sum(outcome.applied.values())
-        terminal.say(Lamp.GOOD, f"Synced: {steps} {'step' if steps == 1 else 'steps'} done.")
+        terminal.say(Lamp.GOOD, f"Synced: {counted(steps, 'step')} done.")
     for finding in outcome.findings[:10]:
         if finding.severity != "info" and finding.code != "homeserver.none":
             terminal.say(_SEVERITY.get(finding.severity, Lamp.TROUBLE), finding.sentence)
@@ -85,7 +86,9 @@ def _running(up: Up) -> Table:
     table = _table("What runs", "State", "Where")
     table.add_row("Web server", lamp_text(Lamp.GOOD, "good"), settings.PUBLIC_URL)
     table.add_row(
-        "Worker, beat", lamp_text(Lamp.GOOD, "good"), f"in this process, {settings.WORKER_CONCURRENCY} threads"
+        "Worker, beat",
+        lamp_text(Lamp.GOOD, "good"),
+        f"in this process, {counted(settings.WORKER_CONCURRENCY, 'thread')}",
     )
     broker = "in this process" if settings.EMBEDDED else settings.CELERY_BROKER_URL.partition("://")[0]
     table.add_row("Broker", lamp_text(Lamp.GOOD, "good"), broker)

@@ -30,6 +30,7 @@ from ops.logs import get_logger
 from ops.processes import reporter
 from ops.processes.facts import RESTARTED_AT
 from ops.processes.services import let_go_of_everything
+from ops.words import counted
 
 log = get_logger(__name__)
 
@@ -93,7 +94,7 @@ class Up:
             self._start_homeserver()
         applied = prepare.migrate(self.terminal)
         if applied:
-            say(Lamp.GOOD, f"Database: {applied} migrations applied.")
+            say(Lamp.GOOD, f"Database: {counted(applied, 'migration')} applied.")
         self._reporter = reporter.start("up", on_drain=self._on_drain)
         done = provision(homeserver="auto" if self.with_homeserver or settings.MATRIX_HOMESERVER_URL else "off")
         for sentence in done.notes:
@@ -205,7 +206,7 @@ class Up:
         if self.keeper is not None:
             self.keeper.stop()
         if left:
-            what = "1 task was" if left == 1 else f"{left} tasks were"
+            what = counted(left, "task was", "tasks were")
             self.terminal.say(Lamp.ATTENTION, f"{what} still running; the next start goes on from there.")
 
     def _end(self, code: int) -> int:
