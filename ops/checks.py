@@ -19,6 +19,7 @@ from ops.models import Heartbeat, NamedLock, Process, ProcessRole, Service, Serv
 from ops.processes.queries import alive
 from ops.registry import CheckOutcome, Fix, all_checks, register_check, service_kind
 from ops.services.services import service_test
+from ops.words import counted
 
 # Beat sends a heartbeat every 10 seconds.
 HEARTBEAT_LATE = 30.0
@@ -43,7 +44,7 @@ def database() -> CheckOutcome:
     if missing:
         return CheckOutcome(
             "fail",
-            f"{len(missing)} migrations are not applied, the first is {missing[0]}. Run: python manage.py migrate",
+            f"{counted(len(missing), 'migration is', 'migrations are')} not applied, the first is {missing[0]}. Run: python manage.py migrate",
             {**evidence, "unapplied": missing[:50]},
         )
     if seconds > _SLOW_DATABASE:

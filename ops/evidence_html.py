@@ -11,6 +11,7 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
 from ops import html
+from ops.words import counted
 
 # Longer lists and tables are cut, and say so.
 MOST_ITEMS = 30
@@ -123,7 +124,7 @@ def _moment(text: str) -> datetime | None:
 
 def _mapping(value: Mapping[Any, Any], depth: int) -> SafeString:
     if depth >= _DEEPEST:
-        return format_html("{} entries", len(value))
+        return format_html("{}", counted(len(value), "entry", "entries"))
     pairs = list(value.items())[:MOST_ITEMS]
     rows = format_html_join(
         "",
@@ -135,7 +136,7 @@ def _mapping(value: Mapping[Any, Any], depth: int) -> SafeString:
 
 def _list(values: list[Any], key: str, depth: int) -> SafeString:
     if depth >= _DEEPEST:
-        return format_html("{} entries", len(values))
+        return format_html("{}", counted(len(values), "entry", "entries"))
     shown = values[:MOST_ITEMS]
     if all(isinstance(one, Mapping) for one in shown):
         return _rows(shown, len(values), depth)

@@ -19,6 +19,7 @@ from django.views.decorators.http import require_safe
 from prometheus_client.exposition import choose_encoder
 
 from ops.logs import get_logger
+from ops.words import counted
 
 logger = get_logger(__name__)
 
@@ -176,7 +177,9 @@ def _migrations() -> str:
     if not _migrated:
         missing = unapplied_migrations()
         if missing:
-            raise RuntimeError(f"{len(missing)} migrations are not applied, the first is {missing[0]}.")
+            raise RuntimeError(
+                f"{counted(len(missing), 'migration is', 'migrations are')} not applied, the first is {missing[0]}."
+            )
         _migrated = True
     return "applied"
 

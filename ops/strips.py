@@ -10,6 +10,7 @@ from django.utils.safestring import SafeString
 
 from ops import html
 from ops.uptime import Level, Slot, Window
+from ops.words import counted
 
 HEIGHT = 26
 _STEP, _BAR = 8, 6
@@ -40,7 +41,7 @@ def spoken(slots: Sequence[Slot], window: Window, name: str) -> str:
     """The strip in a sentence."""
     bad = sum(slot.level == 2 for slot in slots)
     unknown = sum(slot.level is None for slot in slots)
-    parts = [f"{bad} of {len(slots)} stretches with trouble" if bad else "no trouble"]
+    parts = [f"{bad} of {counted(len(slots), 'stretch', 'stretches')} with trouble" if bad else "no trouble"]
     if unknown:
         parts.append(f"{unknown} unknown")
     return f"{name} in the last {window.label}: {', '.join(parts)}"

@@ -12,6 +12,6 @@ def counted(number: int, singular: str, plural: str = "") -> str:
     return f"{number:,} {verb(number, singular, plural or singular + 's')}"
 
 
-def verb(number: int, singular: str, plural: str) -> str:
+def verb(number: float, singular: str, plural: str) -> str:
     """The word that agrees with the number: ``verb(count, "is", "are")``."""
     return singular if number == 1 else plural

@@ -19,6 +19,7 @@ from ops.choices import CheckStatus, Lamp
 from ops.registry import get_check
 from ops.strips import bars_of, percent, sparkline
 from ops.uptime import WINDOWS, Window
+from ops.words import counted, verb
 
 LIVE_EVERY = 10_000
 
@@ -99,7 +100,7 @@ def _headline(components: list[Component], bad: list[Component]) -> str:
     roots = [one for one in bad if not one.blocked_by]
     names = ", ".join(one.title for one in (roots or bad)[:3])
     more = len(roots or bad) - 3
-    return f"{len(bad)} of {len(asked)} parts are not well: {names}{f' and {more} more' if more > 0 else ''}."
+    return f"{len(bad)} of {counted(len(asked), 'part')} {verb(len(bad), 'is', 'are')} not well: {names}{f' and {more} more' if more > 0 else ''}."
 
 
 def _worst(components: list[Component]) -> Lamp:

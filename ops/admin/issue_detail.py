@@ -19,6 +19,7 @@ from ops.doctor.targets import address_of, labels_of
 from ops.logs import get_logger
 from ops.models import AlertMessage, AuditEvent, CheckResult, CheckState, Issue, LogLine, RepairRun
 from ops.registry import Check, get_check
+from ops.words import counted
 
 logger = get_logger(__name__)
 
@@ -155,7 +156,7 @@ def earlier(issue: Issue) -> list[Issue]:
 
 def _opened(issue: Issue) -> str:
     if issue.flaps:
-        return f"It had been resolved within the hour before, {issue.flaps} time{'' if issue.flaps == 1 else 's'}."
+        return f"It had been resolved within the hour before, {counted(issue.flaps, 'time')}."
     return ""
 
 

@@ -17,6 +17,7 @@ from ops.choices import ASKING_ISSUE_STATES, IssueState
 from ops.doctor.queries import asking_issues, worst_first
 from ops.models import Issue
 from ops.registry import all_checks
+from ops.words import counted, verb
 
 SHOWN = 200
 HISTORY_PAGE = 50
@@ -96,8 +97,8 @@ def headline(asking: list[Issue]) -> str:
     """The answer to "what is broken?" in one sentence."""
     if not asking:
         return "Nothing is broken that a check can see."
-    count = f"{len(asking)} thing{'' if len(asking) == 1 else 's'}"
-    return f"{count} need{'s' if len(asking) == 1 else ''} a hand."
+    count = counted(len(asking), "thing")
+    return f"{count} {verb(len(asking), 'needs', 'need')} a hand."
 
 
 def areas() -> list[tuple[str, str]]:

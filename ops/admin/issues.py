@@ -21,6 +21,7 @@ from ops.models import Issue
 from ops.registry import all_checks, get_check
 from ops.runner import run_checks
 from ops.services.issues import issue_acknowledge, issue_ignore, issue_reopen, issue_snooze
+from ops.words import counted
 
 MOST_AT_ONCE = 200
 _QUIET = (IssueState.ACKNOWLEDGED, IssueState.SNOOZED, IssueState.IGNORED)
@@ -149,7 +150,7 @@ class IssueAdmin(OperatorAdmin):
             except ValidationError as error:
                 refused.append(f"{title_of(row.check_id)}: {sentence_of(error)}")
         if count:
-            messages.success(request, f"{count} issue{'' if count == 1 else 's'} {done}.")
+            messages.success(request, f"{counted(count, 'issue')} {done}.")
         for sentence in refused[:5]:
             messages.warning(request, sentence)
         return HttpResponseRedirect(back)

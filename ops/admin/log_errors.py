@@ -20,6 +20,7 @@ from ops.admin.panels import Button
 from ops.logbook.signatures import groups_since, pattern_for, shipped
 from ops.models import ErrorSignature, LogLine
 from ops.services.logbook import signature_add, signature_remove
+from ops.words import counted
 
 SPANS = ((1, "Last hour"), (24, "Last day"), (168, "Last week"))
 
@@ -58,7 +59,7 @@ def errors_view(page: OperatorAdmin) -> Callable[[HttpRequest], HttpResponse]:
 def _sentence(count: int, unknown: int, span: str) -> str:
     if not count:
         return f"No errors in the {span}."
-    kinds = "1 kind of error" if count == 1 else f"{count} kinds of errors"
+    kinds = counted(count, "kind of error", "kinds of errors")
     return f"{kinds} in the {span}, {unknown or 'none'} of them new."
 
 

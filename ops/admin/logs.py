@@ -26,6 +26,7 @@ from ops.logbook.rows import RANKS
 from ops.logbook.status import statuses
 from ops.models import LogLine
 from ops.services.logbook import current_levels, log_level_clear, log_level_set
+from ops.words import counted, verb
 
 ON_PAGE = 300
 # One answer of the tail; what is more comes with the next one.
@@ -186,5 +187,5 @@ def _sentence(wanted: LogFilter, count: int, more: bool) -> str:
     narrowed = wanted != LogFilter(level=wanted.level)
     if not count:
         return "Nothing fits: no line meets these conditions." if narrowed else "No line has been kept yet."
-    what = "lines that fit" if narrowed else "lines of all processes"
-    return f"The last {count} {what}." if more else f"{count} {what}."
+    what = f"{counted(count, 'line')} {verb(count, 'that fits', 'that fit') if narrowed else 'of all processes'}"
+    return f"The last {what}." if more else f"{what}."

@@ -18,6 +18,7 @@ from ops.admin.service_form import ServiceForm
 from ops.models import ManagedBy, Service, ServiceStatus
 from ops.registry import service_kind, service_kinds
 from ops.services.services import service_delete, service_save, service_test
+from ops.words import counted
 
 
 @admin.register(Service)
@@ -112,7 +113,7 @@ class ServiceAdmin(OperatorAdmin):
             count = len(error.protected_objects)
             messages.error(
                 request,
-                f"{name} cannot be deleted: {count} agents, accounts or rooms hang on it. Switch it off instead.",
+                f"{name} cannot be deleted: {counted(count, 'agent, account or room hangs', 'agents, accounts or rooms hang')} on it. Switch it off instead.",
             )
             return HttpResponseRedirect(self.address_of(row))
         messages.success(request, f"{name} is deleted.")

@@ -18,6 +18,7 @@ from ops.doctor.targets import register_target
 from ops.models import AlertChannel, AlertMessage, AlertState
 from ops.registry import Affected, CheckOutcome, Fix, register_check
 from ops.secrets import SecretUnreadable
+from ops.words import counted, verb
 
 LATE = timedelta(minutes=5)
 
@@ -49,13 +50,17 @@ def health() -> CheckOutcome:
     broken = [Affected(f"alertchannel:{c.pk}", *_facts(c, waiting.get(c.pk, 0))) for c in channels if problem_with(c)]
     if broken:
         first = broken[0].sentence
-        more = f" {len(broken) - 1} more channels fail as well." if len(broken) > 1 else ""
+        more = (
+            f" {counted(len(broken) - 1, 'more channel fails', 'more channels fail')} as well."
+            if len(broken) > 1
+            else ""
+        )
         sentence = f"{first}{more} Operators are not told there; send a test once it is mended."
         names = [one.evidence for one in broken]
         return CheckOutcome("fail", sentence, {"channels": names}, tuple(broken), Fix("alert.test"))
     late = late_messages()
     if late:
-        sentence = f"{late} alerts should have gone out {span(LATE)} ago or earlier, and nobody has sent them."
+        sentence = f"{counted(late, 'alert')} should have gone out {span(LATE)} ago or earlier, and nobody has sent {verb(late, 'it', 'them')}."
         return CheckOutcome("fail", sentence, {"overdue": late}, fix=Fix("alert.test"))
     evidence = {"channels": [channel.name for channel in channels], "waiting": sum(waiting.values())}
     word = "channel is" if len(channels) == 1 else "channels are"

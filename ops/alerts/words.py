@@ -13,6 +13,7 @@ from ops.doctor.repairs import get_repair
 from ops.doctor.targets import label_of
 from ops.models import AlertKind, AlertMessage, Issue
 from ops.registry import get_check
+from ops.words import counted
 
 _TITLE = 250
 _NAMED = 5
@@ -33,7 +34,7 @@ def opened(issue: Issue, *, worse: bool = False, again: bool = False, followers:
     if again:
         lines.append("It comes and goes. Its recovery is told when it has lasted ten minutes.")
     if followers:
-        lines.append(f"{followers} other {'issue follows' if followers == 1 else 'issues follow'} from it.")
+        lines.append(f"{counted(followers, 'other issue follows', 'other issues follow')} from it.")
     return _title(f"{head} ({issue.severity}): {title_of_issue(issue)}"), _body([*lines, *_remedy(issue)])
 
 
@@ -68,9 +69,9 @@ def digest(messages: Sequence[AlertMessage]) -> tuple[str, str]:
             lasted = span(one.issue.resolved_at - one.issue.opened_at)
             line = f"Well again after {lasted}: {title_of_issue(one.issue)}"
         lines.append(f"- {line}")
-    title = f"{len(wrong)} {'thing is' if len(wrong) == 1 else 'things are'} not well"
+    title = f"{counted(len(wrong), 'thing is', 'things are')} not well"
     if over:
-        title += f", {len(over)} {'is' if len(over) == 1 else 'are'} well again"
+        title += f", {counted(len(over), 'is', 'are')} well again"
     return _title(title), _body([*lines, _list_address()])
 
 

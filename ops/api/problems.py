@@ -23,6 +23,7 @@ from ops.logs import get_logger
 from ops.redaction import redact_text
 from ops.secrets import SecretUnreadable
 from ops.services.idempotency import IdempotencyError, KeyInFlight, KeyInvalid, KeyReused
+from ops.words import counted, verb
 
 logger = get_logger(__name__)
 
@@ -228,12 +229,13 @@ def _key(error: IdempotencyError) -> Problem:
 
 
 def _protected(error: ProtectedError) -> Problem:
-    kinds: dict[str, int] = {}
+    kinds: dict[tuple[str, str], int] = {}
     for row in error.protected_objects:
-        name = str(row._meta.verbose_name_plural)
-        kinds[name] = kinds.get(name, 0) + 1
-    what = ", ".join(f"{count} {name}" for name, count in sorted(kinds.items()))
-    return Problem(IN_USE, f"It cannot be deleted while {what} belong to it. Switch it off instead.")
+        names = (str(row._meta.verbose_name_plural), str(row._meta.verbose_name))
+        kinds[names] = kinds.get(names, 0) + 1
+    what = ", ".join(counted(count, one, many) for (many, one), count in sorted(kinds.items()))
+    belong = verb(sum(kinds.values()), "belongs", "belong")
+    return Problem(IN_USE, f"It cannot be deleted while {what} {belong} to it. Switch it off instead.")
 
 
 def _unavailable(error: OperationalError) -> Problem:

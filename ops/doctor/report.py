@@ -24,6 +24,7 @@ from ops.registry import Check
 from ops.runner import CheckRun
 from ops.services.repairs import Planned
 from ops.terminal import LAMP_COLOURS, lamp_text
+from ops.words import counted, verb
 
 SCHEMA = 1
 _RANK = {CheckStatus.FAIL: 0, CheckStatus.WARN: 1, CheckStatus.BLOCKED: 2, CheckStatus.SKIP: 4, CheckStatus.PASS: 3}
@@ -148,8 +149,11 @@ def _summary(runs: Sequence[CheckRun]) -> Text:
     ]
     told = [Text(f"{number} {word}", style=LAMP_COLOURS[lamp]) for number, word, lamp in parts if number]
     if not told:
-        return Text(f"{Lamp.GOOD.shape} All {len(runs)} checks are well.", style=LAMP_COLOURS[Lamp.GOOD])
-    return Text(f"Of {len(runs)} checks ") + Text(", ").join(told) + Text(".")
+        return Text(
+            f"{Lamp.GOOD.shape} {verb(len(runs), 'The one check is', f'All {len(runs)} checks are')} well.",
+            style=LAMP_COLOURS[Lamp.GOOD],
+        )
+    return Text(f"Of {counted(len(runs), 'check')} ") + Text(", ").join(told) + Text(".")
 
 
 def _print_bad(console: Console, run: CheckRun, blocked: Sequence[CheckRun]) -> None:

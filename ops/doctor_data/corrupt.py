@@ -15,6 +15,7 @@ from ops.doctor.guides import Guide, GuideStep, register_guide
 from ops.doctor_data import sqlite
 from ops.models import CheckState
 from ops.registry import CheckOutcome, register_check
+from ops.words import counted, verb
 
 CHECK = "db.corrupt"
 FULL_EVERY = timedelta(days=7)
@@ -86,7 +87,7 @@ def _postgresql(full: bool, last: datetime | None) -> CheckOutcome:
     if failures:
         return CheckOutcome(
             "fail",
-            f"PostgreSQL read {failures} pages whose checksum was wrong: the disk gave back something else than was written. "
+            f"PostgreSQL read {counted(failures, 'page')} whose checksum was wrong: the disk gave back something else than was written. "
             "Look at the server's log for the relations, and restore them from a backup.",
             evidence,
         )
@@ -96,9 +97,7 @@ def _postgresql(full: bool, last: datetime | None) -> CheckOutcome:
             damaged = _damaged_indexes(evidence)
             if damaged:
                 evidence |= {"damage": damaged, "full_at": None}
-                sentence = (
-                    f"amcheck finds {len(damaged)} damaged indexes ({damaged[0]}). Rebuild them; the guide says how."
-                )
+                sentence = f"amcheck finds {counted(len(damaged), 'damaged index', 'damaged indexes')} ({damaged[0]}). Rebuild {verb(len(damaged), 'it', 'them')}; the guide says how."
                 return CheckOutcome("fail", sentence, evidence)
     if not checksums and not amcheck:
         return CheckOutcome(

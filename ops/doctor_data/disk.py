@@ -20,6 +20,7 @@ from ops.live import live, register_live
 from ops.models import CheckState
 from ops.registry import CheckOutcome, ServiceField, register_check
 from ops.services.audit import record
+from ops.words import counted, verb
 
 CHECK = "disk.space"
 BUDGET = "disk.budget_mb"
@@ -93,7 +94,9 @@ def disk() -> CheckOutcome:
         return CheckOutcome("warn", f"{left}.{most}", evidence)
     if days is not None and days < 7:
         return CheckOutcome(
-            "warn", f"{left}, and at the present pace they are used up in {days:.0f} days.{most}", evidence
+            "warn",
+            f"{left}, and at the present pace they are used up in {days:.0f} {verb(round(days), 'day', 'days')}.{most}",
+            evidence,
         )
     return CheckOutcome("pass", f"{left}.", evidence)
 
@@ -179,7 +182,7 @@ def _old_rows() -> Iterable[Item]:
 
     count = old_check_results(timezone.now()).count()
     if count:
-        yield Item("rows", "", f"{count:,} old rows of checks", count * 300)
+        yield Item("rows", "", f"{counted(count, 'old row')} of checks", count * 300)
 
 
 def apply(work: RepairWork) -> dict[str, Any]:

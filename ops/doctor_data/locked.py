@@ -13,6 +13,7 @@ from ops.doctor_data import lock_errors, sqlite
 from ops.registry import Affected, CheckOutcome, Fix, ServiceField, register_check
 from ops.services.audit import record
 from ops.services.sightings import sightings_reopen, sightings_settle
+from ops.words import counted
 
 CHECK = "db.locked"
 # Statements that gave up within the last hour.
@@ -107,7 +108,7 @@ def _sqlite() -> CheckOutcome:
     if failed >= MANY:
         return CheckOutcome(
             "fail",
-            f"{failed} statements failed within the hour because the database was locked. Several writers or one long transaction; "
+            f"{counted(failed, 'statement')} failed within the hour because the database was locked. Several writers or one long transaction; "
             "tune it, and move to PostgreSQL if it comes back.",
             evidence,
             fix=Fix("db.tune"),
@@ -145,7 +146,7 @@ def _postgresql() -> CheckOutcome:
     if not found:
         failed = evidence["failed_last_hour"]
         if failed >= MANY:
-            sentence = f"{failed} statements failed within the hour because of locks (time-outs, deadlocks)."
+            sentence = f"{counted(failed, 'statement')} failed within the hour because of locks (time-outs, deadlocks)."
             return CheckOutcome("warn", sentence, evidence, fix=Fix("db.tune"))
         return CheckOutcome("pass", f"No statement waits for more than {WAIT:g} s.", evidence)
     roots = _roots(found)
@@ -154,7 +155,8 @@ def _postgresql() -> CheckOutcome:
     evidence["blockers"] = roots
     return CheckOutcome(
         "fail",
-        f"{len({one.waiter for one in found})} statements wait for locks, the longest for {first.seconds:.0f} s ({first.on}). Connection "
+        f"{counted(len({one.waiter for one in found}), 'statement waits', 'statements wait')} for locks, the longest "
+        f"for {first.seconds:.0f} s ({first.on}). Connection "
         f"{root.blocker} ({root.blocker_name or 'unnamed'}, {root.blocker_state}) holds them up: it can be ended.",
         evidence,
         tuple(Affected(f"backend:{pid}", f"Connection {pid} holds others up.") for pid in roots),
@@ -279,7 +281,7 @@ def plan_unblock(work: RepairWork) -> Plan:
     one = mine[0]
     return Plan(
         f"Connection {wanted} ({one.blocker_name or 'unnamed'}, {one.blocker_state}) is ended. Its transaction, "
-        f"{one.blocker_seconds:.0f} s old, is rolled back, and {len({w.waiter for w in mine})} statements go on.",
+        f"{one.blocker_seconds:.0f} s old, is rolled back, and {counted(len({w.waiter for w in mine}), 'statement goes', 'statements go')} on.",
         (Change(f"backend:{wanted}", "connection", one.blocker_state, None),),
         data={"pid": wanted},
     )

@@ -17,6 +17,7 @@ from ops.doctor_data import usage
 from ops.live import live, register_live
 from ops.models import CheckState
 from ops.registry import CheckOutcome, register_check
+from ops.words import counted
 
 CHECK = "logs.oversize"
 LIMIT = "logs.max_file_mb"
@@ -63,7 +64,7 @@ def oversize() -> CheckOutcome:
     large = {name: size for name, size in sizes.items() if size > limit}
     if large:
         first = max(large, key=lambda name: large[name])
-        more = f" and {len(large) - 1} more are" if len(large) > 1 else " is"
+        more = f" and {len(large) - 1:,} more are" if len(large) > 1 else " is"
         grows = f"; it grows by {usage.text(growth[first])} a day" if growth.get(first) else ""
         return CheckOutcome(
             "fail",
@@ -74,7 +75,7 @@ def oversize() -> CheckOutcome:
         return CheckOutcome("pass", "Nothing of ours writes log files here; logs go to standard error.", evidence)
     largest = max(sizes, key=lambda name: sizes[name])
     return CheckOutcome(
-        "pass", f"{len(sizes)} log files, the largest is {largest} ({usage.text(sizes[largest])}).", evidence
+        "pass", f"{counted(len(sizes), 'log file')}, the largest is {largest} ({usage.text(sizes[largest])}).", evidence
     )
 
 
@@ -114,7 +115,9 @@ def plan(work: RepairWork) -> Plan:
         Change(_name(path), "size", usage.text(path.stat().st_size), "rotated and compressed") for path in large
     )
     return Plan(
-        f"{len(large)} log files are compressed aside and begin anew.", changes, {"files": [str(p) for p in large]}
+        f"{counted(len(large), 'log file is compressed aside and begins', 'log files are compressed aside and begin')} anew.",
+        changes,
+        {"files": [str(p) for p in large]},
     )
 
 

@@ -20,6 +20,7 @@ from ops.doctor.repairs import Change, Plan, RepairFailed, RepairRefused, Repair
 from ops.doctor_data import sqlite
 from ops.doctor_data.salvage import Salvage, salvage
 from ops.models import AuditEvent, NamedLock
+from ops.words import counted, verb
 
 WORD = "recover"
 _TRIES = 5
@@ -60,12 +61,13 @@ def plan(work: RepairWork) -> Plan:
         for name, why in sorted(done.incomplete.items())
     ]
     lost = (
-        f" Of {len(done.incomplete)} tables not every row can be read."
+        f" Of {counted(len(done.incomplete), 'table')} not every row can be read."
         if done.incomplete
         else " Every row can be read."
     )
     return Plan(
-        f"{done.total:,} rows in {len(done.rows)} tables are written into a new file, which takes the place of the damaged one.{lost} "
+        f"{counted(done.total, 'row')} in {counted(len(done.rows), 'table')} {verb(done.total, 'is', 'are')} written into a new file, "
+        f"which takes the place of the damaged one.{lost} "
         "The damaged file is kept.",
         tuple(changes),
     )

@@ -16,6 +16,7 @@ from ops.models import AlertMessage, AlertState, Issue
 from ops.registry import CheckOutcome, Fix, ServiceField, register_check
 from ops.retention import Due, due, on_hold, register_retention, retention_kinds
 from ops.services.audit import record
+from ops.words import counted
 
 CHECK = "data.retention"
 WORD = "purge"
@@ -64,7 +65,7 @@ def retention() -> CheckOutcome:
     evidence: dict[str, Any] = {"policy_days": policy, "due": {one.kind.kind: _facts(one) for one in found}}
     if not found:
         kept = sum(1 for days in policy.values() if not days)
-        more = f" {kept} kinds are kept for ever." if kept else ""
+        more = f" {counted(kept, 'kind is', 'kinds are')} kept for ever." if kept else ""
         return CheckOutcome("pass", f"Nothing is older than it may be.{more}", evidence)
     return CheckOutcome(
         "fail",
@@ -81,7 +82,7 @@ def _facts(one: Due) -> dict[str, Any]:
 
 def _sentence(one: Due) -> str:
     oldest = f", the oldest from {one.oldest:%Y-%m-%d}" if one.oldest else ""
-    return f"{one.count:,} {one.kind.label} are older than {one.kind.days()} days{oldest}."
+    return f"{one.count:,} {one.kind.label} are older than {counted(one.kind.days(), 'day')}{oldest}."
 
 
 def plan(work: RepairWork) -> Plan:
@@ -142,7 +143,7 @@ def apply(work: RepairWork) -> dict[str, Any]:
     record(
         actor=work.actor,
         action="retention.purged",
-        message=f"{done} rows exported and removed.",
+        message=f"{counted(done, 'row')} exported and removed.",
         after={"rows": counts},
     )
     return {"rows": counts, "files": files}
@@ -162,7 +163,7 @@ def undo(work: RepairWork) -> None:
             f"The rows cannot be brought back as they were ({' '.join(str(error).split())[:200]}): what they belonged to was removed "
             f"since, or some of them are there already. The export stays at {files[0].parent}."
         ) from None
-    record(actor=work.actor, action="retention.restored", message=f"{back} rows brought back.")
+    record(actor=work.actor, action="retention.restored", message=f"{counted(back, 'row')} brought back.")
 
 
 register_repair(

@@ -18,6 +18,7 @@ from ops.models import LogLine, Process
 from ops.processes.queries import is_alive
 from ops.redaction import HIDDEN, redact_event
 from ops.registry import CheckOutcome, Fix, register_check
+from ops.words import counted, verb
 
 # Lost lines are told of for so long.
 DROPS_TOLD_FOR = timedelta(minutes=15)
@@ -73,11 +74,15 @@ def logs_search() -> CheckOutcome:
         count = sum(int(one.facts.get("dropped", 0)) for one in losing)
         return CheckOutcome(
             "warn",
-            f"{count} log lines were not kept: more was said than can be written. Raise the level of the busiest logger.",
+            f"{counted(count, 'log line was', 'log lines were')} not kept: more was said than can be written. Raise the level of the busiest logger.",
             {**evidence, "dropped": count},
         )
     count = sum(not one.ended and not one.late for one in known)
-    return CheckOutcome("pass", f"A line was written and found. {count} processes keep theirs.", evidence)
+    return CheckOutcome(
+        "pass",
+        f"A line was written and found. {counted(count, 'process keeps its own', 'processes keep theirs')}.",
+        evidence,
+    )
 
 
 def _probe() -> str:
@@ -151,20 +156,24 @@ def logs_signatures() -> CheckOutcome:
     }
     if new:
         worst = new[0]
-        kinds = "1 kind of error is new" if len(new) == 1 else f"{len(new)} kinds of errors are new"
+        kinds = counted(len(new), "kind of error is new", "kinds of errors are new")
         return CheckOutcome(
             "fail",
-            f"{kinds} in the last hour; the most frequent came {worst.count} times: {worst.sample[:200]} "
+            f"{kinds} in the last hour; the most frequent came {counted(worst.count, 'time')}: {worst.sample[:200]} "
             "Look at its lines; when you know what it means, write that down, so that the next one who sees it knows too.",
             evidence,
             fix=Fix("signature.add", params={"line": str(worst.line_id)}),
         )
     if broken:
-        return CheckOutcome("warn", f"{len(broken)} of your own signatures cannot be used; correct them.", evidence)
+        return CheckOutcome(
+            "warn",
+            f"{len(broken)} of your own signatures cannot be used; correct {verb(len(broken), 'it', 'them')}.",
+            evidence,
+        )
     return CheckOutcome(
         "pass",
-        f"{len(dictionary.signatures)} known errors; the last hour brought {evidence['known_errors']} of them and "
-        f"{evidence['unknown_errors']} others.",
+        f"{counted(len(dictionary.signatures), 'known error')}; the last hour brought {evidence['known_errors']} of them and "
+        f"{counted(int(str(evidence['unknown_errors'])), 'other')}.",
         evidence,
     )
 
@@ -212,4 +221,8 @@ def support_bundle() -> CheckOutcome:
             f"Parts of the support bundle fail: {', '.join(sorted(result.failed))}. The rest is in it.",
             evidence,
         )
-    return CheckOutcome("pass", f"{len(result.files)} files, {result.size / 1024:.0f} KB, no secret in them.", evidence)
+    return CheckOutcome(
+        "pass",
+        f"{counted(len(result.files), 'file')}, {result.size / 1024:.0f} KB, no secret in {verb(len(result.files), 'it', 'them')}.",
+        evidence,
+    )

@@ -16,6 +16,7 @@ from ops.models import Capture, Exchange
 from ops.redaction import holds_secret
 from ops.registry import CheckOutcome, Fix, register_check
 from ops.services.logbook import LONGEST_LEVEL, current_levels
+from ops.words import counted, verb
 
 _FOLLOWS_WITHIN = timedelta(seconds=60)
 _LOOKED_AT = 300
@@ -58,7 +59,9 @@ def debug_level() -> CheckOutcome:
             {**evidence, "behind": [one.process for one in behind]},
         )
     if levels:
-        return CheckOutcome("pass", f"{len(levels)} loggers have another level for a while.", evidence)
+        return CheckOutcome(
+            "pass", f"{counted(len(levels), 'logger has', 'loggers have')} another level for a while.", evidence
+        )
     return CheckOutcome("pass", "All loggers have their ordinary level.", evidence)
 
 
@@ -96,7 +99,11 @@ def debug_explorer() -> CheckOutcome:
             f"The newest of {', '.join(lost)} is not found by its id, or has no page. Report it with a support bundle.",
             {**evidence, "lost": lost},
         )
-    return CheckOutcome("pass", f"{len(explorer.finders())} kinds of objects are found by their ids.", evidence)
+    return CheckOutcome(
+        "pass",
+        f"{counted(len(explorer.finders()), 'kind of object is', 'kinds of objects are')} found by their ids.",
+        evidence,
+    )
 
 
 @register_check(
@@ -117,8 +124,8 @@ def debug_wire() -> CheckOutcome:
     if endless:
         return CheckOutcome(
             "fail",
-            f"{len(endless)} captures of calls would go on until {endless[0].until:%Y-%m-%d %H:%M} UTC. They cost time and keep what "
-            "people say: end them.",
+            f"{counted(len(endless), 'capture')} of calls would go on until {endless[0].until:%Y-%m-%d %H:%M} UTC. "
+            f"{verb(len(endless), 'It costs time and keeps', 'They cost time and keep')} what people say: end {verb(len(endless), 'it', 'them')}.",
             {**evidence, "endless": [str(row.pk) for row in endless]},
             fix=Fix("debug.capture_stop"),
         )
@@ -139,7 +146,9 @@ def debug_wire() -> CheckOutcome:
         )
     return CheckOutcome(
         "pass",
-        f"{len(open_rows)} captures run." if open_rows else "No capture runs: calls cost nothing more.",
+        f"{counted(len(open_rows), 'capture runs', 'captures run')}."
+        if open_rows
+        else "No capture runs: calls cost nothing more.",
         evidence,
     )
 
@@ -176,4 +185,4 @@ def debug_profile() -> CheckOutcome:
             {**evidence, "asked_of": processes, "errands": [errand for errand, _ in open_wishes]},
             fix=Fix("debug.profile_withdraw"),
         )
-    return CheckOutcome("pass", f"{len(running())} processes can be profiled.", evidence)
+    return CheckOutcome("pass", f"{counted(len(running()), 'process', 'processes')} can be profiled.", evidence)

@@ -17,6 +17,7 @@ from ops.services.logbook import current_levels, log_level_clear, log_level_set,
 from ops.services.support import bundle_make, file_remove, logs_export
 from ops.support.bundle import BundleWish, parse_messages
 from ops.support.folder import folder, why_unusable
+from ops.words import counted, verb
 
 ORDINARY = "ordinary"
 _LEVELS = tuple((name, name) for name in RANKS)
@@ -84,7 +85,7 @@ def _plan_export(work: RepairWork) -> Plan:
     if not count:
         return Plan("No line fits: there is nothing to hand out.")
     return Plan(
-        f"A file with {min(count, reader.MOST_IN_FILE)} lines is made.",
+        f"A file with {counted(min(count, reader.MOST_IN_FILE), 'line')} is made.",
         (Change("logs", "exported lines", None, count),),
     )
 
@@ -147,7 +148,7 @@ def _plan_level(work: RepairWork) -> Plan:
     if known is not None and known["level"] == level and known["until"] is not None:
         return Plan(f"{name} has level {level} until {known['until'][:16]} already.")
     return Plan(
-        f"{name} gets level {level} for {minutes:g} minutes, in every process, and then falls back.",
+        f"{name} gets level {level} for {minutes:g} {verb(minutes, 'minute', 'minutes')}, in every process, and then falls back.",
         (Change(f"logger:{name}", "level", known["level"] if known else "its ordinary one", level),),
         snapshot=snapshot,
     )
@@ -236,7 +237,7 @@ def _plan_bundle(work: RepairWork) -> Plan:
     if reason:
         raise RepairRefused(reason)
     wish = _wish(work)
-    extra = f", with the traces of {len(wish.messages)} messages" if wish.messages else ""
+    extra = f", with the traces of {counted(len(wish.messages), 'message')}" if wish.messages else ""
     return Plan(
         f"A support bundle is made{extra}. Secrets are hidden in it; look through it before you hand it on.",
         (Change("support", "bundle", None, "a new file"),),

@@ -25,6 +25,7 @@ from ops.services.logbook import (
     signature_add,
     signature_remove,
 )
+from ops.words import counted, verb
 
 
 def _said(error: ValidationError) -> str:
@@ -48,7 +49,7 @@ def _plan_capture(work: RepairWork) -> Plan:
         part for part in (f"of service {service}" if service else "", f"of agent {agent}" if agent else "") if part
     )
     return Plan(
-        f"Calls to outside servers {what or 'of all kinds'} are written down for {minutes:g} minutes, at most "
+        f"Calls to outside servers {what or 'of all kinds'} are written down for {minutes:g} {verb(minutes, 'minute', 'minutes')}, at most "
         f"{MOST_EXCHANGES}, redacted. What people say is in their bodies; it is deleted after three days.",
         (Change("capture", "running", None, f"{service or 'all services'} {agent}".strip()),),
     )
@@ -111,7 +112,7 @@ def _plan_stop(work: RepairWork) -> Plan:
     if not rows:
         return Plan("It has ended." if work.target else "No capture goes on for too long.")
     return Plan(
-        f"{len(rows)} captures end now; what they hold stays.",
+        f"{counted(len(rows), 'capture ends now; what it holds', 'captures end now; what they hold')} stays.",
         tuple(Change(f"capture:{row.pk}", "until", row.until, "now") for row in rows),
         data={"captures": [str(row.pk) for row in rows]},
         snapshot={"until": {str(row.pk): row.until.isoformat() for row in rows}},
@@ -193,7 +194,7 @@ def _plan_withdraw(work: RepairWork) -> Plan:
     if not left:
         return Plan("No wish for a profile waits in vain.")
     return Plan(
-        f"{len(left)} wishes for a profile are taken back.",
+        f"{counted(len(left), 'wish', 'wishes')} for a profile {verb(len(left), 'is', 'are')} taken back.",
         tuple(Change(f"process:{value.get('process', '')}", "asked for a profile", "yes", "no") for _, value in left),
         data={"errands": [errand for errand, _ in left]},
     )
@@ -246,7 +247,7 @@ def _plan_signature(work: RepairWork) -> Plan:
         1 for line in newest.iterator(chunk_size=500) if fits.search(text_of(line)) and not dictionary.of_line(line)
     )
     return Plan(
-        f"From now on this is a known error; {count} lines that nobody could explain so far fit it.",
+        f"From now on this is a known error; {counted(count, 'line')} that nobody could explain so far {verb(count, 'fits', 'fit')} it.",
         (Change("signatures", pattern, None, meaning),),
     )
 

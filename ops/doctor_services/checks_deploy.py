@@ -11,6 +11,7 @@ from ops.doctor_services.deploy_files import Probed, cannot_fail, read_probes
 from ops.models import CheckState, Process
 from ops.processes.queries import ROLE_WORDS
 from ops.registry import Affected, CheckOutcome, register_check
+from ops.words import counted
 
 _LOOK_BACK = timedelta(days=14)
 _STARTS = 20
@@ -55,7 +56,7 @@ def vacuous_probe() -> CheckOutcome:
     if without:
         names = ", ".join(one.service for one in without)
         return CheckOutcome("warn", f"No probe watches {names} in {without[0].file}. Give each one.", evidence)
-    return CheckOutcome("pass", f"{sum(1 for one in probes if one.test)} probes can fail.", evidence)
+    return CheckOutcome("pass", f"{counted(sum(1 for one in probes if one.test), 'probe')} can fail.", evidence)
 
 
 def _stayed_green() -> list[str]:

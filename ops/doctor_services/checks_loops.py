@@ -13,6 +13,7 @@ from ops.processes.facts import boot_id
 from ops.processes.queries import ROLE_WORDS, START_SECONDS, alive, by_role, label, last_sign
 from ops.redaction import redact_text
 from ops.registry import Affected, CheckOutcome, Fix, register_check
+from ops.words import counted
 
 
 @register_check(
@@ -49,7 +50,7 @@ def crash_loop() -> CheckOutcome:
         tail = redact_text(log_tail(role)) if rows[0].boot_id == boot_id() else ""
         place = {"starts": len(rows), "exits": exits, **({"log": tail} if tail else {})}
         evidence[f"{role} on {host}"] = place
-        sentence = f"The {ROLE_WORDS[role]} on {host} started {len(rows)} times within {WINDOW.seconds // 60} minutes."
+        sentence = f"The {ROLE_WORDS[role]} on {host} started {counted(len(rows), 'time')} within {WINDOW.seconds // 60} minutes."
         affected.append(Affected(f"process:{rows[0].pk}", sentence, place))
     last = next(iter(evidence.values()))["exits"][0]["end"]  # type: ignore[index]
     sentence = f"{affected[0].sentence} Last it {_lower(str(last))} Run the preflight: it names what is wrong."

@@ -27,6 +27,7 @@ from ops.processes.queries import (
     last_sign,
 )
 from ops.registry import Affected, CheckOutcome, Fix, register_check
+from ops.words import counted
 
 _LOOK_BACK = timedelta(days=14)
 # A process that was lost among others of its role is news for so long.
@@ -107,7 +108,7 @@ def down() -> CheckOutcome:
         sentence = f"{len(gone)} of several processes was lost and not replaced: {affected[0].sentence} The others do its work."
         return CheckOutcome("warn", sentence, _evidence(states, [row.role for row in gone]), affected)
     count = sum(len(state.alive) for state in states.values())
-    return CheckOutcome("pass", f"Every process is there: {count} report.", {"processes": count})
+    return CheckOutcome("pass", f"Every process is there: {counted(count, 'reports', 'report')}.", {"processes": count})
 
 
 def _nothing_runs(states: dict[str, RoleState], newest: datetime, now: datetime) -> CheckOutcome:

@@ -14,6 +14,7 @@ from ops.live import live, live_options
 from ops.models import CheckState, Process
 from ops.processes.queries import alive, crashed, label, last_sign
 from ops.registry import Affected, CheckOutcome, Fix, register_check
+from ops.words import counted
 
 MEMORY_SHARE = 0.8
 # Without a limit a process is taken for too big above this.
@@ -127,7 +128,9 @@ def check_memory_high() -> CheckOutcome:
         )
         return _found(bad, "fail", sentence)
     return CheckOutcome(
-        "pass", f"{len(rows)} processes report, all below their limits.", {"processes": [_usage(r) for r in rows[:10]]}
+        "pass",
+        f"{counted(len(rows), 'process reports, below its limits', 'processes report, all below their limits')}.",
+        {"processes": [_usage(r) for r in rows[:10]]},
     )
 
 
@@ -238,7 +241,7 @@ def check_oom() -> CheckOutcome:
     if fresh:
         place, known = max(fresh.items(), key=lambda item: int(item[1]["kills"]))
         limit = f" at a limit of {known['limit_mb']} MB" if known["limit_mb"] else ""
-        sentence = f"The kernel killed {known['kills']} times for want of memory on {place}{limit}. Raise the limit, or find what grows."
+        sentence = f"The kernel killed {counted(int(known['kills']), 'time')} for want of memory on {place}{limit}. Raise the limit, or find what grows."
     else:
         row = near[0]
         sentence = (

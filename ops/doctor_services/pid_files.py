@@ -12,6 +12,7 @@ from django.conf import settings
 
 from ops.doctor.repairs import Change, Plan, RepairWork, register_repair
 from ops.registry import Affected, CheckOutcome, register_check
+from ops.words import counted
 
 # A process may be a moment older or younger than the file that it wrote.
 _SLACK = 5.0
@@ -79,7 +80,11 @@ def stale_pid() -> CheckOutcome:
     stale = [one for one in files if one.stale]
     evidence = {"files": [{"path": str(one.path), "pid": one.pid, "stale": one.stale} for one in files[:50]]}
     if not stale:
-        return CheckOutcome("pass", f"{len(files)} files name processes, and each is right.", evidence)
+        return CheckOutcome(
+            "pass",
+            f"{counted(len(files), 'file names a process, and it', 'files name processes, and each')} is right.",
+            evidence,
+        )
     affected = tuple(Affected(f"file:{one.path}", f"{one.stale[:1].upper()}{one.stale[1:]}.") for one in stale)
     sentence = (
         f"{stale[0].path} means nothing any more: {stale[0].stale}. Whoever goes by it meets a stranger. Remove it."

@@ -13,6 +13,7 @@ from ops.processes.queries import by_role, label
 from ops.processes.services import process_settle, process_unsettle
 from ops.registry import all_checks
 from ops.runner import CheckRun, run_checks
+from ops.words import counted
 
 # A start needs its settings, its database, its broker, its ports and its folder.
 _TAGS = {"start", "config", "ports"}
@@ -39,7 +40,8 @@ def _plan(work: RepairWork) -> Plan:
     names = preflight_checks()
     changes = tuple(Change(f"process:{row.pk}", "failed start", "not explained", "looked into") for row in rows)
     return Plan(
-        f"Asks the {len(names)} checks that a start depends on. If none is red, the {len(rows)} failed starts are settled; "
+        f"Asks the {counted(len(names), 'check')} that a start depends on. "
+        f"If none is red, the {counted(len(rows), 'failed start is', 'failed starts are')} settled; "
         "if one is, it is named.",
         changes,
         {"rows": [row.pk for row in rows], "checks": names},

@@ -6,6 +6,8 @@ from typing import Any, NoReturn
 
 from django.db import models
 
+from ops.words import counted
+
 
 class AuditIsAppendOnly(TypeError):
     """Somebody tried to change or delete an audit event."""
@@ -87,4 +89,4 @@ class AuditPruning(models.Model):
         ordering = ["-id"]
 
     def __str__(self) -> str:
-        return f"{self.deleted} events before {self.older_than:%Y-%m-%d}: {self.reason}"
+        return f"{counted(self.deleted, 'event')} before {self.older_than:%Y-%m-%d}: {self.reason}"

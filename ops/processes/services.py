@@ -12,6 +12,7 @@ from django.utils import timezone
 from ops.leases import WORKER, LeasedWork
 from ops.models import NamedLock, Process
 from ops.services import audit
+from ops.words import counted
 
 KEPT = timedelta(days=14)
 # So many ended processes of each role are kept for comparing starts, however old they are within ``KEPT``.
@@ -50,7 +51,9 @@ def process_settle(*, processes: Iterable[Process], actor: str, reason: str) -> 
             row.save(update_fields=["ended_at", "end_reason"])
             count += 1
         if count:
-            audit.record(actor=actor, action="process.settled", message=f"{count} processes: {reason}")
+            audit.record(
+                actor=actor, action="process.settled", message=f"{counted(count, 'process', 'processes')}: {reason}"
+            )
     return count
 
 
@@ -64,7 +67,7 @@ def process_unsettle(*, kept: dict[str, dict[str, str | None]], actor: str) -> N
             Process.objects.filter(pk=name).update(
                 ended_at=parse_datetime(ended) if ended else None, end_reason=fields.get("end_reason") or ""
             )
-        audit.record(actor=actor, action="process.unsettled", message=f"{len(kept)} processes")
+        audit.record(actor=actor, action="process.unsettled", message=f"{counted(len(kept), 'process', 'processes')}")
 
 
 def prune() -> int:

@@ -14,6 +14,7 @@ from django.db.models.query import QuerySet
 
 from ops.models import AuditEvent, AuditPruning
 from ops.redaction import redact, redact_text
+from ops.words import counted
 
 
 def record(
@@ -75,6 +76,9 @@ def prune(*, actor: str, older_than: datetime, reason: str) -> int:
         pruning.deleted, pruning.open = deleted, False
         pruning.save(update_fields=["deleted", "open"])
         record(
-            actor=actor, action="audit.pruned", target=pruning, message=f"{deleted} events deleted: {reason.strip()}"
+            actor=actor,
+            action="audit.pruned",
+            target=pruning,
+            message=f"{counted(deleted, 'event')} deleted: {reason.strip()}",
         )
     return deleted

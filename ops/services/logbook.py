@@ -24,6 +24,7 @@ from ops.models import Capture, ErrorSignature, Exchange, Job, JobTrigger, LiveS
 from ops.services import audit
 from ops.services.jobs import job_start
 from ops.support import folder
+from ops.words import counted
 
 LINES_KEPT = timedelta(days=7)
 MOST_LINES = 200_000
@@ -218,7 +219,7 @@ def profile_job(job: JobHandle, *, process: str = "", seconds: float = 10.0) -> 
             )
         except errands.NoAnswer as error:
             raise JobFailed(str(error)) from None
-    took = f"{result['seconds']:g} s, {result['samples']} looks, at a cost of {result['overhead_percent']:g} %"
+    took = f"{result['seconds']:g} s, {counted(int(result['samples']), 'look')}, at a cost of {result['overhead_percent']:g} %"
     return {"process": process or WORKER, "sentence": f"Profiled for {took}.", "profile": result}
 
 
@@ -228,7 +229,11 @@ def profile_requests_clear(*, errand_ids: Iterable[str], actor: str) -> int:
     with transaction.atomic():
         count = LiveSetting.objects.filter(key__in=keys).delete()[0]
         if count:
-            audit.record(actor=actor, action="profile.withdrawn", message=f"{count} wishes that nobody answered.")
+            audit.record(
+                actor=actor,
+                action="profile.withdrawn",
+                message=f"{counted(count, 'wish', 'wishes')} that nobody answered.",
+            )
     return count
 
 

@@ -13,6 +13,7 @@ from ops.locks import LockHeld
 from ops.models import Issue, Job, JobTrigger
 from ops.services.jobs import job_start
 from ops.services.repairs import repair_start
+from ops.words import counted
 
 MOST_AT_ONCE = 50
 _JOB = "ops.repair_many"
@@ -40,7 +41,7 @@ def repair_many(*, issues: Sequence[Issue], actor: str, trigger: str = JobTrigge
         raise RepairRefused(f"At most {MOST_AT_ONCE} at once, not {len(chosen)}.")
     return job_start(
         kind=_JOB,
-        title=f"Repair {len(chosen)} issue{'' if len(chosen) == 1 else 's'}",
+        title=f"Repair {counted(len(chosen), 'issue')}",
         actor=actor,
         trigger=trigger,
         params={"issues": chosen},

@@ -12,6 +12,7 @@ from ops.logbook import reader
 from ops.services import audit
 from ops.support import folder
 from ops.support.bundle import BundleUnsafe, BundleWish, file_name, make
+from ops.words import counted
 
 LARGEST_EXPORT = 64 * 1024 * 1024
 
@@ -41,8 +42,8 @@ def bundle_make(*, wish: BundleWish, actor: str) -> Made:
         actor=actor,
         action="support.bundle",
         target=f"support:{path.name}",
-        message=f"{len(bundle.files)} files"
-        + (f", traces of {len(wish.messages)} messages" if wish.messages else "")
+        message=f"{counted(len(bundle.files), 'file')}"
+        + (f", traces of {counted(len(wish.messages), 'message')}" if wish.messages else "")
         + (", with what was said in them" if wish.messages and wish.texts else ""),
     )
     return Made(path.name, len(content), tuple(bundle.files), tuple(bundle.failed))
@@ -67,7 +68,7 @@ def logs_export(*, wanted: reader.LogFilter, form: str, actor: str) -> Made:
         actor=actor,
         action="logs.exported",
         target=f"support:{path.name}",
-        message=f"{len(pieces)} lines {wanted.query}",
+        message=f"{counted(len(pieces), 'line')} {wanted.query}",
     )
     return Made(path.name, size, lines=len(pieces))
 

@@ -51,7 +51,7 @@ def test_an_address_with_a_password_is_refused_and_not_repeated(api):
 
 def test_a_service_in_use_stays(api, ada):
     problem = api("delete", "services/demo", status=409, code="resource.in_use")
-    assert "1 agents" in problem["detail"]
+    assert "1 agent belongs to it" in problem["detail"]
     assert Agent.objects.exists()
 
 

@@ -14,6 +14,7 @@ from ops.services.support import bundle_make
 from ops.support import folder
 from ops.support.bundle import BundleWish, make, parse_messages
 from ops.terminal import console_of, lamp_text
+from ops.words import counted
 
 
 class Command(BaseCommand):
@@ -66,7 +67,7 @@ class Command(BaseCommand):
             self.stdout.write(json.dumps(answer))
             return
         lamp = Lamp.ATTENTION if made.failed else Lamp.GOOD
-        console.print(lamp_text(lamp, f"{len(made.parts)} files, {made.size / 1024:.0f} KB"))
+        console.print(lamp_text(lamp, f"{counted(len(made.parts), 'file')}, {made.size / 1024:.0f} KB"))
         for name in made.failed:
             console.print(f"  {name} could not be made; the reason is in the bundle.")
         console.print(str(where), soft_wrap=True)

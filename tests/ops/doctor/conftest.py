@@ -9,6 +9,7 @@ import pytest
 from ops import registry
 from ops.doctor import faults, guides, issues, repairs
 from ops.registry import Affected, CheckOutcome, register_check
+from ops.words import counted
 
 
 @pytest.fixture
@@ -31,7 +32,7 @@ def lamp(clean_doctor):
         if world.broken:
             return CheckOutcome(
                 world.status,
-                f"{len(world.broken)} lamps are off.",
+                f"{counted(len(world.broken), 'lamp is', 'lamps are')} off.",
                 {"count": len(world.broken)},
                 affected=tuple(Affected(one, "It is dark.") for one in sorted(world.broken)),
             )
@@ -42,7 +43,7 @@ def lamp(clean_doctor):
     def plan(work):
         wanted = [one for one in work.affected or sorted(world.broken) if one in world.broken]
         return repairs.Plan(
-            f"{len(wanted)} lamps would be switched on.",
+            f"{counted(len(wanted), 'lamp')} would be switched on.",
             tuple(repairs.Change(one, "lamp", "off", "on") for one in wanted),
             {"lamps": wanted},
             {"lamps": wanted},

@@ -30,7 +30,7 @@ def run(capsys, *args, code=0):
 class TestDoctor:
     def test_all_is_well(self, lamp, capsys):
         out = run(capsys, "doctor")
-        assert "All 1 checks are well." in out
+        assert "The one check is well." in out
         assert "lamp.on" in out
         assert "lamp.on" not in run(capsys, "doctor", "--spotlight")
 
@@ -125,7 +125,7 @@ class TestRepairAndUndo:
     def test_plan_do_undo(self, lamp, capsys):
         lamp.broken = {"agent:1"}
         run(capsys, "doctor", code=2)
-        assert "1 lamps would be switched on." in run(capsys, "repair", "lamp.switch", "--dry-run")
+        assert "1 lamp would be switched on." in run(capsys, "repair", "lamp.switch", "--dry-run")
         out = run(capsys, "repair", "lamp.switch")
         assert "● Mended." in out
         assert "lamp.on: fail → pass" in out
@@ -188,4 +188,4 @@ def test_status_asks_nothing(lamp, capsys):
     lamp.broken = {"agent:1"}
     run(capsys, "doctor", code=2)
     lamp.broken = set()
-    assert "1 lamps are off." in run(capsys, "status")
+    assert "1 lamp is off." in run(capsys, "status")
