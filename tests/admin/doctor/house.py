@@ -16,6 +16,7 @@ from ops.doctor.repairs import Change, Plan, RepairFailed, RepairRefused, Repair
 from ops.doctor.targets import _kinds, register_target
 from ops.models import Service
 from ops.registry import Affected, CheckOutcome, Fix, ServiceField, register_check, unregister_check
+from ops.words import counted
 
 CHECKS = ("test.services_on", "test.follows", "test.waits", "test.paper", "test.addresses")
 REPAIRS = ("test.switch_on", "test.forget", "test.slow", "test.address", "test.fails")
@@ -81,7 +82,7 @@ def services_on() -> CheckOutcome:
     affected = tuple(Affected(f"service:{row.pk}", f"{row.name} is switched off.", {"address": row.base_url}) for row in rows)  # fmt: skip
     return CheckOutcome(
         "fail",
-        f"{len(rows)} services are switched off. Their agents do not answer. Switch them on.",
+        f"{counted(len(rows), 'service is', 'services are')} switched off. Their agents do not answer. Switch them on.",
         {"switched_off": [row.name for row in rows], "free_bytes": 1_500_000_000, "nested": {"token_count": 3}},
         affected,
         Fix("test.switch_on"),

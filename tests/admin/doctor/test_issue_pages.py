@@ -39,7 +39,7 @@ def test_nothing_is_broken(house: None, client: Any) -> None:
 def test_the_list_says_what_is_broken_and_what_the_button_does(broken: Issue, client: Any, world: World) -> None:
     text = text_of(client.get(reverse(LIST)))
     assert "2 things need a hand." in text
-    assert "1 services are switched off. Their agents do not answer." in text
+    assert "1 service is switched off. Their agents do not answer." in text
     # Worst first: the critical one before the warning.
     assert text.index("Services are on") < text.index("Answers are in time")
     assert reverse("admin:ops_service_change", args=[world.demo.pk]) in text
@@ -234,9 +234,9 @@ def test_an_agents_page_shows_the_troubles_of_its_room(house: None, client: Any,
 
 def test_the_dashboard_says_each_thing_once(broken: Issue, client: Any) -> None:
     text = text_of(client.get(reverse("admin:index")))
-    assert "Services are on: 1 services are switched off." in text
+    assert "Services are on: 1 service is switched off." in text
     assert reverse("admin:ops_repair_plan", args=["test.switch_on"]) in text
-    assert text.count(">Services are on: 1 services are switched off.") == 1
+    assert text.count(">Services are on: 1 service is switched off.") == 1
 
 
 def test_nobody_else_gets_in_and_nobody_speaks_by_get(broken: Issue, client: Any, world: World) -> None:
