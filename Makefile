@@ -3,7 +3,7 @@
 PYTHON ?= python3
 ARGS ?=
 # Test files that run side by side. Most tests wait for servers, so more than there are cores.
-JOBS ?= 3
+JOBS ?= 4
 BIN := .venv/bin
 APPS := controlplane chat agents ops
 
@@ -21,7 +21,7 @@ up: environment ## start everything on this machine (Ctrl-C stops it)
 
 test: environment-dev ## run all tests, against real servers (one file: ARGS=tests/up)
 	@$(BIN)/python -m tests.peers install all || test -z "$$CI"
-	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: environment-dev ## check style
 	@$(BIN)/ruff check .

@@ -31,3 +31,17 @@ def django_db_modify_db_settings(django_db_modify_db_settings, tmp_path_factory)
             connection.settings_dict["TEST"]["NAME"] = str(
                 tmp_path_factory.mktemp("db") / f"{connection.alias}.sqlite3"
             )
+
+
+# Folders whose files take longest, because they wait for servers; begun first, so that none of them is left alone at the end.
+_LONGEST = ("tests/doctor/", "tests/faults/", "tests/e2e/", "tests/up/", "tests/ops/doctor/", "tests/agents/doctor/")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest first; within a folder as collected."""
+
+    def place(item: pytest.Item) -> int:
+        path = item.path.relative_to(_ROOT).as_posix()
+        return next((number for number, folder in enumerate(_LONGEST) if path.startswith(folder)), len(_LONGEST))
+
+    items.sort(key=place)
