@@ -79,7 +79,7 @@ def outcome(canaries: list[Canary]) -> CheckOutcome:
         )
     return CheckOutcome(
         "fail",
-        f"{len(bad)} of {len(canaries)} agents did not pass the self-test. {bad[0].name}: {bad[0].problem}",
+        f"{len(bad)} of {counted(len(canaries), 'agent')} did not pass the self-test. {bad[0].name}: {bad[0].problem}",
         report,
         affected=tuple(Affected(f"agent:{one.agent}", f"{one.name}: {one.problem}", one.to_dict()) for one in bad),
         fix=_fix(bad),

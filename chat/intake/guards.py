@@ -16,6 +16,7 @@ from django.conf import settings
 from agents.models import Agent, Room
 from chat.intake.incoming import Incoming
 from chat.models import Conversation, Message, ParticipantKind, Turn
+from ops.words import counted
 
 MINUTE = timedelta(minutes=1)
 
@@ -40,7 +41,7 @@ def apply_guards(incoming: Incoming, *, conversation: Conversation, agent: Agent
         incoming.guard = "fan_out"
         if _first_notice(incoming.sender_id):
             incoming.notice = (
-                f"You have said the same to more than {settings.FANOUT_LIMIT} agents within a minute. "
+                f"You have said the same to more than {counted(settings.FANOUT_LIMIT, 'agent')} within a minute. "
                 "The rest is kept but not answered; wait a minute, or say it to fewer."
             )
 

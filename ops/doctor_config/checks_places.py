@@ -15,6 +15,7 @@ from ops.network.places import PUBLIC, public_url, service_names, stores
 from ops.network.probe import Probe, probe
 from ops.processes.queries import alive, label
 from ops.registry import Affected, CheckOutcome, Fix, register_check
+from ops.words import verb
 
 # A process asks everything about once a minute.
 FRESH = timedelta(minutes=4)
@@ -176,7 +177,7 @@ def service_to_service(name: str) -> CheckOutcome:
         return CheckOutcome("skip", f"No process reaches {name}: that is no matter of where one runs.", evidence)
     row, cell = next(iter(bad.items()))
     sentence = f"{label(row)} does not reach {name}, it ends at {cell.get('stage')}: {cell.get('sentence')}"
-    more = f" So do {len(bad) - 1} more." if len(bad) > 1 else ""
+    more = f" So {verb(len(bad) - 1, 'does', 'do')} {len(bad) - 1} more." if len(bad) > 1 else ""
     affected = tuple(Affected(f"process:{one.name}", str(known.get("sentence", ""))) for one, known in bad.items())
     return CheckOutcome("fail", f"{sentence[0].upper()}{sentence[1:]}{more} Others do.", evidence, affected)
 

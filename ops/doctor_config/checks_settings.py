@@ -10,6 +10,7 @@ from ops.models import Process
 from ops.processes.facts import boot_id, settings_seen
 from ops.processes.queries import alive, label
 from ops.registry import Affected, CheckOutcome, Fix, register_check
+from ops.words import verb
 
 _TAGS = ("config", "start")
 
@@ -48,7 +49,7 @@ def placeholder() -> CheckOutcome:
     found = placeholders()
     if not found:
         return CheckOutcome("pass", "No setting and no service holds a placeholder.")
-    return _outcome(found, "hold a placeholder")
+    return _outcome(found, verb(len(found) - 1, "holds a placeholder", "hold a placeholder"))
 
 
 def _outcome(found: list[Flaw], what: str) -> CheckOutcome:

@@ -16,7 +16,7 @@ from ops.models import AlertMessage, AlertState, Issue
 from ops.registry import CheckOutcome, Fix, ServiceField, register_check
 from ops.retention import Due, due, on_hold, register_retention, retention_kinds
 from ops.services.audit import record
-from ops.words import counted
+from ops.words import counted, verb
 
 CHECK = "data.retention"
 WORD = "purge"
@@ -82,7 +82,8 @@ def _facts(one: Due) -> dict[str, Any]:
 
 def _sentence(one: Due) -> str:
     oldest = f", the oldest from {one.oldest:%Y-%m-%d}" if one.oldest else ""
-    return f"{one.count:,} {one.kind.label} are older than {counted(one.kind.days(), 'day')}{oldest}."
+    told = verb(one.count, f"1 of the {one.kind.label} is", f"{one.count:,} {one.kind.label} are")
+    return f"{told} older than {counted(one.kind.days(), 'day')}{oldest}."
 
 
 def plan(work: RepairWork) -> Plan:

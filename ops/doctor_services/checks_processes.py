@@ -192,7 +192,7 @@ def api_down() -> CheckOutcome:
             "pass", "The web server reports itself; it runs where it cannot be asked from here.", evidence
         )
     return CheckOutcome(
-        "pass", f"{len(asked)} web server{'s answer' if len(asked) > 1 else ' answers'} at /livez.", evidence
+        "pass", f"{counted(len(asked), 'web server answers', 'web servers answer')} at /livez.", evidence
     )
 
 

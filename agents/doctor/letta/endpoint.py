@@ -92,7 +92,7 @@ def _compare(
         )
     return CheckOutcome(
         "fail",
-        f"{own.address} lists {own.count} agents and {better.address} lists {better.count}; {here} of the first 10 that we know are there.",
+        f"{own.address} lists {counted(own.count or 0, 'agent')} and {better.address} lists {better.count}; {here} of the first 10 that we know are there.",
         evidence,
         fix=Fix("letta.set_endpoint", f"service:{service.name}", {"address": better.address}),
     )

@@ -161,14 +161,16 @@ def sync_too_frequent() -> CheckOutcome:
     if runs > BUDGET_RUNS:
         return CheckOutcome(
             "fail",
-            f"{counted(runs, 'pass', 'passes')} of sync {verb(runs, 'was', 'were')} started in {minutes:.0f} minutes; "
+            f"{counted(runs, 'pass', 'passes')} of sync {verb(runs, 'was', 'were')} started in {counted(round(minutes), 'minute')}; "
             f"the budget is {BUDGET_RUNS}. Somebody asks for them, or "
             "the interval is too short. Set a longer one, and look who started them (Syncs).",
             evidence,
             fix=Fix("sync.set_interval", "", {"seconds": max(60.0, interval * 2), "below_floor": False}),
         )
     return CheckOutcome(
-        "pass", f"Every {interval:g} s; {counted(runs, 'pass', 'passes')} in the last {minutes:.0f} minutes.", evidence
+        "pass",
+        f"Every {interval:g} s; {counted(runs, 'pass', 'passes')} in the last {counted(round(minutes), 'minute')}.",
+        evidence,
     )
 
 

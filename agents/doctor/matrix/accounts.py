@@ -115,7 +115,8 @@ def user_missing(target: str) -> CheckOutcome:
         )
     return CheckOutcome(
         "fail",
-        f"{len(affected)} of the {len(part.keys) + 1} accounts that were asked about {verb(len(affected), 'is', 'are')} not on the homeserver: "
+        f"{len(affected)} of the "
+        f"{counted(len(part.keys) + 1, 'account that was', 'accounts that were')} asked about {verb(len(affected), 'is', 'are')} not on the homeserver: "
         f"it was reset, or somebody removed {verb(len(affected), 'it', 'them')}. {verb(len(affected), 'This agent', 'These agents')} cannot "
         "speak. Create them again; whoever is there already is left alone.",
         evidence,
