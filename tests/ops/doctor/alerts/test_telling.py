@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -92,10 +93,9 @@ class TestNoStorms:
         Issue.objects.filter(target="s3").update(root=None)
         Issue.objects.filter(root=root).update(state="resolved", resolved_at=timezone.now())
         tell()
-        assert sorted(hook.titles[1:]) == [
-            "Not well (error): The service answers (s3)",
-            "Well again after 0 s: The database reads and writes",
-        ]
+        worse, better = sorted(hook.titles[1:])
+        assert worse == "Not well (error): The service answers (s3)"
+        assert re.fullmatch(r"Well again after \d+ s: The database reads and writes", better)
 
     def test_many_at_once_become_one_digest_the_worst_first_alone(self, hook, channel, make_issue, resolve):
         issues = [make_issue("service.reachable", target=f"s{number}") for number in range(20)]
@@ -108,7 +108,7 @@ class TestNoStorms:
         digest = hook.got[-1]
         assert digest["title"] == "14 things are not well, 1 is well again"
         assert digest["message"].count("Not well (error)") == 14
-        assert "Well again after 0 s: The service answers (s19)" in digest["message"]
+        assert re.search(r"Well again after \d+ s: The service answers \(s19\)", digest["message"])
         assert tell(later(seconds=120)) == 0
         # What was told in the digest counts as told: its recovery follows.
         resolve(issues[18])

@@ -98,7 +98,8 @@ class TestSqlite:
 
     def test_a_file_switched_away_from_wal_is_switched_back_by_our_next_connection(self):
         connections.close_all()
-        with sqlite3.connect(sqlite.database_file()) as other:
+        # Whoever still holds a connection lets go of it within moments.
+        with sqlite3.connect(sqlite.database_file(), timeout=30) as other:
             assert other.execute("PRAGMA journal_mode=DELETE").fetchone() == ("delete",)
         other.close()
         outcome = locked.locked()
