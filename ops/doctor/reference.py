@@ -8,7 +8,7 @@ from ops.doctor.guides import has_guide
 from ops.doctor.repairs import get_repair
 from ops.registry import Check
 
-_WORDS = {
+_WORDS: dict[catalogue.Coverage, str] = {
     "repair": "mended by a repair",
     "guide": "remedy rendered for the installation",
     "check": "watched",
