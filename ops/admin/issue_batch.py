@@ -12,11 +12,12 @@ from django.urls import reverse
 from ops.admin.base import actor_of
 from ops.admin.issue_cards import Card, cards_of
 from ops.admin.repair_plan import CHANGES_SHOWN, Group, groups_of
+from ops.doctor.planning import Planned
 from ops.doctor.queries import Offer, worst_first
 from ops.doctor.repairs import RepairRefused
 from ops.models import Issue
 from ops.services.repair_batch import MOST_AT_ONCE, batch_offer, repair_many
-from ops.services.repairs import Planned, repair_plan
+from ops.services.repairs import repair_plan
 
 if TYPE_CHECKING:
     from ops.admin.base import OperatorAdmin

@@ -15,12 +15,13 @@ from ops.admin.base import actor_of
 from ops.admin.issue_cards import Card, Thing, card_of, thing_of
 from ops.admin.repair_form import PreviewOld, RepairForm, places_of, seal, unseal
 from ops.choices import IssueState
+from ops.doctor.planning import Planned
 from ops.doctor.queries import offers_of, worst_first
 from ops.doctor.repairs import Repair, RepairRefused, get_repair
 from ops.doctor.targets import labels_of
 from ops.locks import LockHeld
 from ops.models import Issue, JobTrigger
-from ops.services.repairs import UNDO_WITHIN, Planned, repair_plan, repair_start
+from ops.services.repairs import UNDO_WITHIN, repair_plan, repair_start
 
 if TYPE_CHECKING:
     from ops.admin.base import OperatorAdmin

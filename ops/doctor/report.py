@@ -17,12 +17,12 @@ from rich.text import Text
 from ops.choices import CheckStatus, Lamp, lamp_for
 from ops.doctor import catalogue
 from ops.doctor.guides import guide_for, has_guide
+from ops.doctor.planning import Planned
 from ops.doctor.render import check_dict
 from ops.doctor.repairs import get_repair
 from ops.doctor.targets import labels_of
 from ops.registry import Check
 from ops.runner import CheckRun
-from ops.services.repairs import Planned
 from ops.terminal import LAMP_COLOURS, lamp_text
 from ops.words import counted, verb
 

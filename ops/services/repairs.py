@@ -3,65 +3,42 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from django.core.serializers.json import DjangoJSONEncoder
 from django.db import transaction
 from django.utils import timezone
 
-from ops.choices import CheckStatus, IssueState, JobState, RepairClass, RepairRunState
-from ops.doctor.queries import affected_by, automatic_repairs, dependants, may_run_unattended
-from ops.doctor.repairs import Plan, Repair, RepairFailed, RepairRefused, RepairWork, all_repairs, get_repair
+from ops.choices import IssueState, JobState, RepairClass, RepairRunState
+from ops.doctor.planning import (
+    Planned,
+    affected_objects,
+    find_repair,
+    form_values,
+    plain_json,
+    plan_of,
+    shown_changes,
+    words_of,
+    work_of,
+)
+from ops.doctor.proving import ask_again, statuses
+from ops.doctor.queries import automatic_repairs, may_run_unattended
+from ops.doctor.repairs import Plan, Repair, RepairRefused, RepairWork, get_repair
 from ops.job_kinds import JobFailed, JobHandle, job_kind
 from ops.leases import WORKER, holder_is_dead
 from ops.locks import LockHeld, named_lock
 from ops.logs import bind, get_logger
-from ops.models import CheckState, Issue, NamedLock, RepairPolicy, RepairRun
+from ops.models import Issue, NamedLock, RepairPolicy, RepairRun
 from ops.redaction import redact, redact_text
-from ops.registry import all_checks
-from ops.runner import CheckRun, run_checks
 from ops.services import audit
-from ops.services.jobs import job_start, sentence_of
+from ops.services.jobs import job_start
 
 logger = get_logger(__name__)
 
 UNDO_WITHIN = timedelta(days=7)
-# So many lines of a difference are kept; the count says how many there were.
-KEPT_CHANGES = 500
 _JOB = "ops.repair"
-_AGAIN_SECONDS = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Planned:
-    """A plan with its repair. ``confirm_word`` is what has to be typed before a destructive one is applied."""
-
-    repair: Repair
-    target: str
-    plan: Plan
-    params: dict[str, Any]
-    confirm_word: str = ""
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON shape: ``{repair, title, class, target, sentence, changes, changes_count, confirm_word, undo, unneeded}``."""
-        return {
-            "repair": self.repair.id,
-            "title": self.repair.title,
-            "class": str(self.repair.repair_class.value),
-            "target": self.target,
-            "sentence": self.plan.sentence,
-            "changes": _shown(self.plan),
-            "changes_count": len(self.plan.changes),
-            "confirm_word": self.confirm_word,
-            "undo": self.repair.undo is not None,
-            "unneeded": not self.plan.changes,
-        }
 
 
 def repair_plan(*, repair_id: str, target: str = "", params: Mapping[str, Any] | None = None, actor: str) -> Planned:
@@ -70,9 +47,9 @@ def repair_plan(*, repair_id: str, target: str = "", params: Mapping[str, Any] |
     ``target`` is one object (``agent:42``), a check's target, or "" for everything affected. Raises ``ValueError`` for an unknown
     repair and ``RepairRefused`` when it cannot be done as things stand.
     """
-    repair = _repair(repair_id)
-    values = _values(repair, params or {})
-    return _plan(repair, _work(repair, target, values, actor))
+    repair = find_repair(repair_id)
+    values = form_values(repair, params or {})
+    return plan_of(repair, work_of(repair, target, values, actor))
 
 
 def repair_start(
@@ -100,7 +77,7 @@ def repair_start(
         issue=issue,
         actor=actor[:255],
         sentence=redact_text(planned.plan.sentence)[:1000],
-        changes=_shown(planned.plan),
+        changes=shown_changes(planned.plan),
         changes_count=len(planned.plan.changes),
         params=planned.params,
     )
@@ -128,7 +105,7 @@ def repair_undo(*, run: RepairRun, actor: str) -> RepairRun:
 
     Raises ``RepairRefused`` when it cannot be undone (any more), and ``LockHeld``. When undoing fails the run stays as it was.
     """
-    repair = _repair(run.repair_id)
+    repair = find_repair(run.repair_id)
     with named_lock(_lock(repair, run.target), ttl=60):
         run.refresh_from_db()
         reason = why_not_undo(run)
@@ -143,7 +120,7 @@ def repair_undo(*, run: RepairRun, actor: str) -> RepairRun:
                 raise
             except Exception as error:
                 logger.exception("repair_not_undone")
-                raise RepairRefused(f"It could not be undone: {_words(error)}") from error
+                raise RepairRefused(f"It could not be undone: {words_of(error)}") from error
         with transaction.atomic():
             run.state, run.undone_at, run.undone_by = RepairRunState.UNDONE, timezone.now(), actor[:255]
             run.save(update_fields=["state", "undone_at", "undone_by"])
@@ -154,7 +131,7 @@ def repair_undo(*, run: RepairRun, actor: str) -> RepairRun:
                 message=f"{repair.title}: undone.",
                 after={"repair": repair.id, "target": run.target},
             )
-        _ask_again(repair, run)
+        ask_again(repair, run)
     return run
 
 
@@ -174,7 +151,7 @@ def why_not_undo(run: RepairRun) -> str:
 
 def repair_policy_set(*, repair_id: str, automatic: bool, actor: str) -> RepairPolicy:
     """Let a repair of class A run unattended, or stop that. Raises ``RepairRefused`` for one that must not."""
-    repair = _repair(repair_id)
+    repair = find_repair(repair_id)
     if automatic and (repair.repair_class is not RepairClass.AUTOMATIC or repair.fields):
         raise RepairRefused("Only a repair of class A that asks nothing may run unattended.")
     with transaction.atomic():
@@ -243,12 +220,12 @@ def _run_as_job(job: JobHandle, *, run: str) -> dict[str, Any]:
     row = RepairRun.objects.filter(pk=run, state=RepairRunState.QUEUED).first()
     if row is None:
         raise JobFailed("This repair has run already, or was removed.")
-    repair = _repair(row.repair_id)
+    repair = find_repair(row.repair_id)
     try:
         with named_lock(_lock(repair, row.target), ttl=60):
             # The world may have changed since the plan was shown: what is applied is planned now.
-            planned = _plan(repair, _work(repair, row.target, dict(row.params or {}), row.actor, job.progress))
-            row.changes, row.changes_count = _shown(planned.plan), len(planned.plan.changes)
+            planned = plan_of(repair, work_of(repair, row.target, dict(row.params or {}), row.actor, job.progress))
+            row.changes, row.changes_count = shown_changes(planned.plan), len(planned.plan.changes)
             row.sentence = redact_text(planned.plan.sentence)[:1000]
             if not planned.plan.changes:
                 _unneeded(row, repair)
@@ -269,8 +246,8 @@ def _perform(
 ) -> None:
     """Apply a plan under the repair's lock, and write the receipt."""
     run.state, run.worker, run.started_at = RepairRunState.RUNNING, WORKER[:100], timezone.now()
-    run.snapshot = _json(plan.snapshot)
-    run.checks_before = _statuses(repair, run)
+    run.snapshot = plain_json(plan.snapshot)
+    run.checks_before = statuses(repair, run)
     run.save()
     if run.issue_id:
         Issue.objects.filter(pk=run.issue_id).exclude(state=IssueState.RESOLVED).update(state=IssueState.FIXING)
@@ -280,7 +257,7 @@ def _perform(
         actor=run.actor,
         plan=plan,
         run=run,
-        affected=_affected(repair, run.target),
+        affected=affected_objects(repair, run.target),
         progress=progress,
     )
     with bind(repair=repair.id, target=run.target or None):
@@ -290,8 +267,8 @@ def _perform(
         except Exception as error:
             _failed(run, repair, work, error)
             return
-        run.receipt = redact(_json(receipt or {}))
-        green = _ask_again(repair, run, patience=repair.settles_after)
+        run.receipt = redact(plain_json(receipt or {}))
+        green = ask_again(repair, run, patience=repair.settles_after)
         run.state = RepairRunState.SUCCEEDED if green else RepairRunState.UNPROVEN
         run.finished_at = timezone.now()
         run.undo_until = run.finished_at + UNDO_WITHIN if repair.undo is not None else None
@@ -311,14 +288,14 @@ def _perform(
 def _failed(run: RepairRun, repair: Repair, work: RepairWork, error: Exception) -> None:
     """Say so, and take back what was done: a repair that fails changes nothing."""
     logger.warning("repair_failed", exc_info=True)
-    text = _words(error)
+    text = words_of(error)
     if not repair.atomic and repair.undo is not None:
         try:
             repair.undo(work)
             text += " What had been done was taken back."
         except Exception as second:
             logger.exception("repair_not_taken_back")
-            text += f" What had been done could not be taken back: {_words(second)}"
+            text += f" What had been done could not be taken back: {words_of(second)}"
     elif not repair.atomic:
         text += " Look at what it had done before you start it again."
     run.state, run.error, run.finished_at = RepairRunState.FAILED, text, timezone.now()
@@ -341,7 +318,7 @@ def _unneeded(run: RepairRun, repair: Repair) -> RepairRun:
     run.save()
     # The issue may be older than the world: asking closes it.
     if run.issue_id:
-        _ask_again(repair, run)
+        ask_again(repair, run)
     return run
 
 
@@ -351,131 +328,6 @@ def _let_go(run: RepairRun) -> None:
         Issue.objects.filter(pk=run.issue_id, state=IssueState.FIXING).update(state=IssueState.OPEN)
 
 
-def _ask_again(repair: Repair, run: RepairRun, *, patience: float = 0.0) -> bool:
-    """Run the checks that this repair mends, and those that waited for them. True when none of the former is red."""
-    own = _mended(repair, run)
-    follow = {check.id for id in own for check in dependants(id) if not check.live}
-    blocked = set(
-        CheckState.objects.filter(check_id__in=follow, status=CheckStatus.BLOCKED).values_list("check_id", flat=True)
-    )
-    until = time.monotonic() + patience
-    while True:
-        if not own:
-            return True
-        found = run_checks([*own, *blocked])
-        after = _statuses(repair, run, found)
-        run.checks_after = after
-        run.save(update_fields=["checks_after"])
-        if not any(status in ("fail", "warn", "blocked") for status in after.values()):
-            return True
-        if time.monotonic() >= until:
-            return False
-        time.sleep(_AGAIN_SECONDS)
-
-
-def _mended(repair: Repair, run: RepairRun) -> list[str]:
-    """Ids of the checks to ask after a run: that of its issue, and those of the repair that were not green."""
-    ids = {check.id for check in all_checks() if repair.id in check.repairs and not check.live}
-    red = set(
-        CheckState.objects.filter(check_id__in=ids)
-        .exclude(status__in=[CheckStatus.PASS, CheckStatus.SKIP])
-        .values_list("check_id", flat=True)
-    )
-    # What was red before the repair stays of interest when it is undone.
-    red |= {place.partition(" ")[0] for place in run.checks_before or {}}
-    if run.issue is not None:
-        red.add(run.issue.check_id)
-    known = {check.id for check in all_checks()}
-    return sorted(red & known)
-
-
-def _statuses(repair: Repair, run: RepairRun, found: Sequence[CheckRun] = ()) -> dict[str, str]:
-    """``{"check target": status}`` of what the run is to mend: of its own target when that is a check's target.
-
-    ``found`` are outcomes of this moment: a check that is red for other objects only is green for the run's own object.
-    """
-    ids = _mended(repair, run)
-    states = list(CheckState.objects.filter(check_id__in=ids).values_list("check_id", "target", "status"))
-    bare = run.target.partition(":")[2] if run.target.startswith("service:") else run.target
-    if bare and any(target == bare for _, target, _ in states):
-        states = [one for one in states if one[1] in (bare, "")]
-    well = {
-        (one.check.id, one.target)
-        for one in found
-        if run.target and one.affected and not any(other.target == run.target for other in one.affected)
-    }
-    return {
-        f"{id} {target}".strip(): "pass" if (id, target) in well and status in ("fail", "warn") else status
-        for id, target, status in states
-    }
-
-
-def _plan(repair: Repair, work: RepairWork) -> Planned:
-    with bind(repair=repair.id, target=work.target or None):
-        try:
-            plan = repair.plan(work)
-        except RepairRefused:
-            raise
-        except Exception as error:
-            logger.warning("repair_plan_failed", exc_info=True)
-            raise RepairRefused(f"It could not be planned: {_words(error)}") from error
-        word = repair.confirm_word(work) if repair.confirm_word is not None else ""
-    return Planned(repair, work.target, plan, work.params, word)
-
-
-def _work(
-    repair: Repair,
-    target: str,
-    params: dict[str, Any],
-    actor: str,
-    progress: Callable[[int, int, str], None] | None = None,
-) -> RepairWork:
-    affected = _affected(repair, target)
-    return RepairWork(target=target, params=params, actor=actor, affected=affected, progress=progress)
-
-
-def _affected(repair: Repair, target: str) -> list[str]:
-    if target:
-        return [target]
-    return affected_by(check.id for check in all_checks() if repair.id in check.repairs)
-
-
-def _repair(id: str) -> Repair:
-    repair = get_repair(id)
-    if repair is None:
-        from difflib import get_close_matches
-
-        near = get_close_matches(id, [known.id for known in all_repairs()], n=1)
-        raise ValueError(f"There is no repair {id!r}." + (f" Did you mean {near[0]}?" if near else ""))
-    return repair
-
-
-def _values(repair: Repair, params: Mapping[str, Any]) -> dict[str, Any]:
-    """The form's values with defaults, numbers as numbers. Raises ``RepairRefused``."""
-    known = {field.name: field for field in repair.fields}
-    unknown = sorted(set(params) - set(known))
-    if unknown:
-        names = ", ".join(sorted(known)) or "none"
-        raise RepairRefused(f"{repair.id} does not know {', '.join(unknown)}; it asks for: {names}.")
-    values: dict[str, Any] = {}
-    for name, field in known.items():
-        value = params.get(name, field.default)
-        if field.kind == "number" and isinstance(value, str) and value.strip():
-            try:
-                value = int(value) if value.strip().lstrip("-").isdigit() else float(value)
-            except ValueError:
-                raise RepairRefused(f"{field.label} ({name}) has to be a number, not {value!r}.") from None
-        if field.kind == "bool" and isinstance(value, str):
-            value = value.strip().lower() in ("1", "true", "yes", "on")
-        if field.choices and value not in ("", None) and value not in {choice for choice, _ in field.choices}:
-            allowed = ", ".join(choice for choice, _ in field.choices)
-            raise RepairRefused(f"{field.label} ({name}) is one of: {allowed}.")
-        if field.required and value in ("", None):
-            raise RepairRefused(f"{field.label} ({name}) is missing.")
-        values[name] = value
-    return values
-
-
 def _kept_plan(run: RepairRun) -> Plan:
     return Plan(run.sentence, (), {}, dict(run.snapshot or {}))
 
@@ -483,18 +335,3 @@ def _kept_plan(run: RepairRun) -> Plan:
 def _lock(repair: Repair, target: str) -> str:
     name = f"repair:{repair.id}:{target}"
     return name if len(name) <= 100 else f"repair:{hashlib.sha256(name.encode()).hexdigest()}"
-
-
-def _shown(plan: Plan) -> list[dict[str, Any]]:
-    shown: list[dict[str, Any]] = redact(_json([change.to_dict() for change in plan.changes[:KEPT_CHANGES]]))
-    return shown
-
-
-def _words(error: Exception) -> str:
-    if isinstance(error, (RepairFailed, RepairRefused)):
-        return redact_text(str(error))
-    return sentence_of(error)
-
-
-def _json(value: Any) -> Any:
-    return json.loads(json.dumps(value, cls=DjangoJSONEncoder))

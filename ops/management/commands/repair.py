@@ -11,10 +11,11 @@ from rich.text import Text
 
 from ops.choices import RepairClass, RepairRunState
 from ops.doctor import report
+from ops.doctor.planning import Planned
 from ops.doctor.render import run_dict
 from ops.doctor.repairs import RepairRefused, all_repairs
 from ops.locks import LockHeld
-from ops.services.repairs import Planned, repair_plan, repair_start
+from ops.services.repairs import repair_plan, repair_start
 from ops.terminal import console_of
 
 
