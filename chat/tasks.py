@@ -8,11 +8,11 @@ from chat.wakeup import CATCH_UP, DELIVER, RUN_TURN
 
 
 @shared_task(name=RUN_TURN, ignore_result=True)
-def run_turn(pk: int) -> None:
-    """Run a turn and those behind it."""
-    from chat.turns.run import run_turn as run
+def run_turn(*pks: int) -> None:
+    """Run turns and those behind them."""
+    from chat.turns.run import run_turns
 
-    run(pk)
+    run_turns(pks)
 
 
 @shared_task(name=DELIVER, ignore_result=True)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from nio.api import Api
-
 from agents.matrix.calls import V1, V3, Calls, dumps
 from agents.matrix.errors import MatrixError, Refused, Taken, TokenRefused
+from agents.matrix.nio_api import Api
 from agents.matrix.results import PingResult, Profile
 from agents.matrix.transport import quote_part
 

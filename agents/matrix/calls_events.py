@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from nio.api import Api
-
 from agents.matrix.calls import dicts, room_path
 from agents.matrix.calls_rooms import SpaceCalls
 from agents.matrix.errors import MatrixError, NotFound, TokenRefused
+from agents.matrix.nio_api import Api
 from agents.matrix.results import MessagesPage
 
 

@@ -6,11 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 from urllib.parse import quote
 
-from nio.api import Api
-
 from agents.matrix.calls import V3, dicts, dumps, room_path, strings
 from agents.matrix.calls_accounts import AccountCalls
 from agents.matrix.errors import Forbidden, NotFound, Taken
+from agents.matrix.nio_api import Api
 from agents.matrix.transport import quote_part
 
 Preset = Literal["private_chat", "trusted_private_chat", "public_chat"]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from django.conf import settings
 
@@ -32,8 +35,40 @@ from ops.logs import bind, get_logger
 log = get_logger(__name__)
 
 IN_ONE_GO = 50
+# Seconds after which a turn is one that waits for its backend.
+A_MOMENT = 0.1
 # Taken up and lost with its worker so often beyond its attempts, a turn may be what kills workers.
 LOST_CLAIMS = 8
+
+
+def run_turns(pks: Sequence[int]) -> None:
+    """Run some turns one after the other. One that takes longer than a moment holds nobody up: the rest is woken elsewhere."""
+    rest = deque(pks)
+    while rest:
+        pk = rest.popleft()
+        with _passing_on(rest):
+            run_turn(pk)
+
+
+@contextmanager
+def _passing_on(rest: deque[int]) -> Iterator[None]:
+    """While this lasts longer than a moment, ``rest`` is given to other workers, and emptied."""
+    if not rest:
+        yield
+        return
+
+    def pass_on() -> None:
+        given = list(rest)
+        rest.clear()
+        wake_turns(given)
+
+    timer = threading.Timer(A_MOMENT, pass_on)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def run_turn(pk: int) -> None:

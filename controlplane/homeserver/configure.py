@@ -41,8 +41,9 @@ def choose() -> LocalHomeserver:
     return local
 
 
-def first_free_port(start: int = FIRST_PORT) -> int:
-    """The first port from ``start`` on which nobody listens on loopback."""
+def first_free_port(start: int | None = None) -> int:
+    """The first port from ``start`` (8008) on which nobody listens on loopback."""
+    start = FIRST_PORT if start is None else start
     for port in range(start, start + 200):
         if port_is_free(port):
             return port

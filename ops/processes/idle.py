@@ -56,8 +56,8 @@ def run(manners: Manners) -> None:
     if not manners.never_ready:
         reporter.ready()
     if manners.burn:
-        # Several: where others want the processor as well, each gets less than a whole one.
-        for _ in range(3):
+        # Many: where others want the processors as well, all of them together still get more than one.
+        for _ in range(4 * (os.cpu_count() or 2)):
             threading.Thread(target=_burn, args=(stop,), daemon=True).start()
     stop.wait(manners.seconds)
     reporter.end("Ended as asked.")

@@ -11,6 +11,7 @@ from agents.matrix.registration import load
 from controlplane.homeserver import configure, install, paths, process
 from controlplane.homeserver.errors import HomeserverError
 from controlplane.homeserver.paths import LocalHomeserver
+from tests.peers.base import free_port
 
 
 @pytest.fixture
@@ -29,10 +30,13 @@ def environment(settings):
     settings.ENVIRONMENT.values = before
 
 
-def test_name_and_port_are_chosen_once(data, settings):
+def test_name_and_port_are_chosen_once(data, settings, monkeypatch):
+    assert configure.FIRST_PORT == 8008
+    # Other tests start homeservers from 8008 on at this moment.
+    monkeypatch.setattr(configure, "FIRST_PORT", free_port())
     first = configure.choose()
     assert first.server_name == "switchboard.localhost"
-    assert first.port >= 8008
+    assert first.port >= configure.FIRST_PORT
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", first.port))
         taken.listen()

@@ -23,7 +23,7 @@ from ops.registry import ServiceField, TestResult, register_service_kind
 from ops.runner import run_checks
 from ops.services.repairs import repair_plan, repair_start, repair_undo
 from ops.services.services import service_save
-from tests.peers.base import PROJECT_ROOT
+from tests.peers.base import PROJECT_ROOT, free_port
 from tests.up.running import clean_environment
 
 SECRET = "sk-real-1234567890-abcdef"
@@ -82,7 +82,8 @@ class TestInvalid:
         assert CheckState.objects.get(check_id="config.env_invalid").status == "fail"
 
     def test_a_mistyped_name_is_only_odd_and_gets_its_right_name(self, env_path):
-        env_path.write_text("MATRIX_HOMESERVER_ULR=http://127.0.0.1:8008\n")
+        address = f"http://127.0.0.1:{free_port()}"
+        env_path.write_text(f"MATRIX_HOMESERVER_ULR={address}\n")
         found = state("config.env_invalid")
         assert found.status == "warn"
         assert "Did you mean MATRIX_HOMESERVER_URL?" in found.sentence
@@ -90,7 +91,7 @@ class TestInvalid:
             mend("config.env_invalid")
         run = mend("config.env_invalid", override=True)
         assert run.state == "succeeded"
-        assert env_path.read_text() == "MATRIX_HOMESERVER_URL=http://127.0.0.1:8008\n"
+        assert env_path.read_text() == f"MATRIX_HOMESERVER_URL={address}\n"
 
     def test_a_service_without_its_token(self, env_path, box):
         service = service_save(actor="t", name="lab", kind="lab", base_url="http://x:1", credentials={"token": SECRET})
