@@ -6,6 +6,7 @@ Its reports are the same as every other process's, and so is the way in which it
 from __future__ import annotations
 
 import hashlib
+import os
 import signal
 import sys
 import threading
@@ -36,8 +37,6 @@ class Manners:
 def run(manners: Manners) -> None:
     """Live as told until asked to end, or until the time is up."""
     if manners.age:
-        import os
-
         from ops.processes.facts import RESTARTED_AT
 
         os.environ[RESTARTED_AT] = str(time.time() - manners.age)
@@ -57,7 +56,7 @@ def run(manners: Manners) -> None:
         reporter.ready()
     if manners.burn:
         # Many: where others want the processors as well, all of them together still get more than one.
-        for _ in range(4 * (os.cpu_count() or 2)):
+        for _ in range(3 * (os.cpu_count() or 2)):
             threading.Thread(target=_burn, args=(stop,), daemon=True).start()
     stop.wait(manners.seconds)
     reporter.end("Ended as asked.")
@@ -81,7 +80,7 @@ def past(grew_mb: int, hours: float = 6.0) -> list[list[float]]:
 
 
 def _burn(stop: threading.Event) -> None:
-    # Hashing much at once does without the interpreter's lock.
-    block = b"\0" * 2**20
+    # Hashing much at once does without the interpreter's lock, which the report needs as well.
+    block = b"\0" * 2**24
     while not stop.is_set():
         hashlib.sha256(block).digest()
