@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import Any
-
-from django.utils import timezone
 
 from agents.backends.base import BackendError
 from agents.backends.letta import LettaBackend
 from agents.doctor.letta.common import ask_provider, letta_targets, named, shown
-from agents.doctor.letta.process import ServerProcess, server_process
+from agents.doctor.letta.process import server_process
+from agents.doctor.letta.sightings import standing
 from agents.services.backends import backend_for
-from agents.services.troubles import PROVIDER_REFUSED, answered_since
+from agents.services.troubles import PROVIDER_REFUSED
 from ops.adapters.base import adapter_for, part_of
 from ops.doctor.guides import Guide, GuideStep, register_guide
-from ops.models import Service, Sighting
+from ops.models import Service
 from ops.registry import CheckOutcome, Fix, register_check
 from ops.words import counted
 
-WITHIN = timedelta(hours=6)
 # Letta's own free model, which needs no key: with it alone no provider is loaded.
 _OWN = "letta/"
 _VARIABLES = {"openai": "OPENAI_API_KEY", "anthropic": "ANTHROPIC_API_KEY"}
@@ -47,7 +44,7 @@ def provider_401(target: str) -> CheckOutcome:
         return CheckOutcome("skip", "The service is switched off or was removed.")
     process, _ = server_process(service.base_url)
     models, listed = _models(service)
-    refused = _refusals(service, process)
+    refused = standing(service, PROVIDER_REFUSED, process)
     evidence: dict[str, Any] = {"models": len(models), "refusals": sum(row.count for row in refused)}
     kind, url, key = provider_of(service)
     if process is not None:
@@ -124,25 +121,6 @@ def _models(service: Service) -> tuple[list[str], str]:
         return [handle for handle in backend.list_models() if not handle.startswith(_OWN)], ""
     except BackendError as error:
         return [], error.reason
-
-
-def _refusals(service: Service, process: ServerProcess | None) -> list[Sighting]:
-    """Refusals that nothing has overtaken: no good answer of the agent since, no restart of the server."""
-    rows = list(
-        Sighting.objects.filter(
-            service=service.name, kind=PROVIDER_REFUSED, settled_at=None, last_at__gt=timezone.now() - WITHIN
-        )[:200]
-    )
-    if not rows:
-        return []
-    keys = [int(row.agent.rpartition(":")[2] or 0) for row in rows]
-    good = answered_since(keys, min(row.last_at for row in rows))
-    started = process.started_at if process is not None else 0.0
-    return [
-        row
-        for row, key in zip(rows, keys, strict=True)
-        if row.last_at.timestamp() > started and not (key in good and good[key] > row.last_at)
-    ]
 
 
 @register_guide("letta.provider_401")

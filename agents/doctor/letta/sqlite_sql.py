@@ -9,23 +9,19 @@ agents and calls itself healthy (seen on a real server). Installed without its `
 
 from __future__ import annotations
 
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from django.utils import timezone
-
 from agents.doctor.letta.common import letta_targets, named
 from agents.doctor.letta.database import read_uri, uri_of
 from agents.doctor.letta.process import ServerProcess, server_process
-from agents.services.troubles import DATABASE_ERROR, SQLITE_MARKS, answered_since
+from agents.doctor.letta.sightings import WITHIN, standing
+from agents.services.troubles import DATABASE_ERROR, SQLITE_MARKS
 from ops.doctor.guides import Guide, GuideStep, register_guide
-from ops.models import Service, Sighting
 from ops.registry import CheckOutcome, register_check
 from ops.words import counted
 
-WITHIN = timedelta(hours=6)
 _PARTS = frozenset({"LETTA_PG_DB", "LETTA_PG_USER", "LETTA_PG_PASSWORD", "LETTA_PG_HOST", "LETTA_PG_PORT"})
 
 
@@ -50,7 +46,7 @@ def pg_insert_or_ignore(target: str) -> CheckOutcome:
         return CheckOutcome("skip", "The service is switched off or was removed.")
     process, why = server_process(service.base_url)
     told = None if process is None else knows_postgres(process)
-    errors = _errors(service, process)
+    errors = standing(service, DATABASE_ERROR, process)
     signed = [row for row in errors if any(mark in row.sample.lower() for mark in SQLITE_MARKS)]
     count = sum(row.count for row in errors)
     evidence: dict[str, Any] = {
@@ -100,25 +96,6 @@ def knows_postgres(process: ServerProcess) -> bool:
         return bool(process.home) and bool((Path(process.home) / ".letta" / "pg_uri").read_text().strip())
     except OSError:
         return False
-
-
-def _errors(service: Service, process: ServerProcess | None) -> list[Sighting]:
-    """Database errors that nothing has overtaken: no good answer of the agent, no restart of the server."""
-    rows = list(
-        Sighting.objects.filter(
-            service=service.name, kind=DATABASE_ERROR, settled_at=None, last_at__gt=timezone.now() - WITHIN
-        )[:200]
-    )
-    if not rows:
-        return []
-    keys = [int(row.agent.rpartition(":")[2] or 0) for row in rows]
-    good = answered_since(keys, min(row.last_at for row in rows))
-    started = process.started_at if process is not None else 0.0
-    return [
-        row
-        for row, key in zip(rows, keys, strict=True)
-        if row.last_at.timestamp() > started and not (key in good and good[key] > row.last_at)
-    ]
 
 
 @register_guide("letta.pg_insert_or_ignore")
