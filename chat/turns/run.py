@@ -60,7 +60,9 @@ def _passing_on(rest: deque[int]) -> Iterator[None]:
     def pass_on() -> None:
         given = list(rest)
         rest.clear()
-        wake_turns(given)
+        # One by one: those that waited together once would wait for each other again.
+        for pk in given:
+            wake_turns([pk])
 
     timer = threading.Timer(A_MOMENT, pass_on)
     timer.daemon = True
