@@ -17,4 +17,6 @@ urlpatterns = [
     path("admin/", admin.site.urls),
     path("", RedirectView.as_view(pattern_name="admin:index"), name="home"),
     path("setup/", include("controlplane.setup.urls")),
+    path("account/", include("allauth.urls")),
+    path("", include("chat.portal.urls")),
 ]

@@ -7,9 +7,22 @@ from django.db import models
 
 
 class Conversation(models.Model):
-    """What is said, in order. ``next_seq`` is the number that the next message gets."""
+    """What is said, in order. ``next_seq`` is the number that the next message gets.
+
+    ``portal``: people have it in the portal (``Membership`` rows); its messages then form a tree (``Message.parent``), and ``head``
+    is the last message of the branch that is shown. ``agent`` is who answers in it where no room decides that. ``titled``: somebody gave
+    it its name; otherwise it was made from the first message. ``revision`` rises with every change of what was said before (an edit, a
+    message taken back, a new title, another head), so that whoever was away can be told.
+    """
 
     title = models.CharField(max_length=255, blank=True)
+    titled = models.BooleanField(default=False)
+    agent = models.ForeignKey(
+        "agents.Agent", on_delete=models.SET_NULL, null=True, blank=True, related_name="conversations"
+    )
+    portal = models.BooleanField(default=False)
+    head = models.ForeignKey("chat.Message", on_delete=models.SET_NULL, null=True, blank=True, related_name="+")
+    revision = models.PositiveIntegerField(default=0)
     next_seq = models.PositiveIntegerField(default=1)
     created_at = models.DateTimeField(auto_now_add=True)
     last_message_at = models.DateTimeField(null=True, blank=True, db_index=True)
@@ -56,6 +69,7 @@ class LinkKind(models.TextChoices):
     """Kinds of places in which a conversation can be reached."""
 
     ROOM = "room", "Matrix room"
+    PORTAL = "portal", "Portal"
     API = "api", "API caller"
 
 

@@ -32,6 +32,9 @@ class Message(models.Model):
     (``transport``, ``external_id``) is unique: the same event twice is one message. ``parts`` is a list of JSON objects in the
     order in which they happened: ``{"type": "reasoning"|"tool_call"|"tool_result", ...}``. ``hop`` counts how many
     agents answered each other since a person last spoke.
+
+    In a conversation of the portal ``parent`` is the message before it in its branch (None: it begins the conversation); messages with the
+    same parent are siblings: an edited question, an answer given again. ``revision`` is the conversation's when it was last changed.
     """
 
     conversation = models.ForeignKey(Conversation, on_delete=models.CASCADE, related_name="messages")
@@ -44,6 +47,8 @@ class Message(models.Model):
     transport = models.CharField(max_length=20)
     external_id = models.CharField(max_length=255, blank=True)
     in_reply_to = models.ForeignKey("self", on_delete=models.SET_NULL, null=True, blank=True, related_name="replies")
+    parent = models.ForeignKey("self", on_delete=models.SET_NULL, null=True, blank=True, related_name="children")
+    revision = models.PositiveIntegerField(default=0)
     hop = models.PositiveSmallIntegerField(default=0)
     guard = models.CharField(max_length=50, blank=True, help_text="The guard that held it back.")
 

@@ -6,11 +6,32 @@ from django.contrib.auth.models import AbstractUser
 from django.db import models
 
 
+class PersonRole(models.TextChoices):
+    """What an invitation makes of somebody. It is read off ``is_staff``, never stored beside it."""
+
+    PERSON = "person", "Person"
+    OPERATOR = "operator", "Operator"
+
+
 class Person(AbstractUser):
-    """A person. ``matrix_user_id`` is their own Matrix account, which is invited to the space and its rooms."""
+    """A person. ``matrix_user_id`` is their own Matrix account, which is invited to the space and its rooms.
+
+    ``all_agents``: may talk to every agent; otherwise only to those of their ``AgentGrant`` rows (operators: to every one).
+    ``access_epoch`` rises when everything that they opened has to end at once (deactivated, signed out everywhere): sockets,
+    refresh tokens and tickets of an earlier epoch are worthless. ``preferences`` holds what the portal page remembers (theme,
+    shortcuts, …). ``language`` and ``time_zone`` are "" until they chose: the browser's then.
+    """
 
     display_name = models.CharField(max_length=150, blank=True)
     matrix_user_id = models.CharField(max_length=255, blank=True, db_index=True)
+    all_agents = models.BooleanField(default=True)
+    access_epoch = models.PositiveIntegerField(default=0)
+    language = models.CharField(max_length=10, blank=True)
+    time_zone = models.CharField(max_length=64, blank=True)
+    preferences = models.JSONField(default=dict, blank=True)
+    deactivated_at = models.DateTimeField(null=True, blank=True)
+    deactivated_by = models.CharField(max_length=255, blank=True)
+    deactivated_reason = models.CharField(max_length=500, blank=True)
 
     class Meta:
         verbose_name = "person"
@@ -18,3 +39,22 @@ class Person(AbstractUser):
 
     def __str__(self) -> str:
         return self.display_name or self.username
+
+    @property
+    def role(self) -> PersonRole:
+        """Operator or person."""
+        return PersonRole.OPERATOR if self.is_staff else PersonRole.PERSON
+
+
+class AgentGrant(models.Model):
+    """An agent that a person may talk to who may not talk to all of them."""
+
+    person = models.ForeignKey(Person, on_delete=models.CASCADE, related_name="agent_grants")
+    agent = models.ForeignKey("agents.Agent", on_delete=models.CASCADE, related_name="grants")
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["person", "agent"], name="agent_granted_once")]
+
+    def __str__(self) -> str:
+        return f"{self.person} → {self.agent}"

@@ -30,6 +30,8 @@ class Turn(LeasedWork):
 
     ``lane``: turns of one lane never run at once (one for an agent whose backend keeps history, else one for a conversation).
     ``seq`` is the message's number: a turn may start when it is first in its conversation. ``partial`` is the text so far;
+    ``variant`` counts answers to the same message (0: the first; more: it was asked to answer again). ``approvals`` are tool calls
+    that wait for a word: ``[{"id", "name", "arguments", "approve": null|true|false, "by", "reason", "at"}]``.
     ``upstream_ref`` is the backend's run id. ``error_public`` is what the person was told, ``error_reason`` what really happened.
     """
 
@@ -38,6 +40,8 @@ class Turn(LeasedWork):
     message = models.ForeignKey(Message, on_delete=models.CASCADE, related_name="turns")
     reply = models.OneToOneField(Message, on_delete=models.SET_NULL, null=True, blank=True, related_name="answer_of")
     seq = models.PositiveIntegerField()
+    variant = models.PositiveSmallIntegerField(default=0)
+    approvals = models.JSONField(default=list, blank=True)
     state = models.CharField(max_length=20, choices=TurnState.choices, default=TurnState.QUEUED)
     partial = models.TextField(blank=True)
     upstream_ref = models.CharField(max_length=255, blank=True)
@@ -57,7 +61,7 @@ class Turn(LeasedWork):
     class Meta:
         ordering = ["-id"]
         constraints = [
-            models.UniqueConstraint(fields=["message", "agent"], name="one_turn_for_a_message_and_agent"),
+            models.UniqueConstraint(fields=["message", "agent", "variant"], name="one_turn_for_a_message_and_agent"),
             models.UniqueConstraint(
                 fields=["lane"], condition=models.Q(state="running"), name="one_running_turn_in_a_lane"
             ),

@@ -58,9 +58,12 @@ def principal_of(request: HttpRequest) -> Principal:
 
 
 def by_token(plaintext: str) -> Principal | None:
-    """The owner of a valid token, who must be an operator; ``None`` for every kind of wrong token."""
+    """The owner of a valid token, who must be an operator; ``None`` for every kind of wrong token.
+
+    A personal token (scope ``chat``) operates nothing, even one of an operator.
+    """
     token = token_authenticate(plaintext)
-    if token is None or not _is_operator(token.owner):
+    if token is None or token.scope == TokenScope.CHAT or not _is_operator(token.owner):
         return None
     return Principal(f"token:{token.name}", f"token:{token.prefix}", token.owner, token.scope, token)
 

@@ -10,10 +10,11 @@ from django.utils import timezone
 
 
 class TokenScope(models.TextChoices):
-    """What a token may do."""
+    """What a token may do. ``chat``: a person's own token, which talks to agents as that person and does nothing else."""
 
     READ = "read", "Read"
     WRITE = "write", "Read and write"
+    CHAT = "chat", "Talk to agents"
 
 
 class ApiToken(models.Model):

@@ -1,0 +1,1 @@
+"""The pages of the portal: accounts, the chat page, files, shared conversations."""

@@ -1,0 +1,7 @@
+"""Addresses of attachments, exports and shared conversations."""
+
+from __future__ import annotations
+
+from django.urls import URLPattern
+
+urlpatterns: list[URLPattern] = []
