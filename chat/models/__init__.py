@@ -5,6 +5,7 @@ from chat.models.attachment import Attachment
 from chat.models.conversation import Conversation, Link, LinkKind, Participant, ParticipantKind
 from chat.models.delivery import Delivery, DeliveryState
 from chat.models.epoch import IntakeEpoch
+from chat.models.impersonation import Impersonation
 from chat.models.imported import ImportedRow
 from chat.models.invite import Invite, InviteUse
 from chat.models.membership import Membership
@@ -24,6 +25,7 @@ __all__ = [
     "Conversation",
     "Delivery",
     "DeliveryState",
+    "Impersonation",
     "ImportedRow",
     "IntakeEpoch",
     "Invite",

@@ -12,7 +12,8 @@ class Conversation(models.Model):
     ``portal``: people have it in the portal (``Membership`` rows); its messages then form a tree (``Message.parent``), and ``head``
     is the last message of the branch that is shown. ``agent`` is who answers in it where no room decides that. ``titled``: somebody gave
     it its name; otherwise it was made from the first message. ``revision`` rises with every change of what was said before (an edit, a
-    message taken back, a new title, another head), so that whoever was away can be told.
+    message taken back, a new title, another head), so that whoever was away can be told. ``hold`` is why nothing of it may be removed
+    (a legal hold); empty: nothing holds it.
     """
 
     title = models.CharField(max_length=255, blank=True)
@@ -23,6 +24,7 @@ class Conversation(models.Model):
     portal = models.BooleanField(default=False)
     head = models.ForeignKey("chat.Message", on_delete=models.SET_NULL, null=True, blank=True, related_name="+")
     revision = models.PositiveIntegerField(default=0)
+    hold = models.CharField(max_length=500, blank=True)
     next_seq = models.PositiveIntegerField(default=1)
     created_at = models.DateTimeField(auto_now_add=True)
     last_message_at = models.DateTimeField(null=True, blank=True, db_index=True)
