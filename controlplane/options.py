@@ -236,6 +236,14 @@ OPTIONS: tuple[Option, ...] = (
         group="Matrix",
     ),
     Option(
+        "LOCAL_HOMESERVER_PORT",
+        "Port of the local homeserver on 127.0.0.1, or the next free one behind it. It counts for a new homeserver, which keeps it.",
+        "int",
+        8008,
+        floor=1,
+        group="Matrix",
+    ),
+    Option(
         "LETTA_BASE_URL",
         "Address of a Letta server.",
         "url",

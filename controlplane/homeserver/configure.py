@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import secrets
 import socket
 from pathlib import Path
@@ -15,17 +16,18 @@ from agents.matrix.registration import Registration
 from controlplane.homeserver import paths
 from controlplane.homeserver.errors import HomeserverError
 from controlplane.homeserver.paths import LocalHomeserver, write_private
+from ops.network.ports import Holder, holder_of
 
-FIRST_PORT = 8008
 _HEADER = (
     "# Written by `manage.py up`, and written again at every start. Your own settings go into extra.yaml beside it.\n"
 )
 
 
 def choose() -> LocalHomeserver:
-    """The local homeserver of this data directory: the one that is known, else a new one on the first free port from 8008.
+    """The local homeserver of this data directory: the one that is known, else a new one on the first free port from
+    ``LOCAL_HOMESERVER_PORT`` on.
 
-    Raises ``HomeserverError`` when the configured server name contradicts the one its accounts have.
+    Raises ``HomeserverError`` when the configured server name contradicts the one its accounts have, and when no port is free.
     """
     wanted = settings.MATRIX_SERVER_NAME
     known = paths.known_local()
@@ -36,18 +38,47 @@ def choose() -> LocalHomeserver:
                 f"homeserver's name cannot change. Remove MATRIX_SERVER_NAME, or move {known.folder} away to begin anew."
             )
         return known
-    local = LocalHomeserver(paths.folder(), wanted or paths.DEFAULT_SERVER_NAME, first_free_port())
+    port = first_free_port(settings.ENVIRONMENT["LOCAL_HOMESERVER_PORT"])
+    local = LocalHomeserver(paths.folder(), wanted or paths.DEFAULT_SERVER_NAME, port, settled=False)
     paths.remember(local)
     return local
 
 
-def first_free_port(start: int | None = None) -> int:
-    """The first port from ``start`` (8008) on which nobody listens on loopback."""
-    start = FIRST_PORT if start is None else start
-    for port in range(start, start + 200):
+def choose_again(local: LocalHomeserver) -> LocalHomeserver:
+    """Another port for a homeserver that was never reached at the one it had, which somebody else was quicker to take."""
+    # Whoever was quicker may be an installation that starts at this moment, and may not listen yet: not the same port again.
+    moved = dataclasses.replace(local, port=first_free_port(local.port + 1))
+    paths.remember(moved)
+    return moved
+
+
+def settle(local: LocalHomeserver) -> LocalHomeserver:
+    """It answers at its port: from now on people know it, and it stays."""
+    if local.settled:
+        return local
+    settled = dataclasses.replace(local, settled=True)
+    paths.remember(settled)
+    return settled
+
+
+def first_free_port(start: int) -> int:
+    """The first port from ``start`` on which nobody listens on loopback."""
+    last = min(start + 199, 65535)
+    for port in range(start, last + 1):
         if port_is_free(port):
             return port
-    raise HomeserverError(f"No port from {start} to {start + 199} is free for the local homeserver.")
+    raise HomeserverError(
+        f"No port from {start} to {last} is free for the local homeserver. Set LOCAL_HOMESERVER_PORT to another."
+    )
+
+
+def port_taken(local: LocalHomeserver) -> HomeserverError:
+    """What to say when somebody else listens at the port that clients of this homeserver know."""
+    holder = holder_of("127.0.0.1", local.port) or Holder()
+    return HomeserverError(
+        f"Port {local.port} on 127.0.0.1, the local homeserver's, is taken by {holder}. Stop that program, or have another port "
+        "chosen (Matrix clients then need the new address): manage.py repair config.port --target homeserver."
+    )
 
 
 def port_is_free(port: int, host: str = "127.0.0.1") -> bool:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import httpx
 
+from controlplane.homeserver import configure
 from controlplane.homeserver import process as processes
 from controlplane.homeserver.errors import HomeserverError
 from controlplane.homeserver.paths import LocalHomeserver
@@ -38,9 +39,11 @@ class Keeper(threading.Thread):
         self._settled = threading.Event()
         self._failure: HomeserverError | None = None
         self.restarts = 0
+        # Its port is another than the one it had when it was handed over.
+        self.moved = False
         self.process: subprocess.Popen[bytes] | None = None
 
-    def wait_ready(self, seconds: float = READY_SECONDS + 5) -> None:
+    def wait_ready(self, seconds: float = 3 * READY_SECONDS) -> None:
         """Wait until it answers for the first time. Raises ``HomeserverError`` with the end of its log when it does not."""
         if not self._settled.wait(seconds):
             self._failure = HomeserverError(f"The local homeserver did not answer within {seconds:g} seconds.")
@@ -69,10 +72,30 @@ class Keeper(threading.Thread):
 
     def _first_start(self) -> None:
         self.local.output.unlink(missing_ok=True)
+        problem = self._start()
+        while problem and self._may_move():
+            self.local = configure.choose_again(self.local)
+            self.moved = True
+            configure.write(self.local)
+            problem = self._start()
+        if problem:
+            self._failure = HomeserverError(problem, processes.log_tail(self.local))
+        elif not self._stopping.is_set():
+            self.local = configure.settle(self.local)
+
+    def _start(self) -> str:
+        """Start the process. "" when it answers (or we are to stop), else a sentence."""
         self.process = processes.spawn(self._python, self.local)
         problem = self._wait_for_answer()
         if problem:
-            self._failure = HomeserverError(problem, processes.log_tail(self.local))
+            # One that hangs would keep its port from the next.
+            processes.stop(self.process, self.local)
+        return problem
+
+    def _may_move(self) -> bool:
+        """Whether somebody else has the port of a homeserver that nobody knows yet: another installation, started at the same
+        moment, saw it free as well and was quicker."""
+        return not self.local.settled and not configure.port_is_free(self.local.port)
 
     def _wait_for_answer(self) -> str:
         """ "" when it answers, else a sentence."""
@@ -80,14 +103,23 @@ class Keeper(threading.Thread):
         until = time.monotonic() + READY_SECONDS
         while not self._stopping.is_set():
             code = self.process.poll()
-            if code is not None:
-                return f"The local homeserver ended with code {code} instead of starting."
-            if _answers(self.local):
+            if code is not None or time.monotonic() > until:
+                return self._why_not(code)
+            # Whatever answers at the port may be somebody else's.
+            if processes.listens(self.process, self.local) and _answers(self.local):
                 return ""
-            if time.monotonic() > until:
-                return f"The local homeserver did not answer within {READY_SECONDS:g} seconds."
             self._stopping.wait(0.1)
         return ""
+
+    def _why_not(self, code: int | None) -> str:
+        """Why it does not answer; ``code`` is what its process ended with, if it did."""
+        assert self.process is not None
+        ours = code is None and processes.listens(self.process, self.local)
+        if not ours and not configure.port_is_free(self.local.port):
+            return configure.port_taken(self.local).sentence
+        if code is not None:
+            return f"The local homeserver ended with code {code} instead of starting."
+        return f"The local homeserver did not answer within {READY_SECONDS:g} seconds."
 
     def _watch(self) -> None:
         pause = _FIRST_PAUSE
@@ -104,14 +136,11 @@ class Keeper(threading.Thread):
                 return
             pause = min(pause * 2, _LONGEST_PAUSE)
             self.restarts += 1
-            self.process = processes.spawn(self._python, self.local)
-            problem = self._wait_for_answer()
+            problem = self._start()
             if self._stopping.is_set():
                 return
             if problem:
                 self._say("trouble", f"{problem} {processes.log_tail(self.local, 5)}")
-                # One that hangs would keep its port from the next.
-                processes.stop(self.process, self.local)
             else:
                 self._say("good", "The local homeserver is back.")
 

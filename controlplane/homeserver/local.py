@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from controlplane.homeserver import configure, install, paths, process
-from controlplane.homeserver.errors import HomeserverError
+from controlplane.homeserver import configure, install, process
 from controlplane.homeserver.keeper import Keeper
 
 
@@ -20,10 +19,9 @@ def start_local(say: Callable[[str, str], None], progress: Callable[[str], None]
     if stale is not None:
         say("attention", f"A homeserver that an earlier start left behind (process {stale}) was stopped.")
     if not configure.port_is_free(local.port):
-        raise HomeserverError(
-            f"Port {local.port} on 127.0.0.1, the local homeserver's, is taken by another program. Stop that program, "
-            f"or remove {paths.folder() / 'local.json'} to have another port chosen (Matrix clients then need the new address)."
-        )
+        if local.settled:
+            raise configure.port_taken(local)
+        local = configure.choose_again(local)
     configure.write(local)
     keeper = Keeper(local, python, say)
     keeper.start()

@@ -1,6 +1,7 @@
 """Where the local homeserver keeps its things, and what is known about it between two starts.
 
-``local.json`` holds ``{port, server_name}``; both stay as they are once chosen, since clients and accounts depend on them.
+``local.json`` holds ``{port, server_name, settled}``. The name stays as it is once chosen, since accounts end in it; the port once the
+homeserver has answered there for the first time (``settled``), since clients know it from then on.
 """
 
 from __future__ import annotations
@@ -18,11 +19,12 @@ DEFAULT_SERVER_NAME = "switchboard.localhost"
 
 @dataclass(frozen=True, slots=True)
 class LocalHomeserver:
-    """Address, name and folder of the local homeserver."""
+    """Address, name and folder of the local homeserver. Until ``settled`` nobody knows its port, and it may take another."""
 
     folder: Path
     server_name: str
     port: int
+    settled: bool = True
 
     @property
     def url(self) -> str:
@@ -59,16 +61,15 @@ def known_local() -> LocalHomeserver | None:
     """The local homeserver that was set up in this data directory, or ``None``."""
     try:
         data = json.loads((folder() / "local.json").read_text(encoding="utf-8"))
-        return LocalHomeserver(folder(), str(data["server_name"]), int(data["port"]))
+        return LocalHomeserver(folder(), str(data["server_name"]), int(data["port"]), data.get("settled") is not False)
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
 def remember(local: LocalHomeserver) -> None:
     """Keep address and name for the next start and for other processes."""
-    write_private(
-        local.folder / "local.json", json.dumps({"port": local.port, "server_name": local.server_name}) + "\n"
-    )
+    known = {"port": local.port, "server_name": local.server_name, "settled": local.settled}
+    write_private(local.folder / "local.json", json.dumps(known) + "\n")
 
 
 def shared_secret(local: LocalHomeserver) -> str:

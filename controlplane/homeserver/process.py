@@ -10,6 +10,8 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
+
 from controlplane.homeserver.paths import LocalHomeserver, read_text, write_private
 
 # Runs before Synapse in its process: Linux then sends SIGTERM when the thread that started it ends, however it ends. The second
@@ -60,6 +62,18 @@ def stop(process: subprocess.Popen[bytes], local: LocalHomeserver, seconds: floa
             process.kill()
             process.wait(5)
     local.pid_file.unlink(missing_ok=True)
+
+
+def listens(process: subprocess.Popen[bytes], local: LocalHomeserver) -> bool:
+    """Whether it is this process that listens at the homeserver's port, and no other."""
+    try:
+        wires = psutil.Process(process.pid).net_connections(kind="tcp")
+    except psutil.NoSuchProcess:
+        return False
+    except (psutil.Error, OSError):
+        # A system that does not tell: then whatever answers there has to be believed.
+        return True
+    return any(wire.status == psutil.CONN_LISTEN and wire.laddr.port == local.port for wire in wires)
 
 
 def stop_stale(local: LocalHomeserver) -> int | None:

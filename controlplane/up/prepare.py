@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import socket
 
 from django.conf import settings
@@ -51,12 +52,18 @@ def check_port() -> None:
     )
 
 
+# Below those that Linux gives to outgoing connections, one of which could have the port before our server listens.
+_FREE_PORTS = range(30_000, 32_768)
+
+
 def free_port() -> int:
-    """A port on ``HOST`` that nobody uses, for ``PORT=0``."""
-    family = socket.AF_INET6 if ":" in settings.HOST else socket.AF_INET
-    with socket.socket(family) as probe:
-        probe.bind((settings.HOST, 0))
-        return int(probe.getsockname()[1])
+    """A port on ``HOST`` that nobody uses, for ``PORT=0``. Raises ``CannotStart`` when there is none."""
+    for port in random.sample(_FREE_PORTS, 200):
+        if port_is_free(port, settings.HOST):
+            return port
+    raise CannotStart(
+        f"No port from {_FREE_PORTS[0]} to {_FREE_PORTS[-1]} is free on {settings.HOST}. Set PORT to one that is."
+    )
 
 
 def migrate(terminal: Terminal) -> int:

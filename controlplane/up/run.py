@@ -96,6 +96,10 @@ class Up:
         if applied:
             say(Lamp.GOOD, f"Database: {counted(applied, 'migration')} applied.")
         self._reporter = reporter.start("up", on_drain=self._on_drain)
+        self._provision()
+
+    def _provision(self) -> None:
+        say = self.terminal.say
         done = provision(homeserver="auto" if self.with_homeserver or settings.MATRIX_HOMESERVER_URL else "off")
         for sentence in done.notes:
             say(Lamp.ATTENTION, sentence)
@@ -159,6 +163,8 @@ class Up:
 
         if self.keeper is not None:
             self.keeper.wait_ready()
+            if self.keeper.moved:
+                self._provision()
         if self._stopping.is_set():
             return
         celery_module.provision_at_start = False

@@ -19,7 +19,10 @@ _READ = ("switchboard.E001", "switchboard.E002", "switchboard.E003", "switchboar
 PLACEHOLDER = "switchboard.W001"
 # Two processes of one installation may differ in these.
 OWN = frozenset(
-    {"HOST", "PORT", "LOG_FORMAT", "LOG_LEVEL", "WORKER_CONCURRENCY", "SWITCHBOARD_SYNAPSE_VENV", "DATA_DIR"}
+    {
+        *("HOST", "PORT", "LOG_FORMAT", "LOG_LEVEL", "WORKER_CONCURRENCY", "DATA_DIR"),
+        *("SWITCHBOARD_SYNAPSE_VENV", "LOCAL_HOMESERVER_PORT"),
+    }
 )
 
 

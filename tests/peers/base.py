@@ -10,7 +10,6 @@ import os
 import queue
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -20,6 +19,10 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, Self
+
+from .ports import free_port
+
+__all__ = ["PROJECT_ROOT", "Peer", "PeerError", "PeerUnavailable", "free_port"]
 
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
 
@@ -33,14 +36,6 @@ class PeerError(RuntimeError):
 
 class PeerUnavailable(RuntimeError):
     """A peer cannot be installed on this machine. The message says why and what to do."""
-
-
-def free_port() -> int:
-    """A TCP port on 127.0.0.1 that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _die_with_parent(number: int) -> None:

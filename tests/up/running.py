@@ -37,7 +37,12 @@ class Up:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         # A file of its own: whatever stands in the developer's, and whatever a test writes, stays apart.
-        own = {"DATA_DIR": str(self.data), "PORT": str(self.port), "SWITCHBOARD_ENV_FILE": str(folder / "settings.env")}
+        own = {
+            "DATA_DIR": str(self.data),
+            "PORT": str(self.port),
+            "LOCAL_HOMESERVER_PORT": str(free_port()),
+            "SWITCHBOARD_ENV_FILE": str(folder / "settings.env"),
+        }
         self.environment = clean_environment(**{**own, **settings})
         self.output_path = folder / "output.txt"
         self.process: subprocess.Popen[bytes] | None = None
@@ -59,14 +64,20 @@ class Up:
     def start(self, seconds: float = 60.0) -> float:
         """Start and wait until it says that it is ready. Returns the seconds that took."""
         began = time.monotonic()
-        process = self.spawn()
+        self.spawn()
+        self.wait_ready(seconds)
+        return time.monotonic() - began
+
+    def wait_ready(self, seconds: float = 60.0) -> None:
+        """Wait until what was spawned says that it is ready."""
+        assert self.process is not None
+        until = time.monotonic() + seconds
         while "Ready after" not in self.output():
-            if process.poll() is not None:
-                raise AssertionError(f"up ended with {process.returncode}:\n{self.output()}")
-            if time.monotonic() - began > seconds:
+            if self.process.poll() is not None:
+                raise AssertionError(f"up ended with {self.process.returncode}:\n{self.output()}")
+            if time.monotonic() > until:
                 raise AssertionError(f"up was not ready after {seconds} s:\n{self.output()}")
             time.sleep(0.02)
-        return time.monotonic() - began
 
     def output(self) -> str:
         return self.output_path.read_text(errors="replace") if self.output_path.exists() else ""

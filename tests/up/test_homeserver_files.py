@@ -30,18 +30,31 @@ def environment(settings):
     settings.ENVIRONMENT.values = before
 
 
-def test_name_and_port_are_chosen_once(data, settings, monkeypatch):
-    assert configure.FIRST_PORT == 8008
-    # Other tests start homeservers from 8008 on at this moment.
-    monkeypatch.setattr(configure, "FIRST_PORT", free_port())
+def test_name_and_port_are_chosen_once(data, settings, environment):
+    wanted = free_port()
+    environment({"LOCAL_HOMESERVER_PORT": wanted})
     first = configure.choose()
     assert first.server_name == "switchboard.localhost"
-    assert first.port >= configure.FIRST_PORT
+    assert first.port == wanted
+    assert not first.settled
+    first = configure.settle(first)
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", first.port))
         taken.listen()
         assert configure.choose() == first, "an address that clients know is not given up"
         assert configure.first_free_port(first.port) != first.port
+
+
+def test_without_a_wish_it_is_8008(data, settings):
+    from controlplane.options import OPTIONS
+
+    assert {option.name: option.default for option in OPTIONS}["LOCAL_HOMESERVER_PORT"] == 8008
+
+
+def test_the_memory_of_an_earlier_version_is_of_a_port_that_people_know(data):
+    (data / "synapse").mkdir()
+    (data / "synapse" / "local.json").write_text('{"port": 8017, "server_name": "switchboard.localhost"}\n')
+    assert paths.known_local() == LocalHomeserver(data / "synapse", "switchboard.localhost", 8017, settled=True)
 
 
 def test_the_name_cannot_change(data, settings):

@@ -8,7 +8,9 @@ from argparse import ArgumentParser
 from typing import Any
 
 from django.conf import settings
-from django.core.management.base import BaseCommand
+from django.core.management.base import BaseCommand, CommandError
+
+from controlplane.up.errors import CannotStart
 
 
 class Command(BaseCommand):
@@ -27,7 +29,10 @@ class Command(BaseCommand):
         parser.add_argument("--host", help=f"Address of the web server (HOST, {settings.HOST}).")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        _settle_address(options["host"], options["port"])
+        try:
+            _settle_address(options["host"], options["port"])
+        except CannotStart as error:
+            raise CommandError(error.sentence) from None
         from controlplane.up.run import Up
 
         code = Up(with_homeserver=not options["no_homeserver"], with_sync=not options["no_sync"]).run()

@@ -9,13 +9,13 @@ import pytest
 
 from agents.backends.letta.decode import error_from_message
 from agents.doctor.letta.database import read_uri
-from agents.doctor.letta.faults import free_port
 from agents.doctor.letta.process import server_process
 from agents.services.troubles import DATABASE_ERROR, is_database_error
 from ops.doctor.guides import guide_for
 from ops.services.repairs import repair_start, repair_undo
 from ops.services.sightings import sighting_count
 from tests.agents.doctor.letta.conftest import change, letta_service, outcome
+from tests.peers.base import free_port
 
 pytestmark = pytest.mark.django_db(transaction=True)
 CHECK = "letta.db_unreachable"

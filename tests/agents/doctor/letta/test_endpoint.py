@@ -8,12 +8,12 @@ import pytest
 
 from agents.doctor.letta import candidates
 from agents.doctor.letta.candidates import addresses_of
-from agents.doctor.letta.faults import free_port
 from agents.models import Agent
 from ops.doctor.repairs import RepairRefused
 from ops.models import AuditEvent, Service
 from ops.services.repairs import repair_plan, repair_start, repair_undo
 from tests.agents.doctor.letta.conftest import change, letta_service, outcome
+from tests.peers.base import free_port
 
 pytestmark = pytest.mark.django_db(transaction=True)
 CHECK, REPAIR = "letta.endpoint_wrong", "letta.set_endpoint"

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from agents.doctor.letta.common import ask_provider, shown
-from agents.doctor.letta.faults import free_port
 from agents.doctor.letta.keys import flaw_of
 from ops.doctor.guides import guide_for
 from ops.models import CheckState, Service
@@ -18,6 +17,7 @@ from ops.services.repairs import repair_plan, repair_start, repair_undo
 from ops.services.services import service_save
 from tests.agents.doctor.letta.conftest import outcome
 from tests.peers.anthropic_stub import AnthropicStub
+from tests.peers.base import free_port
 from tests.peers.model_stub import ModelStub
 
 pytestmark = pytest.mark.django_db(transaction=True)
