@@ -56,7 +56,7 @@ def messages_get(request: HttpRequest, message_id: Id) -> HttpResponse:
     message = Message.objects.select_related("sender", "conversation").filter(pk=message_id).first()
     if message is None:
         raise not_found("message", message_id)
-    turns = message.turns.select_related("agent").defer("partial").order_by("pk")
+    turns = message.turns.select_related("agent").defer("partial", "partial_parts").order_by("pk")
     deliveries = Delivery.objects.filter(message=message).select_related("room", "account").order_by("pk")
     return answer(
         {

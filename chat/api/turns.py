@@ -41,7 +41,7 @@ class From(Schema):
 
 
 def _rows() -> QuerySet[Turn]:
-    return Turn.objects.select_related("agent").defer("partial")
+    return Turn.objects.select_related("agent").defer("partial", "partial_parts")
 
 
 def _turn(turn_id: int) -> Turn:

@@ -13,6 +13,7 @@ from chat.models.message import Message, MessageState, Role
 from chat.models.person import AgentGrant, Person, PersonRole
 from chat.models.refused import RefusedEvent
 from chat.models.share import ShareLink
+from chat.models.socket import SocketClose
 from chat.models.turn import OPEN_TURN_STATES, Turn, TurnState
 from chat.models.usage import Quota, UsageDay
 
@@ -45,6 +46,7 @@ __all__ = [
     "Role",
     "ShareLink",
     "SigningKey",
+    "SocketClose",
     "SocketTicket",
     "Turn",
     "TurnState",

@@ -29,7 +29,8 @@ class Turn(LeasedWork):
     """The state machine of an answer. A worker holds a lease and a fencing number; every write carries the number.
 
     ``lane``: turns of one lane never run at once (one for an agent whose backend keeps history, else one for a conversation).
-    ``seq`` is the message's number: a turn may start when it is first in its conversation. ``partial`` is the text so far;
+    ``seq`` is the message's number: a turn may start when it is first in its conversation. ``partial`` is the text so far,
+    ``partial_parts`` what came beside it (reasoning, tool calls, each with its ``index`` in the parts of the answer that is being made);
     ``variant`` counts answers to the same message (0: the first; more: it was asked to answer again). ``approvals`` are tool calls
     that wait for a word: ``[{"id", "name", "arguments", "approve": null|true|false, "by", "reason", "at"}]``.
     ``upstream_ref`` is the backend's run id. ``error_public`` is what the person was told, ``error_reason`` what really happened.
@@ -44,6 +45,7 @@ class Turn(LeasedWork):
     approvals = models.JSONField(default=list, blank=True)
     state = models.CharField(max_length=20, choices=TurnState.choices, default=TurnState.QUEUED)
     partial = models.TextField(blank=True)
+    partial_parts = models.JSONField(default=list, blank=True)
     upstream_ref = models.CharField(max_length=255, blank=True)
     stop_requested_by = models.CharField(max_length=255, blank=True)
     finish_reason = models.CharField(max_length=50, blank=True)
