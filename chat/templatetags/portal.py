@@ -1,0 +1,47 @@
+"""What templates of the portal ask for: the theme, lamps, times."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from django import template
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.utils.timezone import localtime
+
+from chat.portal.look import THEMES, theme_of
+
+register = template.Library()
+
+_SHAPES = {"good": "●", "working": "◐", "attention": "▲", "trouble": "■", "off": "○"}
+
+
+@register.filter
+def lamp_shape(lamp: str) -> str:
+    """The shape of a lamp: its second sign beside colour and word."""
+    return _SHAPES.get(str(lamp), _SHAPES["off"])
+
+
+@register.simple_tag(takes_context=True)
+def theme(context: dict[str, Any]) -> str:
+    """``light``, ``dark`` or ``auto``, as the reader chose."""
+    request = context.get("request")
+    return theme_of(request) if request is not None else "auto"
+
+
+@register.simple_tag
+def themes() -> list[tuple[str, str]]:
+    """Every theme with its name."""
+    return [(value, str(label)) for value, label in THEMES.items()]
+
+
+@register.simple_tag
+def moment(value: datetime | None) -> SafeString | str:
+    """A time that the page shows in the reader's zone, relative, with the exact time on hover."""
+    if value is None:
+        return ""
+    local = localtime(value)
+    return format_html(
+        '<time datetime="{}" data-moment>{}</time>', value.isoformat(), local.strftime("%Y-%m-%d %H:%M %Z").strip()
+    )
