@@ -65,6 +65,14 @@ OPTIONS: tuple[Option, ...] = (
         group="Web",
     ),
     Option(
+        "ALLOWED_ORIGINS",
+        "Web addresses besides PUBLIC_URL from which browsers may sign in, call the API and open sockets, comma-separated "
+        "(https://chat.example.org). May also be changed live.",
+        "list",
+        [],
+        group="Web",
+    ),
+    Option(
         "TRUST_PROXY",
         "Trust X-Forwarded-Proto and X-Forwarded-Host of a reverse proxy in front.",
         "bool",

@@ -33,6 +33,7 @@ PUBLIC_URL: str = _env["PUBLIC_URL"] or f"http://{_reached_as}:{PORT}"
 _public_host = urlsplit(PUBLIC_URL).hostname or ""
 ALLOWED_HOSTS = sorted({*_env["ALLOWED_HOSTS"], _public_host, "127.0.0.1", "localhost", "[::1]", ".localhost"} - {""})
 CSRF_TRUSTED_ORIGINS = [PUBLIC_URL]
+ALLOWED_ORIGINS: list[str] = _env["ALLOWED_ORIGINS"]
 if _env["TRUST_PROXY"]:
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
     USE_X_FORWARDED_HOST = True
@@ -71,12 +72,13 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "ops.middleware.RequestIdMiddleware",
     "ops.api.middleware.ProblemMiddleware",
+    "ops.csrf.RefusedOriginMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "controlplane.language.LanguageMiddleware",
     "django.middleware.common.CommonMiddleware",
-    "django.middleware.csrf.CsrfViewMiddleware",
+    "ops.csrf.OriginCsrfMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "chat.portal.look.ReaderMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",

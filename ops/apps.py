@@ -10,7 +10,7 @@ class OpsConfig(AppConfig):
     verbose_name = "Operations"
 
     def ready(self) -> None:
-        from ops import checks, doctor_config, doctor_logs, doctor_services, metrics  # noqa: F401
+        from ops import checks, doctor_config, doctor_logs, doctor_services, metrics, origins  # noqa: F401
         from ops.alerts import setup as alerts_setup  # noqa: F401
         from ops.doctor import open_entries  # noqa: F401
         from ops.doctor_data import setup as data_setup  # noqa: F401

@@ -9,9 +9,9 @@ from django.contrib.auth import get_user_model
 from django.http import HttpRequest
 from django.utils import timezone
 from ninja.security import APIKeyCookie, HttpBearer
-from ninja.utils import check_csrf
 
 from ops.api.problems import AUTH_CSRF, AUTH_SCOPE, Problem
+from ops.csrf import csrf_problem
 from ops.models import ApiToken, TokenScope
 from ops.services.tokens import token_authenticate
 
@@ -102,7 +102,7 @@ class OperatorSession(APIKeyCookie):
         person: Any = request.user
         if not person.is_authenticated or not _is_operator(person):
             return None
-        if request.method not in SAFE_METHODS and check_csrf(request) is not None:
+        if request.method not in SAFE_METHODS and csrf_problem(request):
             raise Problem(AUTH_CSRF, "Send the CSRF token of your session in the header X-CSRFToken.")
         name = f"person:{person.get_username()}"
         return Principal(name, name, person, TokenScope.WRITE, session_key=request.session.session_key or "")
