@@ -14,6 +14,7 @@ from ninja import NinjaAPI, Swagger
 from agents.api import agents as agent_routes
 from agents.api import mappings, rooms, sync
 from chat.api import conversations, deliveries, messages, traces, turns
+from chat.api.people import routers as people_routers
 from controlplane.api_schema import complete
 from ops.api import (
     alerts,
@@ -111,3 +112,6 @@ for _prefix, _router in (
     ("maintenance", alerts.maintenance),
 ):
     api.add_router(f"v1/{_prefix}", _router)
+
+for _router in people_routers.ROUTERS:
+    api.add_router(people_routers.PREFIX, _router, auth=people_routers.auth())

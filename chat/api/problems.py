@@ -7,6 +7,7 @@ from chat.services.turns import WrongState
 from ops.api.problems import Problem, declare, translate
 
 MESSAGE_REFUSED = declare("message.refused", 422, "The message was held back")
+KEY_REUSED_BY_CLIENT = declare("message.client_id_reused", 422, "The client_id belongs to another message")
 NO_AGENT = declare("conversation.no_agent", 422, "No agent answers in the conversation")
 WRONG_STATE = declare(WrongState.code, 409, "It is not in a state in which this can be done")
 

@@ -1,0 +1,21 @@
+"""All routers of the people's API. Each is open to people only; an operator's token is worth nothing here."""
+
+from __future__ import annotations
+
+from ninja import Router
+
+from chat.api.people import agents, conversations, messages
+from chat.api.people.auth import PersonBearer, PersonSession
+
+PREFIX = "v1/chat"
+
+ROUTERS: tuple[Router, ...] = (
+    agents.router,
+    conversations.router,
+    messages.router,
+)
+
+
+def auth() -> list[PersonBearer | PersonSession]:
+    """In this order: a token is asked first, the session says how to get in."""
+    return [PersonBearer(), PersonSession()]

@@ -1,0 +1,125 @@
+"""Reads of the portal: a person's list of conversations, and the branch of a conversation, page by page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from django.db import connection
+from django.db.models import Case, Count, F, IntegerField, Q, QuerySet, Value, When
+from django.db.models.functions import Coalesce, Greatest
+
+from chat.models import Membership, Message, Person, Role
+
+# More unread messages than these are not counted: "99+" says as much.
+MOST_UNREAD = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a page of the list begins: behind this conversation. ``at`` is when something was last said in it."""
+
+    pinned: int
+    at: datetime
+    id: int
+
+
+def list_page(
+    person: Person,
+    *,
+    archived: bool = False,
+    removed: bool = False,
+    title: str = "",
+    after: Place | None = None,
+    limit: int = 50,
+) -> tuple[list[Membership], Place | None]:
+    """One page of a person's conversations, pinned first, then by when something was last said; and where the next begins.
+
+    ``archived``: those that were put away instead; ``removed``: those that were deleted, archived or not; ``title``: only those with this
+    in their title. Two queries: the sort runs over narrow rows only, the page's own are read afterwards.
+    """
+    rows = Membership.objects.filter(person=person, removed_at__isnull=not removed)
+    if not removed:
+        rows = rows.filter(archived_at__isnull=not archived)
+    if title:
+        rows = rows.filter(conversation__title__icontains=title)
+    narrow = _sorted(rows)
+    if after is not None:
+        later = Q(at__lt=after.at) | Q(at=after.at, conversation_id__lt=after.id)
+        narrow = narrow.filter(Q(is_pinned__lt=after.pinned) | (Q(is_pinned=after.pinned) & later))
+    found = list(narrow.values_list("pk", "is_pinned", "at", "conversation_id")[: limit + 1])
+    following = Place(*found[limit - 1][1:]) if len(found) > limit else None
+    own = Membership.objects.filter(person=person).select_related("conversation__agent")
+    by_pk = own.in_bulk([row[0] for row in found[:limit]])
+    # One that was removed between the two queries is left out.
+    return [by_pk[row[0]] for row in found[:limit] if row[0] in by_pk], following
+
+
+def _sorted(rows: QuerySet[Membership]) -> QuerySet[Any]:
+    pinned = Case(When(pinned_at=None, then=Value(0)), default=Value(1), output_field=IntegerField())
+    at = Coalesce("conversation__last_message_at", "conversation__created_at")
+    return rows.annotate(is_pinned=pinned, at=at).order_by("-is_pinned", "-at", "-conversation_id")
+
+
+def unread_of(memberships: Sequence[Membership]) -> dict[int, int]:
+    """How many messages of others each of them holds beyond what the person has read (by conversation; at most ``MOST_UNREAD``).
+
+    One query for any number of memberships of one person.
+    """
+    behind = [row for row in memberships if row.last_read_seq < row.conversation.next_seq - 1]
+    if not behind:
+        return {}
+    person_id = behind[0].person_id
+    seen = Greatest(F("conversation__memberships__last_read_seq"), F("conversation__next_seq") - 1 - MOST_UNREAD)
+    rows = (
+        Message.objects.filter(conversation__memberships__in=[row.pk for row in behind], seq__gt=seen)
+        .exclude(role=Role.USER, sender__person_id=person_id)
+        .order_by()
+        .values_list("conversation_id")
+        .annotate(Count("pk"))
+    )
+    return dict(rows)
+
+
+def branch_page(membership: Membership, *, before: int | None, limit: int) -> tuple[list[int], bool]:
+    """The ids of the branch that is shown, oldest first: the newest ``limit`` of it, or those before the message numbered ``before``.
+    And whether there are earlier ones. One query, which walks from child to parent.
+
+    A conversation without a head (nothing was said, or its newest was removed) begins at its newest message.
+    """
+    conversation = membership.conversation
+    if before is not None:
+        start = "SELECT parent_id FROM chat_message WHERE conversation_id = %s AND seq = %s"
+        values = [conversation.pk, before]
+    elif conversation.head_id is not None:
+        start, values = (
+            "SELECT id FROM chat_message WHERE conversation_id = %s AND id = %s",
+            [conversation.pk, conversation.head_id],
+        )
+    else:
+        start = "SELECT id FROM chat_message WHERE conversation_id = %s ORDER BY seq DESC LIMIT 1"
+        values = [conversation.pk]
+    with connection.cursor() as cursor:
+        cursor.execute(_WALK.format(start=start), [*values, limit + 1])
+        ids = [row[0] for row in cursor.fetchall()]
+    return list(reversed(ids[:limit])), len(ids) > limit
+
+
+_WALK = """
+WITH RECURSIVE branch(id, parent_id, depth) AS (
+    SELECT id, parent_id, 1 FROM chat_message WHERE id = ({start})
+    UNION ALL
+    SELECT above.id, above.parent_id, branch.depth + 1
+    FROM chat_message above JOIN branch ON above.id = branch.parent_id
+    WHERE branch.depth < %s
+)
+SELECT id FROM branch ORDER BY depth
+"""
+
+
+def branch_messages(ids: Sequence[int]) -> list[Message]:
+    """The messages of these ids with their senders, in this order."""
+    found = Message.objects.select_related("sender").in_bulk(list(ids))
+    return [found[pk] for pk in ids if pk in found]
