@@ -87,6 +87,22 @@ OPTIONS: tuple[Option, ...] = (
         group="Web",
     ),
     Option(
+        "ACCESS_TOKEN_MINUTES",
+        "Minutes for which a program's access token counts; then it fetches another with its refresh token.",
+        "int",
+        15,
+        floor=1,
+        group="Web",
+    ),
+    Option(
+        "REFRESH_TOKEN_DAYS",
+        "Days after which a program that was not used has to sign in again.",
+        "int",
+        30,
+        floor=1,
+        group="Web",
+    ),
+    Option(
         "STATUS_PAGE",
         "Show a public status page at /status and /status.json: what works and how it was, without names or addresses.",
         "bool",
@@ -429,6 +445,6 @@ NOT_NEEDED: dict[str, str] = {
     "MATRIX_REGISTRATION_TOKEN": "Accounts are made by the appservice.",
     "LETTA_AGENT_ID": "All agents of the server are connected.",
     "AGENTX_DIR": "DATA_DIR names the data directory.",
-    "JWT_SECRET": "SECRET_KEY is generated once and survives restarts.",
+    "JWT_SECRET": "Keys that sign access tokens are made once and kept in the database: manage.py signing_keys.",
     "DEV_MODE": "Accounts have no passwords.",
 }

@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import environ
+from django.conf import global_settings
 
 from controlplane.env import env_file, read_environment
 from controlplane.options import NOT_NEEDED, OPTIONS, PREFIXES
@@ -45,6 +46,12 @@ SECURE_CONTENT_TYPE_NOSNIFF = True
 SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
 
+# Pages of other sites may call what takes a bearer token, and only that; which sites: controlplane.cors.
+CORS_URLS_REGEX = r"^/(?:v1|api/auth|api/v1/chat|agentx)/"
+CORS_EXPOSE_HEADERS = ["x-request-id", "retry-after"]
+ACCESS_TOKEN_MINUTES: int = _env["ACCESS_TOKEN_MINUTES"]
+REFRESH_TOKEN_DAYS: int = _env["REFRESH_TOKEN_DAYS"]
+
 INSTALLED_APPS = [
     "daphne",
     "unfold",
@@ -61,6 +68,7 @@ INSTALLED_APPS = [
     "allauth.mfa",
     "allauth.usersessions",
     "csp",
+    "corsheaders",
     "channels",
     "ninja",
     "ops",
@@ -73,6 +81,7 @@ MIDDLEWARE = [
     "ops.middleware.RequestIdMiddleware",
     "ops.api.middleware.ProblemMiddleware",
     "ops.csrf.RefusedOriginMiddleware",
+    "corsheaders.middleware.CorsMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -114,6 +123,12 @@ AUTH_PASSWORD_VALIDATORS = [
         "CommonPasswordValidator",
         "NumericPasswordValidator",
     )
+]
+PASSWORD_HASHERS = [
+    *global_settings.PASSWORD_HASHERS,
+    # Passwords that came from Portagent; they are stored in the first one's way at the next sign-in.
+    "chat.access.hashers.PortagentBcryptHasher",
+    "chat.access.hashers.PortagentPBKDF2Hasher",
 ]
 AUTHENTICATION_BACKENDS = [
     "django.contrib.auth.backends.ModelBackend",
