@@ -6,7 +6,8 @@ from django.utils import timezone
 
 from agents.models import Account, Room
 from chat.models import Conversation, Delivery, DeliveryState, Message, ParticipantKind, Role, Turn
-from chat.services.conversations import next_seq, participant
+from chat.services import tree
+from chat.services.conversations import participant, take_number
 from ops.quick_sql import insert
 
 MATRIX = "matrix"
@@ -72,9 +73,11 @@ def notice(
         if turn is not None
         else participant(conversation.pk, kind=ParticipantKind.GUEST, external_id="switchboard", name="Switchboard")
     )
+    number = take_number(conversation.pk)
     message = Message.objects.create(
-        conversation=conversation, seq=next_seq(conversation.pk), sender=speaker, role=Role.NOTICE, text=sentence,
+        conversation=conversation, seq=number.seq, sender=speaker, role=Role.NOTICE, text=sentence,
         transport="notice", in_reply_to=about, received_at=now, stored_at=now,
+        parent_id=tree.notice_parent(number, about.pk if about is not None else None),
     )  # fmt: skip
     preview = (
         Delivery.objects.filter(turn=turn, lane=room_lane(room.pk), speak_as="agent", notice=False).first()

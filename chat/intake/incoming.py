@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 from chat.models import ParticipantKind
 
@@ -15,6 +16,9 @@ class Incoming:
 
     ``mentions`` are Matrix ids or agents' names; ``hop`` is how many agents answered each other before it; ``extra`` is kept with
     the message's parts. ``guard`` is filled by the guards: the name of the one that keeps it from being answered.
+
+    ``branched``: in a portal conversation it is said below ``parent_id`` (None: it begins the conversation anew), not at the tip.
+    ``attachments`` are ids of files that came along.
     """
 
     transport: str
@@ -34,3 +38,6 @@ class Incoming:
     guard: str = ""
     notice: str = ""
     mirror: bool = False
+    branched: bool = False
+    parent_id: int | None = None
+    attachments: tuple[UUID, ...] = ()

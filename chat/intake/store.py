@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from uuid import UUID
 
 from django.db import IntegrityError, transaction
 from django.utils import timezone
@@ -12,13 +13,18 @@ from agents.models import Agent, Room
 from chat.deliveries import outbox
 from chat.intake.guards import apply_guards
 from chat.intake.incoming import Incoming
-from chat.models import Conversation, Message, MessageState, Role, Turn
-from chat.services.conversations import next_seq, participant
+from chat.models import Attachment, Conversation, Message, MessageState, Role, Turn
+from chat.services import tree
+from chat.services.conversations import participant, take_number
 from chat.turns.lanes import lane_of
 from chat.wakeup import wake_deliveries, wake_turns
 from ops.quick_sql import insert
 
 FEW = 3
+
+
+class AttachmentsGone(Exception):
+    """Files of a message are not there any more, or were sent with another one. Nothing was stored."""
 
 
 @dataclass(slots=True)
@@ -65,10 +71,11 @@ def _store(batch: Sequence[tuple[Place, Incoming]], known: set[tuple[str, str]])
             continue
         known.add(key)
         apply_guards(incoming, conversation=place.conversation, agent=place.agent, room=place.room)
+        number = take_number(place.conversation.pk)
         message = insert(
             Message(
                 conversation=place.conversation,
-                seq=next_seq(place.conversation.pk),
+                seq=number.seq,
                 sender=participant(
                     place.conversation.pk,
                     kind=incoming.sender_kind,
@@ -85,12 +92,17 @@ def _store(batch: Sequence[tuple[Place, Incoming]], known: set[tuple[str, str]])
                 transport=incoming.transport,
                 external_id=incoming.external_id,
                 in_reply_to=_answered(place.conversation.pk, incoming),
+                parent_id=(incoming.parent_id if incoming.branched else number.head_id) if number.portal else None,
                 hop=incoming.hop,
                 said_at=incoming.said_at,
                 received_at=incoming.received_at,
                 stored_at=now,
             )
         )
+        if number.portal:
+            tree.grown(message, number)
+        if incoming.attachments:
+            _attach(incoming.attachments, message)
         result.messages.append(message)
         if not incoming.guard and place.agent is not None:
             turn = insert(
@@ -117,6 +129,13 @@ def _store(batch: Sequence[tuple[Place, Incoming]], known: set[tuple[str, str]])
     if notices:
         transaction.on_commit(lambda: wake_deliveries(notices))
     return result
+
+
+def _attach(ids: Sequence[UUID], message: Message) -> None:
+    """The files belong to the message from now on. Raises ``AttachmentsGone``."""
+    unsent = Attachment.objects.filter(pk__in=ids, message=None)
+    if unsent.update(message=message, conversation_id=message.conversation_id) != len(ids):
+        raise AttachmentsGone
 
 
 def _known(batch: Sequence[tuple[Place, Incoming]]) -> set[tuple[str, str]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from django.db import IntegrityError, connection, transaction
 from django.utils import timezone
 
@@ -25,18 +27,33 @@ def conversation_of(room: Room, agent: Agent | None) -> Conversation:
         return Link.objects.select_related("conversation").get(room=room).conversation
 
 
-def next_seq(conversation_id: int) -> int:
+@dataclass(frozen=True, slots=True)
+class Number:
+    """A message's number, and what the conversation's row said when it was taken (see ``chat.services.tree``)."""
+
+    seq: int
+    portal: bool
+    head_id: int | None
+
+
+def take_number(conversation_id: int) -> Number:
     """Take the conversation's next number. The row stays locked until the transaction ends: numbers follow commits."""
     table = connection.ops.quote_name(Conversation._meta.db_table)
     with connection.cursor() as cursor:
         cursor.execute(
-            f"UPDATE {table} SET next_seq = next_seq + 1, last_message_at = %s WHERE id = %s RETURNING next_seq - 1",  # noqa: S608
+            f"UPDATE {table} SET next_seq = next_seq + 1, last_message_at = %s WHERE id = %s "  # noqa: S608
+            "RETURNING next_seq - 1, portal, head_id",
             [timezone.now(), conversation_id],
         )
         row = cursor.fetchone()
     if row is None:
         raise Conversation.DoesNotExist(f"Conversation {conversation_id} was deleted.")
-    return int(row[0])
+    return Number(int(row[0]), bool(row[1]), row[2])
+
+
+def next_seq(conversation_id: int) -> int:
+    """As ``take_number``, for conversations whose messages form no tree."""
+    return take_number(conversation_id).seq
 
 
 def participant(

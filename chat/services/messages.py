@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from uuid import UUID
 
 from django.db import transaction
 from django.utils import timezone
 
 from agents.matrix.markdown import clean_text
 from agents.models import Agent, AgentState, Room
+from chat.access.grants import may_talk
 from chat.intake.incoming import Incoming
-from chat.intake.store import Place, store
+from chat.intake.store import AttachmentsGone, Place, store
 from chat.models import (
+    OPEN_TURN_STATES,
+    Attachment,
     Conversation,
     Link,
     LinkKind,
@@ -19,20 +24,24 @@ from chat.models import (
     MessageState,
     ParticipantKind,
     Person,
+    Role,
     Turn,
-    TurnState,
 )
+from chat.services import tree
 from chat.services.conversations import conversation_of
 from chat.services.turns import turn_cancel
 from ops.services.audit import record
+from ops.words import counted
+
+MOST_ATTACHMENTS = 10
 
 
 class CannotSend(Exception):
-    """The message was refused; ``sentence`` says why, ``code`` is stable."""
+    """The message was refused; ``sentence`` says why, ``code`` is stable. ``message`` is set when it was kept all the same."""
 
-    def __init__(self, sentence: str, *, code: str) -> None:
+    def __init__(self, sentence: str, *, code: str, message: Message | None = None) -> None:
         super().__init__(sentence)
-        self.sentence, self.code = sentence, code
+        self.sentence, self.code, self.message = sentence, code, message
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +51,13 @@ class Sent:
     message: Message
     turn: Turn | None
     repeated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Below:
+    """A place in a portal conversation's tree: below a message, or (``parent_id`` None) at its beginning."""
+
+    parent_id: int | None
 
 
 def message_send(
@@ -54,15 +70,26 @@ def message_send(
     conversation: Conversation | None = None,
     transport: str = "api",
     external_id: str = "",
+    parent: Message | None = None,
+    attachments: Sequence[UUID | str] = (),
+    actor: str = "",
+    below: Below | None = None,
 ) -> Sent:
     """Say something to an agent. Without a conversation it is said in the agent's own room, where everybody there sees it.
 
-    ``external_id`` makes a repetition recognisable: the same id of the same transport is one message. Raises ``CannotSend``.
+    ``external_id`` makes a repetition recognisable: the same id of the same transport is one message. ``parent`` is the message of a
+    portal conversation to say it after (default: the tip of the branch that is shown). ``attachments`` are ids of the
+    person's unsent files. Raises ``CannotSend`` with a code: ``message.empty``, ``message.parent``, ``agent.archived``, ``agent.not_yours``,
+    ``attachment.unknown``, ``attachment.too_many``, ``quota.messages``, ``quota.tokens``, ``guard.<name>``. ``actor`` is for the log.
     """
-    if not clean_text(text).strip():
+    text = clean_text(text)
+    if not text.strip() and not attachments:
         raise CannotSend("The message is empty.", code="message.empty")
-    if agent.state == AgentState.ARCHIVED:
-        raise CannotSend(f"{agent.name} is archived; it no longer exists on its server.", code="agent.archived")
+    check_agent(agent, person)
+    if external_id and attachments and (sent := _sent_before(transport, external_id, agent)):
+        return sent
+    if parent is not None:
+        below = _below(parent, conversation)
     place = _place(agent, conversation)
     incoming = Incoming(
         transport=transport,
@@ -71,25 +98,79 @@ def message_send(
         sender_name=(str(person) if person else speaker_name) or "Operator",
         sender_kind=ParticipantKind.PERSON if person else ParticipantKind.GUEST,
         person_id=person.pk if person else None,
-        text=clean_text(text),
+        text=text,
         received_at=timezone.now(),
         mirror=place.room is not None,
         # Whoever says something to one agent by name is heard in a quiet room as well.
         mentions=_account_of(agent),
+        branched=below is not None,
+        parent_id=below.parent_id if below is not None else None,
+        attachments=_unsent(attachments, person),
     )
-    stored = store([(place, incoming)])
+    try:
+        stored = store([(place, incoming)])
+    except AttachmentsGone:
+        raise _unknown_attachment() from None
     if not stored.messages:
-        message = Message.objects.get(transport=transport, external_id=external_id)
-        _refuse_held(message.guard, "")
-        return Sent(message, message.turns.filter(agent=agent).first(), repeated=True)
+        sent = _sent_before(transport, external_id, agent)
+        if sent is None:
+            raise Message.DoesNotExist(f"The message {external_id} was deleted at this moment.")
+        return sent
     message = stored.messages[0]
-    _refuse_held(incoming.guard, incoming.notice)
+    _refuse_held(message, incoming.guard, incoming.notice)
     return Sent(message, stored.turns[0] if stored.turns else None)
 
 
-def _refuse_held(guard: str, notice: str) -> None:
+def check_agent(agent: Agent, person: Person | None) -> None:
+    """Whether the agent exists and the person may talk to it. Raises ``CannotSend``."""
+    if agent.state == AgentState.ARCHIVED:
+        raise CannotSend(f"{agent.name} is archived; it no longer exists on its server.", code="agent.archived")
+    if person is not None and not may_talk(person, agent):
+        raise CannotSend("You may not talk to this agent. Ask an operator to let you.", code="agent.not_yours")
+
+
+def _sent_before(transport: str, external_id: str, agent: Agent) -> Sent | None:
+    """The message that was stored under this id earlier. Raises ``CannotSend`` as it did then."""
+    message = Message.objects.filter(transport=transport, external_id=external_id).first()
+    if message is None:
+        return None
+    _refuse_held(message, message.guard, "")
+    return Sent(message, message.turns.filter(agent=agent).order_by("variant").first(), repeated=True)
+
+
+def _refuse_held(message: Message, guard: str, notice: str) -> None:
     if guard and guard != "quiet":
-        raise CannotSend(notice or f"The message was held back ({guard}).", code=f"guard.{guard}")
+        sentence = notice or f"The message was held back ({guard})."
+        raise CannotSend(sentence, code=guard if guard.startswith("quota.") else f"guard.{guard}", message=message)
+
+
+def _below(parent: Message, conversation: Conversation | None) -> Below:
+    if conversation is None or parent.conversation_id != conversation.pk or parent.role == Role.NOTICE:
+        raise CannotSend("The message to answer is not in this conversation.", code="message.parent")
+    return Below(parent.pk)
+
+
+def _unsent(attachments: Sequence[UUID | str], person: Person | None) -> tuple[UUID, ...]:
+    """Ids of files that this person has uploaded and not sent yet, in the order given. Raises ``CannotSend``."""
+    if not attachments:
+        return ()
+    if len(attachments) > MOST_ATTACHMENTS:
+        raise CannotSend(
+            f"A message takes at most {counted(MOST_ATTACHMENTS, 'file')}; this one has {len(attachments)}.",
+            code="attachment.too_many",
+        )
+    try:
+        ids = tuple(dict.fromkeys(one if isinstance(one, UUID) else UUID(one) for one in attachments))
+    except ValueError:
+        raise _unknown_attachment() from None
+    if person is None or Attachment.objects.filter(pk__in=ids, owner=person, message=None).count() != len(ids):
+        raise _unknown_attachment()
+    return ids
+
+
+def _unknown_attachment() -> CannotSend:
+    sentence = "A file of this message is not there any more, or was sent already. Attach it again."
+    return CannotSend(sentence, code="attachment.unknown")
 
 
 def _account_of(agent: Agent) -> frozenset[str]:
@@ -129,27 +210,39 @@ def conversation_open(*, agent: Agent, title: str = "", actor: str) -> Conversat
 def message_edit(*, transport: str, external_id: str, sender_id: str, text: str) -> None:
     """The sender changed a message. An agent that has not begun to answer is given the new text; the old one is kept."""
     with transaction.atomic():
-        message = (
-            Message.objects.select_for_update(of=("self",))
-            .filter(transport=transport, external_id=external_id, sender__external_id=sender_id)
-            .first()
-        )
-        if message is None or message.text == text or not text.strip():
-            return
-        message.parts = [*message.parts, {"type": "edit", "before": message.text, "at": timezone.now().isoformat()}]
-        message.text = text
-        message.save(update_fields=["text", "parts"])
+        message = _changing(transport=transport, external_id=external_id, sender__external_id=sender_id)
+        if message is not None and message.text != text and text.strip():
+            text_change(message, text)
+
+
+def text_change(message: Message, text: str, *, key: str = "") -> None:
+    """Give a locked message another text, keeping the old one in its parts. ``key`` makes a repeated request recognisable."""
+    edit = {"type": "edit", "before": message.text, "at": timezone.now().isoformat(), **({"key": key} if key else {})}
+    message.parts = [*message.parts, edit]
+    message.text = text
+    message.save(update_fields=["text", "parts", "revision"])
 
 
 def message_redact(*, transport: str, external_id: str) -> None:
-    """A message was taken back. Its text is gone, and an answer that is not finished is stopped."""
+    """A message was taken back. Its text and files are gone, and an answer that is not finished is stopped."""
     with transaction.atomic():
-        message = (
-            Message.objects.select_for_update(of=("self",)).filter(transport=transport, external_id=external_id).first()
-        )
+        message = _changing(transport=transport, external_id=external_id)
         if message is None:
             return
         message.state, message.text, message.parts = MessageState.REDACTED, "", []
-        message.save(update_fields=["state", "text", "parts"])
-        for turn in message.turns.filter(state__in=[TurnState.QUEUED, TurnState.RUNNING]):
+        message.save(update_fields=["state", "text", "parts", "revision"])
+        message.attachments.all().delete()
+        for turn in message.turns.filter(state__in=OPEN_TURN_STATES):
             turn_cancel(turn=turn, actor="the sender")
+
+
+def _changing(**which: object) -> Message | None:
+    """A message that is about to be changed, with its new ``revision``: conversation and message are locked, in this order."""
+    found = Message.objects.filter(**which).values_list("pk", "conversation_id").first()
+    if found is None:
+        return None
+    revision = tree.revised(found[1])
+    message = Message.objects.select_for_update(of=("self",)).filter(pk=found[0]).first()
+    if message is not None:
+        message.revision = revision
+    return message

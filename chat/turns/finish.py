@@ -17,7 +17,8 @@ from agents.models import Room
 from chat import live
 from chat.deliveries import outbox
 from chat.models import Delivery, DeliveryState, Link, Message, Participant, Role, Turn, TurnState
-from chat.services.conversations import next_seq
+from chat.services import tree
+from chat.services.conversations import take_number
 from chat.services.turns import STOPPED_MARK
 from chat.turns.speaker import speaker_of
 from chat.turns.stream import Collector, LeaseLost
@@ -203,19 +204,26 @@ def _end(turn: Turn, **fields: Any) -> None:
 def _store_reply(turn: Turn, text: str, collector: Collector) -> Message:
     now = timezone.now()
     parts = collector.parts if any(part["type"] != "text" for part in collector.parts) else []
+    speaker, number = speaker_of(turn), take_number(turn.conversation_id)
     reply = Message(
-        conversation_id=turn.conversation_id, seq=next_seq(turn.conversation_id), sender_id=speaker_of(turn).pk,
+        conversation_id=turn.conversation_id, seq=number.seq, sender_id=speaker.pk,
         role=Role.ASSISTANT, text=text, parts=parts, transport="turn", external_id=str(turn.pk),
         in_reply_to=turn.message, hop=turn.message.hop, received_at=now, stored_at=now,
+        parent_id=turn.message_id if number.portal else None,
     )  # fmt: skip
-    return insert(reply)
+    insert(reply)
+    if number.portal:
+        tree.answer_stored(reply, number)
+    return reply
 
 
 def _store_notice(turn: Turn, sentence: str) -> None:
     now = timezone.now()
+    speaker, number = speaker_of(turn), take_number(turn.conversation_id)
     Message.objects.create(
-        conversation_id=turn.conversation_id, seq=next_seq(turn.conversation_id), sender_id=speaker_of(turn).pk,
+        conversation_id=turn.conversation_id, seq=number.seq, sender_id=speaker.pk,
         role=Role.NOTICE, text=sentence, transport="notice", in_reply_to_id=turn.message_id, received_at=now, stored_at=now,
+        parent_id=tree.notice_parent(number, turn.message_id),
     )  # fmt: skip
 
 

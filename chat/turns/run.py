@@ -15,7 +15,6 @@ from agents.backends.base import (
     BackendBroken,
     BackendError,
     Finished,
-    HistoryItem,
     ReplyRequest,
     Speaker,
 )
@@ -24,8 +23,9 @@ from agents.models import AgentState, MemoryPolicy
 from agents.services.backends import spec_of
 from chat.deliveries.run import run_delivery
 from chat.matrix.preview import Preview
-from chat.models import Delivery, Message, MessageState, Participant, ParticipantKind, Role, Turn
+from chat.models import Delivery, Participant, ParticipantKind, Turn
 from chat.turns import claim, finish
+from chat.turns.history import history_of
 from chat.turns.slots import SLOTS
 from chat.turns.speaker import speaker_of
 from chat.turns.stream import Collector, LeaseLost
@@ -180,17 +180,19 @@ def _request(turn: Turn, backend: Backend) -> ReplyRequest:
         attempt=turn.attempts,
         conversation_ref=_conversation_ref(turn, backend) if traits.has_conversations else "",
         resume_ref=turn.upstream_ref,
-        history=() if traits.keeps_history else _history(turn),
+        history=() if traits.keeps_history else history_of(turn),
         definition=agent.definition,
         timeout_seconds=settings.TURN_TIMEOUT,
     )
 
 
 def idempotency_id(turn: Turn) -> str:
-    """The same for every attempt at one message and agent; different on another installation's database."""
+    """The same for every attempt at one answer to one message; different on another installation's database."""
     import uuid
 
-    return str(uuid.uuid5(uuid.NAMESPACE_URL, f"switchboard:{_installation()}:{turn.message_id}:{turn.agent_id}"))
+    again = f":{turn.variant}" if turn.variant else ""
+    key = f"switchboard:{_installation()}:{turn.message_id}:{turn.agent_id}{again}"
+    return str(uuid.uuid5(uuid.NAMESPACE_URL, key))
 
 
 def _installation() -> str:
@@ -218,20 +220,3 @@ def _conversation_ref(turn: Turn, backend: Backend) -> str:
             Participant.objects.filter(pk=row.pk, backend_ref="").update(backend_ref=ref)
             row.refresh_from_db(fields=["backend_ref"])
     return row.backend_ref
-
-
-def _history(turn: Turn) -> list[HistoryItem]:
-    limit = settings.HISTORY_MESSAGES
-    if not limit:
-        return []
-    rows = (
-        Message.objects.filter(conversation_id=turn.conversation_id, seq__lt=turn.seq)
-        .exclude(role=Role.NOTICE)
-        .exclude(state=MessageState.REDACTED)
-        .order_by("-seq")
-        .values_list("role", "text", "sender__name")[:limit]
-    )
-    return [
-        HistoryItem("assistant" if role == Role.ASSISTANT else "user", text, name)
-        for role, text, name in reversed(rows)
-    ]
