@@ -45,3 +45,11 @@ def prune() -> None:
     from chat.services.pruning import prune_refused
 
     prune_refused()
+
+
+@shared_task(name="chat.prune_portal", ignore_result=True)
+def prune_portal() -> None:
+    """Forget files that were never sent, and contents that nobody needs."""
+    from chat.services.attachments import prune_attachments
+
+    prune_attachments()

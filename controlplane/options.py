@@ -401,6 +401,22 @@ OPTIONS: tuple[Option, ...] = (
         group="Guards",
     ),
     Option(
+        "ATTACHMENT_MAX_MB",
+        "The largest file that people may send to agents, in megabytes.",
+        "int",
+        20,
+        floor=1,
+        group="Attachments",
+    ),
+    Option(
+        "ATTACHMENTS_DIR",
+        "Folder for files that people send; attachments/ below DATA_DIR when not set. In scaled mode all web servers and workers need the "
+        "same one.",
+        "path",
+        None,
+        group="Attachments",
+    ),
+    Option(
         "HEARTBEAT_URL",
         "Address of a dead-man switch (healthchecks.io or the like) that is pinged while all is well; /fail is appended while it is not.",
         "url",

@@ -64,6 +64,7 @@ _HINTS = (
     "eyj",
     "swb_",
     "/setup/",
+    "/shared/",
 )
 
 _SHAPES = re.compile(
@@ -79,6 +80,7 @@ _SHAPES = re.compile(
     | (?P<user>://)[^\s/@:"']*:[^\s/@"']+(?=@)
     | \b(?:sk|pk|rk)-[A-Za-z0-9_\-*]{6,}
     | (?P<link>/setup/)[0-9a-f]{20,}   # whoever has the path of a set-up link may become an operator
+    | (?P<share>/shared/)[A-Za-z0-9_-]{20,}   # whoever has it may read what was shared
     | \bsyt_[A-Za-z0-9_]{8,}
     | \bswb_[A-Za-z0-9]{4,}[._][A-Za-z0-9_-]{8,}
     | \beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{4,}\.[A-Za-z0-9_-]*
@@ -138,7 +140,13 @@ def redact_text(text: str) -> str:
 
 
 def _hide(match: re.Match[str]) -> str:
-    if kept := match.group("scheme") or match.group("field") or match.group("user") or match.group("link"):
+    if (
+        kept := match.group("scheme")
+        or match.group("field")
+        or match.group("user")
+        or match.group("link")
+        or match.group("share")
+    ):
         return f"{kept}{HIDDEN}"
     return HIDDEN
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
-from django.urls import URLPattern
+from django.urls import URLPattern, path
 
-urlpatterns: list[URLPattern] = []
+from chat.portal.files import file_get
+
+urlpatterns: list[URLPattern] = [
+    path("files/<uuid:attachment_id>", file_get, name="portal-file"),
+]

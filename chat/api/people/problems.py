@@ -3,6 +3,20 @@
 from __future__ import annotations
 
 from chat.access.grants import NotYours
-from ops.api.problems import NOT_FOUND, Problem, translate
+from chat.services.attachments import AttachmentRefused
+from ops.api.problems import NOT_FOUND, Problem, declare, translate
+
+_ATTACHMENTS = {
+    known.code: known
+    for known in (
+        declare("attachment.too_large", 413, "The file is too large"),
+        declare("attachment.empty", 422, "The file is empty"),
+        declare("attachment.kind", 415, "Files of this kind are not taken"),
+        declare("attachment.broken", 422, "The picture cannot be read"),
+        declare("attachment.too_many", 429, "Too many files wait to be sent"),
+        declare("attachment.no_space", 507, "There is no room for files"),
+    )
+}
 
 translate(NotYours, lambda error: Problem(NOT_FOUND, error.sentence))
+translate(AttachmentRefused, lambda error: Problem(_ATTACHMENTS[error.code], error.sentence))

@@ -1,0 +1,1 @@
+"""People's conversations below the API: files, exports, shared links, search, rooms."""
