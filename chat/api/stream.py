@@ -13,7 +13,7 @@ from channels.layers import get_channel_layer
 from django.db import close_old_connections
 
 from chat import live
-from chat.api.follow import Event, Follower, Row, read_row
+from chat.turns.follow import Event, Follower, Row, read_row
 from ops.api.answers import to_json
 from ops.api.problems import AUTH_REVOKED
 from ops.logs import get_logger
@@ -35,12 +35,14 @@ class TurnStream:
     def __init__(
         self,
         turn_id: int,
+        conversation_id: int,
         *,
         start: int = 0,
         fence: int | None = None,
         still_allowed: Callable[[], bool] = lambda: True,
     ) -> None:
         self.turn_id = turn_id
+        self._group = live.group_of(conversation_id)
         self._still_allowed = still_allowed
         self._follower = Follower(turn_id, sent=start, fence=fence)
         self._frames: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
@@ -52,7 +54,7 @@ class TurnStream:
         try:
             if layer is not None:
                 channel = await layer.new_channel()
-                await layer.group_add(live.group_of(self.turn_id), channel)
+                await layer.group_add(self._group, channel)
                 pump = asyncio.create_task(self._pump(layer, channel))
             async for event in self._follow():
                 yield event
@@ -60,7 +62,7 @@ class TurnStream:
             if pump is not None:
                 pump.cancel()
                 with suppress(Exception):
-                    await layer.group_discard(live.group_of(self.turn_id), channel)
+                    await layer.group_discard(self._group, channel)
 
     async def _pump(self, layer: Any, channel: str) -> None:
         # A layer may end the subscription when waiting for it is cancelled, so nobody waits for it with a time limit.
@@ -73,7 +75,10 @@ class TurnStream:
                 log.debug("stream.layer_failed", error=f"{type(error).__name__}: {error}"[:200])
                 await asyncio.sleep(POLL_SECONDS)
                 continue
-            self._frames.put_nowait(message.get("frame") or {})
+            frame = message.get("frame") or {}
+            # The group is the conversation's; others of its turns are none of this stream's business.
+            if frame.get("turn") == self.turn_id:
+                self._frames.put_nowait(frame)
 
     async def _follow(self) -> AsyncIterator[bytes]:
         read_at, want_row = 0.0, True

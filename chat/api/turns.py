@@ -11,12 +11,12 @@ from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from ninja import Field, Query, Router, Schema
 from pydantic import ConfigDict
 
-from chat.api.follow import read_row
 from chat.api.render import turn_dict
 from chat.api.schemas import TurnList, TurnOut, TurnTextOut
 from chat.api.stream import TurnStream
 from chat.models import Turn, TurnState
 from chat.services.turns import turn_cancel, turn_discard, turn_retry
+from chat.turns.follow import read_row
 from ops.api.answers import answer
 from ops.api.inputs import LARGEST_ID, Id
 from ops.api.paging import Paging, page
@@ -138,17 +138,20 @@ async def turns_stream(request: HttpRequest, turn_id: Id, query: Query[From]) ->
     resumed = _LAST_EVENT.match(request.headers.get("Last-Event-ID", ""))
     if resumed:
         fence, start = int(resumed[1]), int(resumed[2])
-    if not await sync_to_async(_exists)(turn_id):
+    conversation_id = await sync_to_async(_conversation_of)(turn_id)
+    if conversation_id is None:
         raise not_found("turn", turn_id)
-    stream = TurnStream(turn_id, start=start, fence=fence, still_allowed=principal_of(request).is_still_valid)
+    stream = TurnStream(
+        turn_id, conversation_id, start=start, fence=fence, still_allowed=principal_of(request).is_still_valid
+    )
     response = StreamingHttpResponse(stream.events(), content_type="text/event-stream; charset=utf-8")
     response.headers["Cache-Control"] = "no-cache, no-transform"
     response.headers["X-Accel-Buffering"] = "no"
     return response
 
 
-def _exists(turn_id: int) -> bool:
-    found = Turn.objects.filter(pk=turn_id).exists()
+def _conversation_of(turn_id: int) -> int | None:
+    found = Turn.objects.filter(pk=turn_id).values_list("conversation_id", flat=True).first()
     # The stream stays open for long and reads elsewhere: this thread's connection would be kept for nothing.
     if not connection.in_atomic_block:
         connection.close()

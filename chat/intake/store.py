@@ -10,6 +10,7 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from agents.models import Agent, Room
+from chat import live
 from chat.deliveries import outbox
 from chat.intake.guards import apply_guards
 from chat.intake.incoming import Incoming
@@ -104,6 +105,7 @@ def _store(batch: Sequence[tuple[Place, Incoming]], known: set[tuple[str, str]])
         if incoming.attachments:
             _attach(incoming.attachments, message)
         result.messages.append(message)
+        live.message_stored(message)
         if not incoming.guard and place.agent is not None:
             turn = insert(
                 Turn(

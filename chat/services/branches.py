@@ -14,6 +14,7 @@ from django.utils import timezone
 
 from agents.matrix.markdown import clean_text
 from agents.models import Agent
+from chat import live
 from chat.models import (
     OPEN_TURN_STATES,
     Attachment,
@@ -171,6 +172,7 @@ def answer_again(*, message: Message, person: Person | None, actor: str) -> Turn
             )
         )
         record(actor=actor, action="turn.again", target=turn)
+        live.turn_changed(turn)
         transaction.on_commit(partial(wake_turns, [turn.pk]))
     return turn
 

@@ -11,6 +11,7 @@ from django.utils import timezone
 
 from agents.matrix.markdown import clean_text
 from agents.models import Agent, AgentState, Room
+from chat import live
 from chat.access.grants import may_talk
 from chat.intake.incoming import Incoming
 from chat.intake.store import AttachmentsGone, Place, store
@@ -221,6 +222,7 @@ def text_change(message: Message, text: str, *, key: str = "") -> None:
     message.parts = [*message.parts, edit]
     message.text = text
     message.save(update_fields=["text", "parts", "revision"])
+    live.message_stored(message)
 
 
 def message_redact(*, transport: str, external_id: str) -> None:
@@ -231,6 +233,7 @@ def message_redact(*, transport: str, external_id: str) -> None:
             return
         message.state, message.text, message.parts = MessageState.REDACTED, "", []
         message.save(update_fields=["state", "text", "parts", "revision"])
+        live.message_stored(message)
         message.attachments.all().delete()
         for turn in message.turns.filter(state__in=OPEN_TURN_STATES):
             turn_cancel(turn=turn, actor="the sender")

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from django.db import connection
 
+from chat import live
 from chat.models import Conversation, Message, Role
 from chat.services.conversations import Number
 from ops.quick_sql import update
@@ -68,6 +69,7 @@ def revised(conversation_id: int) -> int:
         row = cursor.fetchone()
     if row is None:
         raise Conversation.DoesNotExist(f"Conversation {conversation_id} was deleted.")
+    live.conversation_changed(conversation_id)
     return int(row[0])
 
 

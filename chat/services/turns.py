@@ -45,7 +45,9 @@ def turn_cancel(*, turn: Turn, actor: str) -> Turn:
             record(actor=actor, action="turn.stopped", target=turn)
         if ended:
             _end_previews(turn)
-            transaction.on_commit(partial(_announce_end, turn.pk, turn.lane))
+            turn.state = TurnState.CANCELLED
+            live.turn_changed(turn)
+            transaction.on_commit(partial(_wake_next, turn.lane))
     turn.refresh_from_db()
     return turn
 
@@ -61,8 +63,7 @@ def _end_previews(turn: Turn) -> None:
             transaction.on_commit(partial(wake_deliveries, [row.pk]))
 
 
-def _announce_end(turn_id: int, lane: str) -> None:
-    live.publish(turn_id, {"type": "turn", "turn": turn_id, "state": str(TurnState.CANCELLED)})
+def _wake_next(lane: str) -> None:
     wake_turns(Turn.objects.filter(lane=lane, state=TurnState.QUEUED).order_by("id").values_list("pk", flat=True)[:1])
 
 
@@ -86,6 +87,7 @@ def turn_retry(*, turn: Turn, actor: str) -> Turn:
                 f"Turn {turn.pk} is {turn.get_state_display().lower()}; only a failed one can be tried again."
             )
         record(actor=actor, action="turn.retried", target=turn)
+        live.turn_changed(turn)
         transaction.on_commit(lambda: wake_turns([turn.pk]))
     return turn
 
@@ -102,4 +104,5 @@ def turn_discard(*, turn: Turn, actor: str) -> Turn:
                 f"Turn {turn.pk} is {turn.get_state_display().lower()}; only a failed one can be discarded."
             )
         record(actor=actor, action="turn.discarded", target=turn)
+        live.turn_changed(turn)
     return turn

@@ -52,7 +52,9 @@ def may_run(turn: Turn) -> bool:
 
 def claim_turn(turn: Turn) -> bool:
     """Take a loaded turn: one conditional UPDATE. It must be first in its conversation, and its lane must be free."""
-    return claim(turn, unless=_EARLIER_OPEN, started_at=timezone.now(), partial="", first_token_at=None)
+    return claim(
+        turn, unless=_EARLIER_OPEN, started_at=timezone.now(), partial="", partial_parts=[], first_token_at=None
+    )
 
 
 def next_in_lane(lane: str) -> list[int]:

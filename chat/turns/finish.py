@@ -64,11 +64,12 @@ def done(turn: Turn, collector: Collector, *, previewed: bool = True) -> list[in
             input_tokens=collector.finished.input_tokens,
             output_tokens=collector.finished.output_tokens,
             partial="",
+            partial_parts=[],
             error_code="",
             error_public="",
             error_reason="",
         )
-    _announce(turn, TurnState.CANCELLED if cancelled else TurnState.DONE)
+    live.turn_changed(turn, answered=reply is not None)
     return deliveries
 
 
@@ -141,6 +142,7 @@ def _requeue(turn: Turn, error: BackendError, *, counts: bool) -> list[int]:
     with transaction.atomic() if sentence else nullcontext():
         deliveries = _tell(turn, sentence) if sentence else []
         _end(turn, **fields)
+        live.turn_changed(turn, answered=bool(sentence))
     log.info("turn.later", code=error.code, seconds=round(delay, 1), attempt=turn.attempts)
     from chat.wakeup import wake_turns_later
 
@@ -189,7 +191,7 @@ def _give_up(turn: Turn, collector: Collector, error: BackendError) -> list[int]
             error_reason=error.reason[:5000],
         )
     log.warning("turn.gave_up", code=error.code, reason=error.reason[:500], attempts=turn.attempts)
-    _announce(turn, state)
+    live.turn_changed(turn, answered=True)
     return deliveries
 
 
@@ -199,11 +201,12 @@ def _end(turn: Turn, **fields: Any) -> None:
     fields.setdefault("lease_until", None)
     if not fenced_update(turn, **fields):
         raise LeaseLost
+    turn.state = fields["state"]
 
 
 def _store_reply(turn: Turn, text: str, collector: Collector) -> Message:
     now = timezone.now()
-    parts = collector.parts if any(part["type"] != "text" for part in collector.parts) else []
+    parts = collector.stored_parts(len(collector.text.rstrip()))
     speaker, number = speaker_of(turn), take_number(turn.conversation_id)
     reply = Message(
         conversation_id=turn.conversation_id, seq=number.seq, sender_id=speaker.pk,
@@ -242,7 +245,3 @@ _links = PreparedRead(
     ),
     1,
 )
-
-
-def _announce(turn: Turn, state: str) -> None:
-    live.publish(turn.pk, {"type": "turn", "turn": turn.pk, "state": str(state)})

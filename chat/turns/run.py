@@ -21,6 +21,7 @@ from agents.backends.base import (
 from agents.backends.registry import kind_of, open_backend
 from agents.models import AgentState, MemoryPolicy
 from agents.services.backends import spec_of
+from chat import live
 from chat.deliveries.run import run_delivery
 from chat.matrix.preview import Preview
 from chat.models import Delivery, Participant, ParticipantKind, Turn
@@ -93,6 +94,7 @@ def _run_one(pk: int) -> list[int]:
     turn = claim.load(pk)
     if turn is None or not claim.may_run(turn) or not claim.claim_turn(turn):
         return []
+    live.turn_changed(turn)
     with bind(turn_id=turn.pk, message_id=turn.message_id, agent=turn.agent.name):
         try:
             deliveries = _answer(turn)

@@ -1,4 +1,10 @@
-"""An answer while it comes in: collected, published at most 20 times a second, kept in the row at most twice a second."""
+"""An answer while it comes in: collected, published at most 20 times a second, kept in the row at most twice a second.
+
+``parts`` holds what came, in order. Each has ``start`` and ``end``, offsets in the text: a text part is ``text[start:end]``, everything
+else stands at ``start`` (and is as long there as nothing). The text begins with its first character that is no white space, so that
+offsets are those of the answer as it will be stored. Reasoning is published by offset as well: ``offset`` counts in all reasoning of
+the turn put together, ``index`` says to which part the piece belongs and ``start`` where that part stands in the text.
+"""
 
 from __future__ import annotations
 
@@ -60,6 +66,8 @@ class Collector:
         self._half = ""
         self._calls: dict[str, float] = {}
         self._published = 0
+        self._reasoned = self._reasoning_published = 0
+        self._parts_changed = False
         now = time.monotonic()
         self._published_at = 0.0
         self._persisted_at = self._renewed_at = self._stop_checked_at = now
@@ -92,8 +100,12 @@ class Collector:
         if self._length >= MAX_TEXT:
             return
         text = self._whole_characters(text)
+        if not self._length:
+            text = text.lstrip()
         if not text:
             return
+        if self._reasoned > self._reasoning_published:
+            self._publish_reasoning()
         if self.turn.first_token_at is None:
             self.turn.first_token_at = timezone.now()
         self._pieces.append(text)
@@ -113,34 +125,53 @@ class Collector:
 
     def _take_part(self, chunk: ReasoningDelta | ToolCall | ToolResult) -> None:
         if isinstance(chunk, ReasoningDelta):
-            text = _storable(chunk.text)
-            if self.parts and self.parts[-1]["type"] == "reasoning":
-                self.parts[-1]["text"] += text
-            else:
-                self.parts.append({"type": "reasoning", "text": text})
-        elif isinstance(chunk, ToolCall):
+            self._take_reasoning(_storable(chunk.text))
+            return
+        if isinstance(chunk, ToolCall):
             self._calls[chunk.id] = time.monotonic()
-            self.parts.append(
-                {
-                    "type": "tool_call",
-                    "id": _storable(chunk.id),
-                    "name": _storable(chunk.name),
-                    "arguments": _storable(chunk.arguments),
-                }
-            )
+            part: dict[str, Any] = {
+                "type": "tool_call",
+                "id": _storable(chunk.id),
+                "name": _storable(chunk.name),
+                "arguments": _storable(chunk.arguments),
+            }
         else:
-            self.parts.append(
-                {
-                    "type": "tool_result",
-                    "id": _storable(chunk.id),
-                    "name": _storable(chunk.name),
-                    "output": _storable(chunk.output[:100_000]),
-                    "ok": chunk.ok,
-                    "ms": round((time.monotonic() - self._calls.pop(chunk.id, time.monotonic())) * 1000),
-                }
-            )
-        if not isinstance(chunk, ReasoningDelta):
-            live.publish(self.turn.pk, {"type": "part", "turn": self.turn.pk, "part": self.parts[-1]})
+            part = {
+                "type": "tool_result",
+                "id": _storable(chunk.id),
+                "name": _storable(chunk.name),
+                "output": _storable(chunk.output[:100_000]),
+                "ok": chunk.ok,
+                "ms": round((time.monotonic() - self._calls.pop(chunk.id, time.monotonic())) * 1000),
+            }
+        # Whoever follows sees things in the order in which they happened.
+        self.flush()
+        self._add_part(part)
+        self._tell("part", index=len(self.parts) - 1, part=self.parts[-1])
+
+    def _add_part(self, part: dict[str, Any]) -> None:
+        self.parts.append({**part, "start": self._length, "end": self._length})
+        self._parts_changed = True
+
+    def _take_reasoning(self, text: str) -> None:
+        if not text or self._reasoned >= MAX_TEXT:
+            return
+        if not self.parts or self.parts[-1]["type"] != "reasoning":
+            self.flush()
+            self._add_part({"type": "reasoning", "text": ""})
+        self.parts[-1]["text"] += text
+        self._reasoned += len(text)
+        self._parts_changed = True
+
+    def stored_parts(self, length: int) -> list[dict[str, Any]]:
+        """The parts as they are kept with a text of this length; nothing when the text is all there is."""
+        if all(part["type"] == "text" for part in self.parts):
+            return []
+        return [
+            {**part, "start": min(part["start"], length), "end": min(part["end"], length)}
+            for part in self.parts
+            if part["type"] != "text" or part["start"] < length
+        ]
 
     def should_stop(self) -> bool:
         """Asked by backends between chunks and while nothing comes: also keeps the lease alive."""
@@ -149,10 +180,10 @@ class Collector:
 
     def _tick(self) -> None:
         now = time.monotonic()
-        if self._length > self._published and now - self._published_at >= PUBLISH_EVERY:
-            self._publish(now)
+        if self._unpublished and now - self._published_at >= PUBLISH_EVERY:
+            self.flush()
         if (
-            self._length > self._persisted_length and now - self._persisted_at >= PERSIST_EVERY
+            (self._length > self._persisted_length or self._parts_changed) and now - self._persisted_at >= PERSIST_EVERY
         ) or now - self._renewed_at >= RENEW_EVERY:
             self._write(now)
         if now - self._stop_checked_at >= CHECK_STOP_EVERY:
@@ -171,24 +202,45 @@ class Collector:
         assert self._preview is not None
         self._preview(self.text)
 
-    def _publish(self, now: float) -> None:
-        live.publish(
-            self.turn.pk,
-            {"type": "delta", "turn": self.turn.pk, "offset": self._published, "text": self.text[self._published :]},
+    @property
+    def _unpublished(self) -> bool:
+        return self._length > self._published or self._reasoned > self._reasoning_published
+
+    def _publish_text(self) -> None:
+        self._tell("delta", offset=self._published, text=self.text[self._published :])
+        self._published, self._published_at = self._length, time.monotonic()
+
+    def _publish_reasoning(self) -> None:
+        """What is not published yet belongs to the last part: it is published before another one begins."""
+        part = self.parts[-1]
+        text = part["text"][-(self._reasoned - self._reasoning_published) :]
+        self._tell(
+            "reasoning", index=len(self.parts) - 1, start=part["start"], offset=self._reasoning_published, text=text
         )
-        self._published, self._published_at = self._length, now
+        self._reasoning_published, self._published_at = self._reasoned, time.monotonic()
+
+    def _tell(self, kind: str, **fields: Any) -> None:
+        turn = self.turn
+        live.publish(turn.conversation_id, {"type": kind, "turn": turn.pk, "fence": turn.fence, **fields})
 
     def _write(self, now: float) -> None:
         fields = dict(self._fields)
         if self._length > self._persisted_length:
             fields |= {"partial": self.text, "first_token_at": self.turn.first_token_at}
+        if self._parts_changed:
+            fields["partial_parts"] = [
+                {"index": index, **part} for index, part in enumerate(self.parts) if part["type"] != "text"
+            ]
         if not fenced_update(self.turn, lease_until=lease_end(), **fields):
             raise LeaseLost
         self._fields.clear()
         self._persisted_at = self._renewed_at = now
         self._persisted_length = self._length
+        self._parts_changed = False
 
     def flush(self) -> None:
         """Publish what is left; the row is written by whoever finishes the turn."""
+        if self._reasoned > self._reasoning_published:
+            self._publish_reasoning()
         if self._length > self._published:
-            self._publish(time.monotonic())
+            self._publish_text()

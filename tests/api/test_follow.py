@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from chat.api.follow import Follower, Row
+from chat.turns.follow import Follower, Row
 
 
 def _row(raw="", state="running", fence=1, reply=None):

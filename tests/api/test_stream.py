@@ -238,9 +238,9 @@ async def test_a_listener_that_leaves_is_forgotten(write_token, spoken):
     listening = asyncio.create_task(listener.listen(turn))
     while not listener.events:
         await asyncio.sleep(0.02)
-    assert live.group_of(turn.pk) in get_channel_layer().groups
+    assert live.group_of(turn.conversation_id) in get_channel_layer().groups
     # What the server does when the client hangs up.
     listening.cancel()
     with pytest.raises(asyncio.CancelledError):
         await listening
-    assert live.group_of(turn.pk) not in get_channel_layer().groups
+    assert live.group_of(turn.conversation_id) not in get_channel_layer().groups

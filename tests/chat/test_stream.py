@@ -138,11 +138,16 @@ def test_tools_are_told_to_followers(stage: Stage, clock: Clock) -> None:
     assert [frame["part"]["name"] for frame in stage.frames if frame["type"] == "part"] == ["look"]
 
 
-def test_the_end_is_told_to_followers(stage: Stage) -> None:
-    sent = message_send(agent=stage.agent(homeserver=False), text="Hello")
+def test_the_end_is_told_to_followers(stage: Stage, django_capture_on_commit_callbacks: Any) -> None:
+    with django_capture_on_commit_callbacks(execute=True):
+        sent = message_send(agent=stage.agent(homeserver=False), text="Hello")
     assert sent.turn is not None
-    run.run_turn(sent.turn.pk)
-    assert stage.frames[-1] == {"type": "turn", "turn": sent.turn.pk, "state": "done"}
+    told = {"turn": sent.turn.pk, "message": sent.message.pk}
+    with django_capture_on_commit_callbacks(execute=True):
+        run.run_turn(sent.turn.pk)
+    assert stage.frames[0] == {"type": "message", "message": sent.message.pk, "seq": 1}
+    assert stage.frames[-1] == {"type": "turn", "state": "done", **told}
+    assert {"type": "turn", "state": "running", **told} in stage.frames
     assert "".join(frame["text"] for frame in stage.deltas()) == "You said: Hello"
 
 

@@ -66,6 +66,7 @@ class Stage:
         self.woken_tasks: list[str] = []
         self.timers: list[tuple[str, int, float]] = []
         self.frames: list[dict[str, Any]] = []
+        self.person_frames: list[tuple[int, dict[str, Any]]] = []
         self.courtesies: list[tuple[float, Callable[[], None]]] = []
         self._numbers = itertools.count(1)
 
@@ -227,7 +228,8 @@ def stage(_fake_homeserver: FakeHomeserver, monkeypatch: pytest.MonkeyPatch, set
     monkeypatch.setattr(courtesy, "_schedule", lambda delay, action: stage.courtesies.append((delay, action)))
     monkeypatch.setattr(courtesy, "_typing", {})
     monkeypatch.setattr(courtesy, "_receipts", {})
-    monkeypatch.setattr(live, "publish", lambda turn_id, frame: stage.frames.append(frame))
+    monkeypatch.setattr(live, "publish", lambda conversation_id, frame: stage.frames.append(frame))
+    monkeypatch.setattr(live, "publish_person", lambda person_id, frame: stage.person_frames.append((person_id, frame)))
 
     def send(task: str, *ids: int) -> None:
         if task == wakeup.RUN_TURN:
