@@ -8,8 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from importlib import import_module
 from uuid import UUID
 
+from django.conf import settings
+from django.contrib.auth import get_user
+from django.contrib.sessions.backends.base import SessionBase
 from django.contrib.sessions.models import Session
 from django.db.models import Q
 from django.http import HttpRequest
@@ -51,6 +55,17 @@ def identity_of_session(request: HttpRequest) -> Identity | None:
     return Identity(
         person.pk, person.get_username(), person.access_epoch, session_key=request.session.session_key or ""
     )
+
+
+def identity_of_session_key(key: str) -> Identity | None:
+    """The identity of the browser that has this session, as its own requests would show it; ``None`` when it has ended."""
+    if not key:
+        return None
+    request = HttpRequest()
+    store: type[SessionBase] = import_module(settings.SESSION_ENGINE).SessionStore
+    request.session = store(key)
+    request.user = get_user(request)
+    return identity_of_session(request)
 
 
 def still_valid(identities: Iterable[Identity]) -> set[Identity]:
