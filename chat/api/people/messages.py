@@ -10,7 +10,6 @@ from django.http import HttpRequest, HttpResponse
 from ninja import Field, Query, Router, Schema
 
 from chat.access.grants import NotYours, membership_at
-from chat.api.follow import read_row
 from chat.api.people.auth import Caller, caller_of
 from chat.api.people.finding import MOST_ATTACHMENTS, turn_at, unsent_attachments
 from chat.api.people.render import message_json, turn_values
@@ -21,6 +20,7 @@ from chat.portal.queries import branch_messages, branch_page
 from chat.services.messages import Sent, message_send
 from chat.services.portal import membership_read
 from chat.services.turns import turn_cancel
+from chat.turns.follow import read_row
 from ops.api.answers import answer
 from ops.api.inputs import LARGEST_ID, Body, Id, Text
 from ops.api.problems import Problem
