@@ -42,34 +42,9 @@ _CLASS_SETS = {
     "td": {"center", "right"},
     **{f"h{number}": {f"h{level}" for level in range(1, 7)} for number in range(3, 7)},
 }
-_TAGS = set(
-    [
-        "h3",
-        "h4",
-        "h5",
-        "h6",
-        "blockquote",
-        "p",
-        "a",
-        "ul",
-        "ol",
-        "li",
-        "strong",
-        "em",
-        "s",
-        "code",
-        "hr",
-        "br",
-        "div",
-        "table",
-        "thead",
-        "tbody",
-        "tr",
-        "th",
-        "td",
-        "pre",
-        "span",
-    ]
+_TAGS = frozenset(
+    {"h3", "h4", "h5", "h6", "blockquote", "p", "a", "ul", "ol", "li", "strong", "em", "s", "code", "hr", "br", "div"}
+    | {"table", "thead", "tbody", "tr", "th", "td", "pre", "span"}
 )
 
 
@@ -89,7 +64,7 @@ def _allow(tag: str, attribute: str, value: str) -> str | None:
 
 
 _CLEANER = nh3.Cleaner(
-    tags=_TAGS,
+    tags=set(_TAGS),
     clean_content_tags={"script", "style"},
     attributes={
         "*": set(),  # without this nh3 allows "title" and "lang" everywhere

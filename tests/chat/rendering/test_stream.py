@@ -9,8 +9,8 @@ import pytest
 from chat.rendering.markdown import blocks_of
 from chat.rendering.stream import Blocks
 
-BITS = (
-    [
+BITS = [
+    *[
         "a",
         "b c",
         "1",
@@ -27,8 +27,8 @@ BITS = (
         "```py\ncode\n",
         "# h\n",
         "===\n",
-    ]
-    + [
+    ],
+    *[
         "---\n",
         "|a|b|\n|-|-|\n",
         "|1|2|\n",
@@ -40,9 +40,9 @@ BITS = (
         "[q]: http://x 't'\n",
         "[q]",
         " **b** ",
-    ]
-    + ["`", "~~", "$x$", "\r\n", "\\", "<i>", "&amp;", "![i](http://x)", "- [ ] t\n", "_", "ü", "\U0001f600"]
-)
+    ],
+    *["`", "~~", "$x$", "\r\n", "\\", "<i>", "&amp;", "![i](http://x)", "- [ ] t\n", "_", "ü", "\U0001f600"],
+]
 
 
 @pytest.mark.parametrize("seed", range(8))
