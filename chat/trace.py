@@ -72,6 +72,8 @@ _GUARDS = {
     "hop_limit": "Agents have answered each other often enough; a person has to speak.",
     "reply_limit": "Agents spoke too often within a minute.",
     "fan_out": "The sender said the same to many agents within a minute.",
+    "quota.messages": "Today's messages are used up (see Quotas); it can be answered again tomorrow.",
+    "quota.tokens": "Today's tokens are used up (see Quotas); it can be answered again tomorrow.",
     "too_long": "The message is longer than an agent may be given.",
     "no_agent": "No agent answers in this conversation.",
 }

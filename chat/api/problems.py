@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from django.utils import timezone
+
 from chat.services.messages import CannotSend
+from chat.services.quotas import resets_at
 from chat.services.turns import WrongState
 from ops.api.problems import Problem, declare, translate
 
@@ -16,6 +19,16 @@ _CANNOT_SEND = {
     for known in (
         declare("message.empty", 422, "The message is empty"),
         declare("agent.archived", 409, "The agent is archived"),
+        declare("agent.not_yours", 403, "The person may not talk to this agent"),
+        declare("agent.gone", 409, "The agent does not exist any more"),
+        declare("message.parent", 422, "There is no such place in the conversation"),
+        declare("message.not_yours", 403, "Somebody else said it"),
+        declare("message.not_answered", 422, "There is nothing that could be answered again"),
+        declare("conversation.no_branches", 409, "The conversation has no branches"),
+        declare("turn.open", 409, "The agent is still answering"),
+        declare("attachment.unknown", 422, "A file is not there any more, or was sent already"),
+        declare("quota.messages", 429, "Today's messages are used up"),
+        declare("quota.tokens", 429, "Today's tokens are used up"),
         declare("guard.too_long", 422, "The message is too long"),
         declare("guard.no_agent", 422, "No agent answers here"),
         declare("guard.hop_limit", 422, "Agents answered each other often enough"),
@@ -27,7 +40,10 @@ _CANNOT_SEND = {
 
 def _cannot_send(error: CannotSend) -> Problem:
     code = _CANNOT_SEND.get(error.code, MESSAGE_REFUSED)
-    return Problem(code, error.sentence, headers={"Retry-After": "60"} if code.status == 429 else None)
+    wait = "60" if code.status == 429 else ""
+    if error.code.startswith("quota."):
+        wait = str(max(1, int((resets_at() - timezone.now()).total_seconds())))
+    return Problem(code, error.sentence, headers={"Retry-After": wait} if wait else None)
 
 
 translate(CannotSend, _cannot_send)

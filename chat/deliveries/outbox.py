@@ -5,9 +5,9 @@ from __future__ import annotations
 from django.utils import timezone
 
 from agents.models import Account, Room
-from chat.models import Conversation, Delivery, DeliveryState, Message, ParticipantKind, Role, Turn
-from chat.services import tree
-from chat.services.conversations import participant, take_number
+from chat.models import Conversation, Delivery, DeliveryState, Message, ParticipantKind, Turn
+from chat.services.conversations import participant
+from chat.services.notices import notice_store
 from ops.quick_sql import insert
 
 MATRIX = "matrix"
@@ -71,14 +71,9 @@ def notice(
             agent_id=turn.agent_id,
         )
         if turn is not None
-        else participant(conversation.pk, kind=ParticipantKind.GUEST, external_id="switchboard", name="Switchboard")
+        else None
     )
-    number = take_number(conversation.pk)
-    message = Message.objects.create(
-        conversation=conversation, seq=number.seq, sender=speaker, role=Role.NOTICE, text=sentence,
-        transport="notice", in_reply_to=about, received_at=now, stored_at=now,
-        parent_id=tree.notice_parent(number, about.pk if about is not None else None),
-    )  # fmt: skip
+    message = notice_store(conversation.pk, sentence, about=about, speaker=speaker)
     preview = (
         Delivery.objects.filter(turn=turn, lane=room_lane(room.pk), speak_as="agent", notice=False).first()
         if turn is not None

@@ -16,6 +16,7 @@ from django.conf import settings
 from agents.models import Agent, Room
 from chat.intake.incoming import Incoming
 from chat.models import Conversation, Message, ParticipantKind, Turn
+from chat.services import quotas
 from ops.words import counted
 
 MINUTE = timedelta(minutes=1)
@@ -37,6 +38,8 @@ def apply_guards(incoming: Incoming, *, conversation: Conversation, agent: Agent
         incoming.guard = "quiet"
     elif incoming.sender_kind == ParticipantKind.AGENT:
         _guard_agents(incoming, conversation)
+        if not incoming.guard:
+            _guard_quota(incoming, agent)
     elif _is_fanout(incoming, conversation):
         incoming.guard = "fan_out"
         if _first_notice(incoming.sender_id):
@@ -44,6 +47,8 @@ def apply_guards(incoming: Incoming, *, conversation: Conversation, agent: Agent
                 f"You have said the same to more than {counted(settings.FANOUT_LIMIT, 'agent')} within a minute. "
                 "The rest is kept but not answered; wait a minute, or say it to fewer."
             )
+    else:
+        _guard_quota(incoming, agent)
 
 
 def is_mentioned(incoming: Incoming, agent: Agent) -> bool:
@@ -74,6 +79,16 @@ def _guard_agents(incoming: Incoming, conversation: Conversation) -> None:
     ).count()
     if recent >= settings.AGENT_REPLIES_PER_MINUTE:
         incoming.guard = "reply_limit"
+
+
+def _guard_quota(incoming: Incoming, agent: Agent) -> None:
+    """A day's limit is reached. Whoever wrote is told each time: one notice for each message that stays without an answer."""
+    try:
+        quotas.check(person=incoming.person_id, agent=agent)
+    except quotas.OverQuota as over:
+        incoming.guard = over.code
+        if incoming.sender_kind != ParticipantKind.AGENT:
+            incoming.notice = over.sentence
 
 
 class _RecentTexts:

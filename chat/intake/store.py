@@ -17,6 +17,8 @@ from chat.intake.incoming import Incoming
 from chat.models import Attachment, Conversation, Message, MessageState, Role, Turn
 from chat.services import tree
 from chat.services.conversations import participant, take_number
+from chat.services.notices import notice_store
+from chat.services.usage import Use, count
 from chat.turns.lanes import lane_of
 from chat.wakeup import wake_deliveries, wake_turns
 from ops.quick_sql import insert
@@ -65,26 +67,29 @@ def _store(batch: Sequence[tuple[Place, Incoming]], known: set[tuple[str, str]])
     now = timezone.now()
     wake: list[int] = []
     notices: list[int] = []
+    uses: list[Use] = []
     for place, incoming in batch:
         key = (incoming.transport, incoming.external_id)
         if incoming.external_id and key in known:
             result.repeated += 1
             continue
         known.add(key)
+        sender = participant(
+            place.conversation.pk,
+            kind=incoming.sender_kind,
+            external_id=incoming.sender_id,
+            name=incoming.sender_name,
+            person_id=incoming.person_id,
+            agent_id=incoming.sender_agent_id,
+        )
+        incoming.person_id = sender.person_id
         apply_guards(incoming, conversation=place.conversation, agent=place.agent, room=place.room)
         number = take_number(place.conversation.pk)
         message = insert(
             Message(
                 conversation=place.conversation,
                 seq=number.seq,
-                sender=participant(
-                    place.conversation.pk,
-                    kind=incoming.sender_kind,
-                    external_id=incoming.sender_id,
-                    name=incoming.sender_name,
-                    person_id=incoming.person_id,
-                    agent_id=incoming.sender_agent_id,
-                ),
+                sender=sender,
                 role=Role.USER,
                 state=MessageState.HELD if incoming.guard else MessageState.STORED,
                 guard=incoming.guard,
@@ -120,12 +125,16 @@ def _store(batch: Sequence[tuple[Place, Incoming]], known: set[tuple[str, str]])
             )
             result.turns.append(turn)
             wake.append(turn.pk)
+            uses.append(Use(sender.person_id, place.agent.pk, messages=1))
         if incoming.mirror and place.room is not None:
             notices.append(outbox.mirror(message, place.room).pk)
         if incoming.notice and place.room is not None:
             account = place.agent.account if place.agent is not None else None
             told = outbox.notice(place.conversation, place.room, incoming.notice, about=message, account=account)
             notices.append(told.pk)
+        elif incoming.notice and number.portal:
+            notice_store(place.conversation.pk, incoming.notice, about=message)
+    count(uses)
     if wake:
         transaction.on_commit(lambda: wake_turns(wake))
     if notices:

@@ -28,7 +28,7 @@ from chat.models import (
     Turn,
     TurnState,
 )
-from chat.services import tree
+from chat.services import quotas, tree, usage
 from chat.services.messages import Below, CannotSend, Sent, check_agent, message_send, text_change
 from chat.services.tree import plant, touch
 from chat.turns.lanes import lane_of
@@ -74,7 +74,8 @@ def siblings(conversation_id: int, ids: Collection[int]) -> dict[int, list[int]]
     return {pk: groups[parent, role] for pk, parent, role in asked}
 
 
-_TIP = """WITH RECURSIVE below(id) AS (SELECT %s UNION ALL SELECT later.id FROM chat_message later
+_TIP = """WITH RECURSIVE below(id) AS (SELECT id FROM chat_message WHERE id = %s
+UNION ALL SELECT later.id FROM chat_message later
 JOIN below ON later.parent_id = below.id WHERE later.role <> 'notice')
 SELECT max(below.id) FROM below WHERE NOT EXISTS
 (SELECT 1 FROM chat_message later WHERE later.parent_id = below.id AND later.role <> 'notice')"""
@@ -152,6 +153,10 @@ def answer_again(*, message: Message, person: Person | None, actor: str) -> Turn
         check_agent(agent, person)
         if opened := _open_turns(conversation).first():
             raise _still_answering(opened.agent)
+        try:
+            quotas.check(person=person, agent=agent)
+        except quotas.OverQuota as over:
+            raise CannotSend(over.sentence, code=over.code) from None
         latest = asked.turns.filter(agent=agent).aggregate(latest=Max("variant"))["latest"]
         if asked.guard:
             Message.objects.filter(pk=asked.pk).update(guard="", state=MessageState.STORED)
@@ -173,6 +178,7 @@ def answer_again(*, message: Message, person: Person | None, actor: str) -> Turn
         )
         record(actor=actor, action="turn.again", target=turn)
         live.turn_changed(turn)
+        usage.count_message(person_id=person.pk if person is not None else None, agent_id=agent.pk)
         transaction.on_commit(partial(wake_turns, [turn.pk]))
     return turn
 

@@ -135,7 +135,9 @@ def _sent_before(transport: str, external_id: str, agent: Agent) -> Sent | None:
     message = Message.objects.filter(transport=transport, external_id=external_id).first()
     if message is None:
         return None
-    _refuse_held(message, message.guard, "")
+    if message.guard:
+        notice = message.replies.filter(role=Role.NOTICE).order_by("seq").values_list("text", flat=True).first()
+        _refuse_held(message, message.guard, notice or "")
     return Sent(message, message.turns.filter(agent=agent).order_by("variant").first(), repeated=True)
 
 

@@ -19,7 +19,9 @@ from chat.deliveries import outbox
 from chat.models import Delivery, DeliveryState, Link, Message, Participant, Role, Turn, TurnState
 from chat.services import tree
 from chat.services.conversations import take_number
+from chat.services.notices import notice_store
 from chat.services.turns import STOPPED_MARK
+from chat.services.usage import count_answer
 from chat.turns.speaker import speaker_of
 from chat.turns.stream import Collector, LeaseLost
 from chat.turns.troubles import count_error, honest, waiting_sentence
@@ -69,6 +71,7 @@ def done(turn: Turn, collector: Collector, *, previewed: bool = True) -> list[in
             error_public="",
             error_reason="",
         )
+        _count(turn, collector.finished, answers=1 if reply is not None else 0)
     live.turn_changed(turn, answered=reply is not None)
     return deliveries
 
@@ -154,7 +157,7 @@ def _tell(turn: Turn, sentence: str) -> list[int]:
     """A sentence to everybody who waits for the answer; the turn goes on. Returns the deliveries."""
     rooms = rooms_of(turn)
     if not rooms:
-        _store_notice(turn, sentence)
+        notice_store(turn.conversation_id, sentence, about=turn.message, speaker=speaker_of(turn))
     return [
         outbox.notice(turn.conversation, room, sentence, about=turn.message, account=turn.agent.account).pk
         for room in rooms
@@ -180,7 +183,7 @@ def _give_up(turn: Turn, collector: Collector, error: BackendError) -> list[int]
                 ).pk
             )
         if not deliveries:
-            _store_notice(turn, sentence)
+            notice_store(turn.conversation_id, sentence, about=turn.message, speaker=speaker_of(turn))
         _end(
             turn,
             state=state,
@@ -220,14 +223,15 @@ def _store_reply(turn: Turn, text: str, collector: Collector) -> Message:
     return reply
 
 
-def _store_notice(turn: Turn, sentence: str) -> None:
-    now = timezone.now()
-    speaker, number = speaker_of(turn), take_number(turn.conversation_id)
-    Message.objects.create(
-        conversation_id=turn.conversation_id, seq=number.seq, sender_id=speaker.pk,
-        role=Role.NOTICE, text=sentence, transport="notice", in_reply_to_id=turn.message_id, received_at=now, stored_at=now,
-        parent_id=tree.notice_parent(number, turn.message_id),
-    )  # fmt: skip
+def _count(turn: Turn, finished: Finished, *, answers: int) -> None:
+    """Note what the answer used, as the last statement of its transaction."""
+    count_answer(
+        person_id=turn.message.sender.person_id,
+        agent_id=turn.agent_id,
+        input_tokens=finished.input_tokens,
+        output_tokens=finished.output_tokens,
+        answers=answers,
+    )
 
 
 def _has_preview(turn: Turn) -> bool:

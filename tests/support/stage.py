@@ -209,6 +209,7 @@ def stage(_fake_homeserver: FakeHomeserver, monkeypatch: pytest.MonkeyPatch, set
     from chat import live, wakeup
     from chat.intake import guards
     from chat.matrix import courtesy, gaps, preview
+    from chat.services import quotas
 
     _fake_homeserver.reset()
     WORLD.reset()
@@ -216,6 +217,7 @@ def stage(_fake_homeserver: FakeHomeserver, monkeypatch: pytest.MonkeyPatch, set
     gaps._noted.clear()
     gaps._names.clear()
     guards._notices.clear()
+    quotas.forget()
     stage = Stage(_fake_homeserver, WORLD)
     settings.MATRIX_INVITE = []
     settings.DISABLED_AGENT_IDS = []
