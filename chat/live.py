@@ -69,15 +69,18 @@ def publish_person(person_id: int, frame: dict[str, Any]) -> None:
     _publish(group_of_person(person_id), frame)
 
 
-def message_stored(message: Message) -> None:
-    """Tell that a message was stored or changed, once the present transaction is committed (or at once without one)."""
-    transaction.on_commit(partial(_tell_message, message.conversation_id, message.pk, message.seq))
+def message_stored(message: Message, *, listed: bool = True) -> None:
+    """Tell that a message was stored or changed, once the present transaction is committed (or at once without one).
+
+    ``listed`` is false when the conversation is certainly in nobody's list: then it is not looked who that might be.
+    """
+    transaction.on_commit(partial(_tell_message, message.conversation_id, message.pk, message.seq, listed))
 
 
 def turn_changed(turn: Turn, *, answered: bool = False) -> None:
     """Tell that a turn changed, once the present transaction is committed (or at once without one).
 
-    ``answered``: it left a message, which is told with it.
+    ``answered``: it left a message in a conversation of the portal, which is told with it.
     """
     transaction.on_commit(
         partial(_tell_turn, turn.conversation_id, turn.pk, str(turn.state), turn.message_id, answered)
@@ -89,9 +92,10 @@ def conversation_changed(conversation_id: int) -> None:
     transaction.on_commit(partial(_tell_conversation, conversation_id))
 
 
-def _tell_message(conversation_id: int, message_id: int, seq: int) -> None:
+def _tell_message(conversation_id: int, message_id: int, seq: int, listed: bool) -> None:
     publish(conversation_id, {"type": "message", "message": message_id, "seq": seq})
-    _tell_members(conversation_id)
+    if listed:
+        _tell_members(conversation_id)
 
 
 def _tell_turn(conversation_id: int, turn_id: int, state: str, message_id: int, answered: bool) -> None:

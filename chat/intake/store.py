@@ -110,7 +110,7 @@ def _store(batch: Sequence[tuple[Place, Incoming]], known: set[tuple[str, str]])
         if incoming.attachments:
             _attach(incoming.attachments, message)
         result.messages.append(message)
-        live.message_stored(message)
+        live.message_stored(message, listed=number.portal)
         if not incoming.guard and place.agent is not None:
             turn = insert(
                 Turn(

@@ -72,7 +72,7 @@ def done(turn: Turn, collector: Collector, *, previewed: bool = True) -> list[in
             error_reason="",
         )
         _count(turn, collector.finished, answers=1 if reply is not None else 0)
-    live.turn_changed(turn, answered=reply is not None)
+    live.turn_changed(turn, answered=reply is not None and reply.parent_id is not None)
     return deliveries
 
 
