@@ -11,17 +11,7 @@ from django.db.models import Q
 
 from agents.models import Agent
 from chat.models import Attachment, Membership, Message, Role, Turn
-
-try:
-    from chat.rendering.markdown import html_of
-except ModuleNotFoundError:  # the page's renderer is on its way
-    from django.utils.html import escape
-
-    from agents.matrix.markdown import render
-
-    def html_of(text: str) -> str:
-        return render(text).formatted_body or escape(text)
-
+from chat.rendering.markdown import html_of
 
 _TURN_FIELDS = (
     *("id", "agent_id", "message_id", "reply_id", "state", "variant", "error_code", "error_public", "approvals"),
@@ -63,7 +53,7 @@ def _message(
         },
         "text": row.text,
         "html": html_of(row.text) if row.text and row.role != Role.USER else "",
-        "parts": [part_json(part) for part in row.parts if _is_shown(part)],
+        "parts": [part_json(part, row.text) for part in row.parts if _is_shown(part)],
         "attachments": files,
         "siblings": siblings,
         "state": row.state,
@@ -85,11 +75,14 @@ def _is_shown(part: Any) -> bool:
     return isinstance(part, dict) and part.get("type") not in _HIDDEN_PARTS
 
 
-def part_json(part: dict[str, Any]) -> dict[str, Any]:
-    """A part as it is stored; one of text with its HTML."""
-    if part.get("type") == "text" and isinstance(part.get("text"), str):
-        return {**part, "html": html_of(part["text"])}
-    return part
+def part_json(part: dict[str, Any], text: str = "") -> dict[str, Any]:
+    """A part as it is stored; one of text with its HTML, which is kept as a place in the message's ``text``."""
+    if part.get("type") != "text":
+        return part
+    own = part.get("text")
+    if not isinstance(own, str):
+        own = text[int(part.get("start") or 0) : int(part.get("end") or 0)]
+    return {**part, "html": html_of(own)}
 
 
 def turn_json(row: dict[str, Any]) -> dict[str, Any]:
