@@ -2,6 +2,7 @@
 
 from chat.models.access import AccessAttempt, AttemptKind, ProgramLogin, SigningKey, SocketTicket
 from chat.models.attachment import Attachment
+from chat.models.client import ClientPrefix
 from chat.models.conversation import Conversation, Link, LinkKind, Participant, ParticipantKind
 from chat.models.delivery import Delivery, DeliveryState
 from chat.models.epoch import IntakeEpoch
@@ -23,6 +24,7 @@ __all__ = [
     "AgentGrant",
     "Attachment",
     "AttemptKind",
+    "ClientPrefix",
     "Conversation",
     "Delivery",
     "DeliveryState",
