@@ -11,4 +11,5 @@ class ChatConfig(AppConfig):
 
     def ready(self) -> None:
         from chat import checks, metrics, retention, support, wiring  # noqa: F401
+        from chat.access import registration, second_factor  # noqa: F401
         from chat.doctor import faults, proofs, routing, selftest, silent, slow, targets  # noqa: F401

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from celery import shared_task
 
-from chat.wakeup import CATCH_UP, DELIVER, RUN_TURN
+from chat.wakeup import CATCH_UP, DELIVER, RESET_MAIL, RUN_TURN
 
 
 @shared_task(name=RUN_TURN, ignore_result=True)
@@ -53,3 +53,19 @@ def prune_portal() -> None:
     from chat.services.attachments import prune_attachments
 
     prune_attachments()
+
+
+@shared_task(name=RESET_MAIL, ignore_result=True)
+def reset_mail(pk: int) -> None:
+    """See to one request for a new password."""
+    from chat.services.reset_mail import reset_mail_send
+
+    reset_mail_send(pk)
+
+
+@shared_task(name="chat.reset_mails", ignore_result=True)
+def reset_mails() -> None:
+    """See to the requests that were forgotten."""
+    from chat.services.reset_mail import reset_mails_send
+
+    reset_mails_send()

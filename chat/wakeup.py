@@ -14,6 +14,7 @@ log = get_logger(__name__)
 
 # Tasks are called by name: what wakes a worker must not depend on what the worker does.
 RUN_TURN, DELIVER, CATCH_UP = "chat.run_turn", "chat.deliver", "chat.catch_up"
+RESET_MAIL = "chat.reset_mail"
 LONGEST_TIMER = 30.0
 # So many turns are named by one task. A worker whose turn takes longer than a moment passes the others on.
 AT_ONCE = 8
@@ -38,6 +39,11 @@ def wake_deliveries(ids: Iterable[int]) -> None:
 def wake_catch_up() -> None:
     """Tell a worker to walk the rooms that may have lost events."""
     _send(CATCH_UP)
+
+
+def wake_reset_mail(attempt_id: int) -> None:
+    """Tell a worker that somebody asked for a new password."""
+    _send(RESET_MAIL, attempt_id)
 
 
 def wake_turns_later(pk: int, seconds: float) -> None:

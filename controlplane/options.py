@@ -74,7 +74,7 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "TRUST_PROXY",
-        "Trust X-Forwarded-Proto and X-Forwarded-Host of a reverse proxy in front.",
+        "Trust X-Forwarded-Proto, X-Forwarded-Host and the last entry of X-Forwarded-For: those of the reverse proxy in front.",
         "bool",
         False,
         group="Web",
@@ -416,6 +416,30 @@ OPTIONS: tuple[Option, ...] = (
         None,
         group="Attachments",
     ),
+    Option(
+        "REGISTRATION",
+        "Who may join the portal: anybody (open), whoever has an invitation (invite), nobody (closed). Operators change it live.",
+        default="invite",
+        choices=("open", "invite", "closed"),
+        group="People",
+    ),
+    Option(
+        "PORTAGENT_DAILY_CODE",
+        "Accept Portagent's daily invitation code, which anybody can work out. For a transition only.",
+        "bool",
+        False,
+        group="People",
+    ),
+    Option(
+        "EMAIL_URL",
+        "Mail server for links to people, for example smtp+tls://user:password@mail.example.org:587 (smtp+ssl:// for port 465). "
+        "Without one operators are shown the links.",
+        "url",
+        "",
+        secret=True,
+        group="People",
+    ),
+    Option("EMAIL_FROM", "Sender of these mails. switchboard@ the host of PUBLIC_URL when not set.", group="People"),
     Option(
         "HEARTBEAT_URL",
         "Address of a dead-man switch (healthchecks.io or the like) that is pinged while all is well; /fail is appended while it is not.",

@@ -35,7 +35,8 @@ _public_host = urlsplit(PUBLIC_URL).hostname or ""
 ALLOWED_HOSTS = sorted({*_env["ALLOWED_HOSTS"], _public_host, "127.0.0.1", "localhost", "[::1]", ".localhost"} - {""})
 CSRF_TRUSTED_ORIGINS = [PUBLIC_URL]
 ALLOWED_ORIGINS: list[str] = _env["ALLOWED_ORIGINS"]
-if _env["TRUST_PROXY"]:
+TRUST_PROXY: bool = _env["TRUST_PROXY"]
+if TRUST_PROXY:
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
     USE_X_FORWARDED_HOST = True
 _secure = PUBLIC_URL.startswith("https://")
@@ -130,22 +131,10 @@ PASSWORD_HASHERS = [
     "chat.access.hashers.PortagentBcryptHasher",
     "chat.access.hashers.PortagentPBKDF2Hasher",
 ]
-AUTHENTICATION_BACKENDS = [
-    "django.contrib.auth.backends.ModelBackend",
-    "allauth.account.auth_backends.AuthenticationBackend",
-]
-LOGIN_URL = "account_login"
-LOGIN_REDIRECT_URL = "home"
-ACCOUNT_LOGOUT_REDIRECT_URL = "account_login"
-ACCOUNT_LOGIN_METHODS = {"username", "email"}
-ACCOUNT_SIGNUP_FIELDS = ["username*", "email", "password1*"]
-ACCOUNT_USERNAME_MIN_LENGTH = 3
-ACCOUNT_EMAIL_VERIFICATION = "optional"
-ACCOUNT_SESSION_REMEMBER = True
-ACCOUNT_PREVENT_ENUMERATION = True
-MFA_SUPPORTED_TYPES = ["totp", "recovery_codes"]
-MFA_TOTP_ISSUER = "Switchboard"
-USERSESSIONS_TRACK_ACTIVITY = True
+REGISTRATION: str = _env["REGISTRATION"]
+PORTAGENT_DAILY_CODE: bool = _env["PORTAGENT_DAILY_CODE"]
+# How many proxies in front of us write X-Forwarded-For.
+ALLAUTH_TRUSTED_PROXY_COUNT = 1 if TRUST_PROXY else 0
 
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 if _env["DATABASE_URL"]:
@@ -261,5 +250,12 @@ configure_logging(
     ],
 )
 
+from controlplane.accounts import *  # noqa: E402, F403
+from controlplane.accounts import mail_settings  # noqa: E402
 from controlplane.policy import CONTENT_SECURITY_POLICY  # noqa: E402, F401
 from controlplane.skin import UNFOLD  # noqa: E402, F401
+
+_mail = mail_settings(_env["EMAIL_URL"], _env["EMAIL_FROM"], _public_host, ENVIRONMENT.problems)
+# Whether a mail server is set, so that links reach people by themselves.
+MAIL: bool = bool(_mail.pop("MAIL"))
+globals().update(_mail)

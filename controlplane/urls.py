@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from allauth.account.decorators import secure_admin_login
 from django.contrib import admin
 from django.urls import include, path
-from django.views.generic import RedirectView
 
 from agents.api.webhook import new_agent
+from chat.portal.people_join import home
 from controlplane.api import api
+
+# Operators come in by the same door as everybody, so that their second factor counts here too.
+admin.site.login = secure_admin_login(admin.site.login)  # type: ignore[method-assign]
 
 urlpatterns = [
     path("", include("ops.urls")),
@@ -15,8 +19,8 @@ urlpatterns = [
     path("webhook/new-agent", new_agent, name="new-agent"),
     path("", include("chat.matrix.urls")),
     path("admin/", admin.site.urls),
-    path("", RedirectView.as_view(pattern_name="admin:index"), name="home"),
+    path("", home, name="home"),
     path("setup/", include("controlplane.setup.urls")),
-    path("account/", include("allauth.urls")),
+    path("account/", include("chat.portal.account_urls")),
     path("", include("chat.portal.urls")),
 ]

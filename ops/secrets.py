@@ -8,7 +8,7 @@ a list of rows stays readable when one of them was written with a key that is go
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -76,6 +76,21 @@ def _seal(plain: str) -> str:
 
 def _open(stored: str) -> str:
     return cipher().decrypt(stored.removeprefix(MARK).encode()).decode()
+
+
+def seal_text(plain: str) -> str:
+    """The encrypted form of a text that lies inside a value that somebody else's model keeps. Who uses it registers a rotation."""
+    return _seal(plain)
+
+
+def unseal_text(stored: str) -> str:
+    """The text that ``seal_text`` encrypted. Raises ``SecretUnreadable`` when no present key fits."""
+    try:
+        return _open(stored)
+    except InvalidToken:
+        raise SecretUnreadable(
+            "A secret was written with a key that is missing from FIELD_ENCRYPTION_KEYS. Put that key back behind the newest one."
+        ) from None
 
 
 class _SecretAttribute(DeferredAttribute):
@@ -250,6 +265,22 @@ class RotationCount:
     broken: tuple[str, ...] = ()
 
 
+_rotations: list[Callable[[bool], RotationCount]] = []
+
+
+def register_rotation(rotation: Callable[[bool], RotationCount]) -> None:
+    """Have ``rotate`` also re-encrypt what lies outside encrypted fields; it is called with ``dry_run``."""
+    _rotations.append(rotation)
+
+
+def reseal(stored: str) -> str | None:
+    """A sealed text written with the newest key, or ``None`` when it is already. Raises ``InvalidToken`` when no key fits."""
+    token = stored.removeprefix(MARK).encode()
+    if _opens(Fernet(settings.FIELD_ENCRYPTION_KEYS[0]), token):
+        return None
+    return MARK + cipher().rotate(token).decode()
+
+
 def encrypted_fields() -> Iterator[tuple[type[models.Model], EncryptedField]]:
     """All encrypted fields of all installed models."""
     for model in apps.get_models():
@@ -266,7 +297,8 @@ def rotate(*, dry_run: bool = False, batch: int = 200) -> list[RotationCount]:
     Works in batches by primary key, each in a transaction of its own, and may be stopped and started again. A row that somebody
     writes at the same time is left to them (they use the newest key). Reads and writes the stored text only.
     """
-    return [_rotate_field(model, field, dry_run, batch) for model, field in encrypted_fields()]
+    fields = [_rotate_field(model, field, dry_run, batch) for model, field in encrypted_fields()]
+    return [*fields, *(rotation(dry_run) for rotation in _rotations)]
 
 
 def _rotate_field(model: type[models.Model], field: EncryptedField, dry_run: bool, batch: int) -> RotationCount:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from allauth.usersessions.models import UserSession
+from django.contrib.auth import SESSION_KEY
 from django.core.cache import cache
 from django.http import HttpRequest, HttpResponseBase
 
@@ -20,7 +21,13 @@ class ActivityMiddleware:
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         response = self.get_response(request)
         session = request.session
-        if session.accessed and not session.is_empty() and request.user.is_authenticated:
+        # Whoever looks through somebody's eyes is not that person's browser.
+        if (
+            session.accessed
+            and not session.is_empty()
+            and request.user.is_authenticated
+            and session.get(SESSION_KEY) == str(request.user.pk)
+        ):
             key = session.session_key
             if key and cache.add(f"activity:{key}", True, EVERY_SECONDS):
                 UserSession.objects.create_from_request(request)
