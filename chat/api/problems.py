@@ -26,6 +26,7 @@ _CANNOT_SEND = {
         declare("message.not_answered", 422, "There is nothing that could be answered again"),
         declare("conversation.no_branches", 409, "The conversation has no branches"),
         declare("turn.open", 409, "The agent is still answering"),
+        declare("attachment.too_many", 422, "Too many files for one message"),
         declare("attachment.unknown", 422, "A file is not there any more, or was sent already"),
         declare("quota.messages", 429, "Today's messages are used up"),
         declare("quota.tokens", 429, "Today's tokens are used up"),

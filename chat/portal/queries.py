@@ -83,28 +83,36 @@ def unread_of(memberships: Sequence[Membership]) -> dict[int, int]:
     return dict(rows)
 
 
-def branch_page(membership: Membership, *, before: int | None, limit: int) -> tuple[list[int], bool]:
-    """The ids of the branch that is shown, oldest first: the newest ``limit`` of it, or those before the message numbered ``before``.
-    And whether there are earlier ones. One query, which walks from child to parent.
+def branch_page(membership: Membership, *, before: int | None, limit: int) -> tuple[list[Message], int | None]:
+    """A page of the branch that is shown, with senders, oldest first: the newest ``limit`` of it, or those before the message numbered
+    ``before``; and the number to ask with for the page before (None: there is none). Two queries.
 
-    A conversation without a head (nothing was said, or its newest was removed) begins at its newest message.
+    It walks from child to parent. Notices hang beside the branch, and come along with the messages that they are about.
     """
     conversation = membership.conversation
+    values = [conversation.pk]
     if before is not None:
         start = "SELECT parent_id FROM chat_message WHERE conversation_id = %s AND seq = %s"
-        values = [conversation.pk, before]
+        values.append(before)
     elif conversation.head_id is not None:
-        start, values = (
-            "SELECT id FROM chat_message WHERE conversation_id = %s AND id = %s",
-            [conversation.pk, conversation.head_id],
-        )
+        start = "SELECT id FROM chat_message WHERE conversation_id = %s AND id = %s"
+        values.append(conversation.head_id)
     else:
-        start = "SELECT id FROM chat_message WHERE conversation_id = %s ORDER BY seq DESC LIMIT 1"
-        values = [conversation.pk]
+        # Nothing was said, or the tip was removed.
+        start = "SELECT id FROM chat_message WHERE conversation_id = %s AND role <> 'notice' ORDER BY seq DESC LIMIT 1"
     with connection.cursor() as cursor:
         cursor.execute(_WALK.format(start=start), [*values, limit + 1])
-        ids = [row[0] for row in cursor.fetchall()]
-    return list(reversed(ids[:limit])), len(ids) > limit
+        found = [row[0] for row in cursor.fetchall()]
+    chain, more = found[:limit], len(found) > limit
+    wanted = Q(pk__in=chain) | Q(parent__in=chain, role=Role.NOTICE)
+    if not more:
+        wanted |= Q(conversation=conversation, parent=None, role=Role.NOTICE)
+    rows = list(Message.objects.filter(wanted).select_related("sender"))
+    place = {pk: number for number, pk in enumerate(reversed(chain))}
+    # A notice stands behind what it is about, among what followed that in the order in which it was stored.
+    rows.sort(key=lambda row: (place.get(row.pk, place.get(row.parent_id or 0, -2) + 1), row.pk))
+    first = next((row for row in rows if row.pk == chain[-1]), None) if chain else None
+    return rows, first.seq if more and first is not None else None
 
 
 _WALK = """
@@ -117,9 +125,3 @@ WITH RECURSIVE branch(id, parent_id, depth) AS (
 )
 SELECT id FROM branch ORDER BY depth
 """
-
-
-def branch_messages(ids: Sequence[int]) -> list[Message]:
-    """The messages of these ids with their senders, in this order."""
-    found = Message.objects.select_related("sender").in_bulk(list(ids))
-    return [found[pk] for pk in ids if pk in found]

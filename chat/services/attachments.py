@@ -51,7 +51,7 @@ def attachment_store(*, person: Person, file: BinaryIO, name: str, actor: str) -
     if Attachment.objects.filter(owner=person, message=None).count() >= MOST_UNSENT:
         raise AttachmentRefused(
             f"You have {MOST_UNSENT} files that were never sent. Send or remove some, or wait a day.",
-            code="attachment.too_many",
+            code="attachment.unsent",
         )
     try:
         with folder.being_written() as received:

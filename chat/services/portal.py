@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
+from uuid import UUID
 
 from django.db import transaction
 from django.db.models import F
@@ -19,9 +20,9 @@ from chat.access.grants import NotYours, may_talk
 from chat.models import Attachment, Conversation, Link, LinkKind, Membership, Message, Person
 from chat.services.messages import CannotSend
 from chat.services.shares import shares_end
+from chat.services.tree import title_of
 from ops.services.audit import record
 
-TITLE_CHARS = 80
 DRAFT_CHARS = 100_000
 DRAFT_ATTACHMENTS = 20
 _BATCH = 500
@@ -141,6 +142,15 @@ def draft_save(
     return draft
 
 
+def draft_files(membership: Membership) -> list[Attachment]:
+    """The files of a draft that are still there and were not sent, in their order."""
+    ids = [pk for pk in membership.draft.get("attachments", ()) if isinstance(pk, str)]
+    if not ids:
+        return []
+    own = Attachment.objects.filter(owner_id=membership.person_id, message=None).in_bulk([UUID(pk) for pk in ids])
+    return [own[UUID(pk)] for pk in ids if UUID(pk) in own]
+
+
 def conversations_of_person_delete(*, person: Person, actor: str) -> int:
     """Delete the conversations that a person has in the portal, for good. Returns how many.
 
@@ -181,18 +191,10 @@ def clean_title(title: str) -> str:
     return " ".join("".join(char if char.isprintable() else " " for char in title).split())[:255]
 
 
-def title_from(text: str) -> str:
-    """A name made from what was said first: its first line, cut at a word."""
-    line = clean_title(next((line for line in text.splitlines() if line.strip()), "")).lstrip("#>*- ")
-    if len(line) <= TITLE_CHARS:
-        return line
-    return line[:TITLE_CHARS].rsplit(" ", 1)[0].rstrip(",.;:") + "…"
-
-
 def title_of_first(conversation_id: int) -> str:
     """The name that a conversation has from its first message ("" before there is one)."""
     first = Message.objects.filter(conversation_id=conversation_id, role="user").order_by("seq").first()
-    return title_from(first.text) if first is not None else ""
+    return title_of(first.text) if first is not None else ""
 
 
 def tell_members(conversation_id: int) -> None:

@@ -153,7 +153,7 @@ def test_nobody_fills_the_disk_with_what_is_never_sent(chat, grace):
         Attachment(owner=grace, name="x", media_type="text/plain", size=1, sha256="0" * 64, path="00/0")
         for _ in range(MOST_UNSENT - 1)
     )
-    assert upload(chat, b"hello", "a.txt", 429)["code"] == "attachment.too_many"
+    assert upload(chat, b"hello", "a.txt", 429)["code"] == "attachment.unsent"
     chat("delete", f"attachments/{made['id']}", status=204)
     chat("delete", f"attachments/{made['id']}", status=404)
     upload(chat, b"hello", "a.txt")

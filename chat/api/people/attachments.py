@@ -11,13 +11,13 @@ from ninja.files import UploadedFile
 
 from chat.access.grants import NotYours
 from chat.api.people.auth import caller_of
-from chat.api.people.finding import MOST_ATTACHMENTS
 from chat.api.people.render import attachment_json
 from chat.api.people.schemas import AttachmentOut
 from chat.attachments.kinds import KINDS
 from chat.attachments.pictures import MOST_PIXELS
 from chat.models import Attachment
 from chat.services.attachments import attachment_discard, attachment_store, largest_bytes, too_large
+from chat.services.messages import MOST_ATTACHMENTS
 from ops.api.answers import answer, nothing
 
 router = Router(tags=["Portal: files"])

@@ -13,6 +13,7 @@ from ninja.security import APIKeyCookie, HttpBearer
 from ninja.utils import check_csrf
 
 from chat.access.identity import Identity, identity_of_session, still_valid
+from chat.access.programs import identity_of_bearer
 from chat.models import Person
 from ops.api.principals import SAFE_METHODS
 from ops.api.problems import AUTH_CSRF, Problem, unauthorized
@@ -53,10 +54,6 @@ class PersonBearer(HttpBearer):
     openapi_name = "PersonBearer"
 
     def authenticate(self, request: HttpRequest, token: str) -> Caller | None:
-        try:
-            from chat.access.programs import identity_of_bearer
-        except ModuleNotFoundError:
-            return None
         identity = identity_of_bearer(token.strip())
         if identity is None:
             return None

@@ -13,8 +13,8 @@ from ninja import Field, Query, Router, Schema
 from chat.access.grants import membership_at
 from chat.api.people.auth import caller_of
 from chat.api.people.cursors import cursor_link, cursor_values, invalid
-from chat.api.people.finding import MOST_ATTACHMENTS, agent_at, removed_at
-from chat.api.people.render import conversation_json
+from chat.api.people.finding import agent_at, removed_at
+from chat.api.people.render import attachment_json, conversation_json
 from chat.api.people.schemas import (
     ConversationOfPersonDetailOut,
     ConversationOfPersonOut,
@@ -25,6 +25,7 @@ from chat.api.people.schemas import (
 from chat.models import Membership
 from chat.portal.queries import Place, list_page, unread_of
 from chat.services import portal
+from chat.services.messages import MOST_ATTACHMENTS
 from chat.services.portal_rooms import place_of
 from ops.api.answers import answer, nothing
 from ops.api.inputs import LARGEST_ID, Body, Id, Text
@@ -123,6 +124,7 @@ def conversation(request: HttpRequest, conversation_id: Id) -> HttpResponse:
         {
             **_shown(membership),
             "room": place_of(membership.conversation),
+            "draft_attachments": [attachment_json(row) for row in portal.draft_files(membership)],
             "people": Membership.objects.filter(conversation_id=conversation_id, removed_at=None).count(),
         }
     )

@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from uuid import UUID
-
 from django.db.models import Exists, OuterRef, QuerySet
 
 from agents.models import Agent
 from chat.access.grants import NotYours, agents_for, memberships_of
-from chat.models import Attachment, Membership, Message, Person, Turn
-
-# More files than these cannot go with one message.
-MOST_ATTACHMENTS = 20
+from chat.models import Membership, Message, Person, Turn
 
 
 def agent_at(person: Person, agent_id: int) -> Agent:
@@ -58,12 +52,3 @@ def turn_at(person: Person, turn_id: int) -> Turn:
     if found is None:
         raise NotYours(f"There is no turn {turn_id}.")
     return found
-
-
-def unsent_attachments(person: Person, ids: Sequence[UUID]) -> list[Attachment]:
-    """The person's own files that were not sent yet, in the order given."""
-    found = Attachment.objects.filter(owner=person, message=None).in_bulk(list(ids))
-    for pk in ids:
-        if pk not in found:
-            raise NotYours(f"There is no attachment {pk} that waits to be sent. Upload it again.")
-    return [found[pk] for pk in dict.fromkeys(ids)]

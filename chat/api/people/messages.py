@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from inspect import signature
-from typing import Any
 from uuid import UUID
 
 from django.http import HttpRequest, HttpResponse
@@ -11,13 +9,13 @@ from ninja import Field, Query, Router, Schema
 
 from chat.access.grants import NotYours, membership_at
 from chat.api.people.auth import Caller, caller_of
-from chat.api.people.finding import MOST_ATTACHMENTS, turn_at, unsent_attachments
+from chat.api.people.finding import turn_at
 from chat.api.people.render import message_json, turn_values
 from chat.api.people.schemas import BranchOut, SaidOut, TurnBriefOut, TurnTextOfPersonOut
 from chat.api.problems import KEY_REUSED_BY_CLIENT, NO_AGENT
 from chat.models import Message, Turn
-from chat.portal.queries import branch_messages, branch_page
-from chat.services.messages import Sent, message_send
+from chat.portal.queries import branch_page
+from chat.services.messages import MOST_ATTACHMENTS, Sent, message_send
 from chat.services.portal import membership_read
 from chat.services.turns import turn_cancel
 from chat.turns.follow import read_row
@@ -66,13 +64,12 @@ def said(sent: Sent) -> HttpResponse:
 def messages(request: HttpRequest, conversation_id: Id, query: Query[BranchPaging]) -> HttpResponse:
     """The branch that is shown. Within a page the oldest comes first; `before` leads further back."""
     membership = membership_at(caller_of(request).person, conversation_id)
-    ids, more = branch_page(membership, before=query.before, limit=query.limit)
-    rows = branch_messages(ids)
+    rows, before = branch_page(membership, before=query.before, limit=query.limit)
     conversation = membership.conversation
     return answer(
         {
             "items": message_json(rows),
-            "before": rows[0].seq if more and rows else None,
+            "before": before,
             "head": conversation.head_id,
             "revision": conversation.revision,
             "last_seq": conversation.next_seq - 1,
@@ -98,26 +95,19 @@ def say(request: HttpRequest, conversation_id: Id, body: SayIn) -> HttpResponse:
         parent = Message.objects.filter(pk=body.parent, conversation_id=conversation_id).first()
         if parent is None:
             raise NotYours(f"There is no message {body.parent} in this conversation.")
-    own_id = external_id(caller, body.client_id)
-    known = Message.objects.filter(transport=PORTAL, external_id=own_id).first()
-    if known is not None and known.conversation_id != conversation_id:
-        raise Problem(KEY_REUSED_BY_CLIENT, "This client_id was used in another conversation. Use a new one.")
-    # Sent before, its files are its own by now.
-    files = unsent_attachments(caller.person, body.attachments) if known is None else []
-    more: dict[str, Any] = {"actor": caller.actor} if "actor" in signature(message_send).parameters else {}
-    if parent is not None:
-        more["parent"] = parent
-    if files:
-        more["attachments"] = files
     sent = message_send(
         agent=agent,
         text=body.text,
         person=caller.person,
         conversation=membership.conversation,
         transport=PORTAL,
-        external_id=own_id,
-        **more,
+        external_id=external_id(caller, body.client_id),
+        parent=parent,
+        attachments=body.attachments,
+        actor=caller.actor,
     )
+    if sent.message.conversation_id != conversation_id:
+        raise Problem(KEY_REUSED_BY_CLIENT, "This client_id was used in another conversation. Use a new one.")
     if not sent.repeated:
         membership.conversation.refresh_from_db(fields=["next_seq"])
         membership_read(membership=membership, seq=sent.message.seq)

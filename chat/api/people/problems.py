@@ -13,7 +13,7 @@ _ATTACHMENTS = {
         declare("attachment.empty", 422, "The file is empty"),
         declare("attachment.kind", 415, "Files of this kind are not taken"),
         declare("attachment.broken", 422, "The picture cannot be read"),
-        declare("attachment.too_many", 429, "Too many files wait to be sent"),
+        declare("attachment.unsent", 429, "Too many files wait to be sent"),
         declare("attachment.no_space", 507, "There is no room for files"),
     )
 }

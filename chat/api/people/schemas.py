@@ -66,11 +66,6 @@ class PlaceOut(Schema):
     url: str = Field(description="Opens the room in a Matrix client.")
 
 
-class ConversationOfPersonDetailOut(ConversationOfPersonOut):
-    room: PlaceOut | None
-    people: int = Field(description="How many people have this conversation in the portal.")
-
-
 class SenderOut(Schema):
     name: str
     kind: str = Field(description="person, agent or guest")
@@ -88,6 +83,12 @@ class AttachmentOut(Schema):
     width: int | None
     height: int | None
     url: str
+
+
+class ConversationOfPersonDetailOut(ConversationOfPersonOut):
+    room: PlaceOut | None
+    draft_attachments: list[AttachmentOut] = Field(description="The draft's files that are still there.")
+    people: int = Field(description="How many people have this conversation in the portal.")
 
 
 class ApprovalOut(Schema):
