@@ -43,7 +43,7 @@ def conversation_start(*, person: Person, agent: Agent, title: str = "", actor: 
         Link.objects.create(conversation=conversation, kind=LinkKind.PORTAL, address=f"agent:{agent.pk}")
         membership = Membership.objects.create(conversation=conversation, person=person)
         record(actor=actor, action="conversation.started", target=conversation, message=agent.name)
-        tell_members(conversation.pk)
+        live.conversation_changed(conversation.pk)
     return membership
 
 
@@ -63,7 +63,7 @@ def conversation_rename(*, membership: Membership, title: str, actor: str) -> No
             before={"title": conversation.title},
             after={"title": shown},
         )
-        tell_members(conversation.pk)
+        live.conversation_changed(conversation.pk)
     conversation.refresh_from_db(fields=["title", "titled", "revision"])
 
 
@@ -107,7 +107,7 @@ def _mark(membership: Membership, field: str, wanted: bool, actor: str) -> None:
         )
         if changed:
             record(actor=actor, action=_DEEDS[field, wanted], target=membership.conversation)
-            _tell([membership.person_id], membership.conversation_id)
+            _tell(membership)
     membership.refresh_from_db(fields=[field])
 
 
@@ -118,7 +118,7 @@ def membership_read(*, membership: Membership, seq: int) -> bool:
         moved = Membership.objects.filter(pk=membership.pk, last_read_seq__lt=seen).update(last_read_seq=seen)
         if moved:
             membership.last_read_seq = seen
-            _tell([membership.person_id], membership.conversation_id)
+            _tell(membership)
     return bool(moved)
 
 
@@ -197,22 +197,7 @@ def title_of_first(conversation_id: int) -> str:
     return title_of(first.text) if first is not None else ""
 
 
-def tell_members(conversation_id: int) -> None:
-    """When this is committed, tell everybody who has the conversation that their list changed."""
-    people = list(
-        Membership.objects.filter(conversation_id=conversation_id, removed_at=None).values_list("person_id", flat=True)
-    )
-    _tell(people, conversation_id)
-
-
-def _tell(people: Sequence[int], conversation_id: int) -> None:
-    transaction.on_commit(partial(_publish, list(people), conversation_id))
-
-
-def _publish(people: Sequence[int], conversation_id: int) -> None:
-    # The socket's half; people see the change with their next question anyway.
-    tell = getattr(live, "publish_person", None)
-    if tell is None:
-        return
-    for person_id in people:
-        tell(person_id, {"type": "conversation", "conversation": conversation_id})
+def _tell(membership: Membership) -> None:
+    """When this is committed, tell whatever the person has open that their list changed."""
+    frame = {"type": "conversation", "conversation": membership.conversation_id}
+    transaction.on_commit(partial(live.publish_person, membership.person_id, frame))
