@@ -104,19 +104,10 @@ class TurnStream:
                     beat_at = time.monotonic() + HEARTBEAT_SECONDS
                     yield b": still here\n\n"
                 continue
-            events, more = self._take(frame)
+            events, more = self._follower.take_frame(frame)
             want_row = want_row or more
             for event in events:
                 yield self._sse(event)
-
-    def _take(self, frame: dict[str, Any]) -> tuple[list[Event], bool]:
-        """Events of a live frame, and whether it is a reason to read the row."""
-        kind = frame.get("type")
-        if kind == "delta":
-            return self._follower.take_delta(int(frame["offset"]), str(frame["text"]))
-        if kind == "part":
-            return [self._follower.take_part(frame.get("part"))], False
-        return [], kind == "turn"
 
     def _read(self) -> tuple[Row | None, bool]:
         close_old_connections()

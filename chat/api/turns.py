@@ -118,7 +118,7 @@ def turns_text(request: HttpRequest, turn_id: Id, query: Query[From]) -> HttpRes
     openapi_extra={
         "responses": {
             200: {
-                "description": "Events `turn`, `delta`, `part`, `reset` and `error`; see docs/api.md.",
+                "description": "Events `turn`, `delta`, `part`, `reasoning`, `reset` and `error`; see docs/api.md.",
                 "content": {
                     "text/event-stream": {
                         "schema": {"type": "string"},

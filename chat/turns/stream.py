@@ -167,11 +167,7 @@ class Collector:
         """The parts as they are kept with a text of this length; nothing when the text is all there is."""
         if all(part["type"] == "text" for part in self.parts):
             return []
-        return [
-            {**part, "start": min(part["start"], length), "end": min(part["end"], length)}
-            for part in self.parts
-            if part["type"] != "text" or part["start"] < length
-        ]
+        return [{**part, "start": min(part["start"], length), "end": min(part["end"], length)} for part in self.parts]
 
     def should_stop(self) -> bool:
         """Asked by backends between chunks and while nothing comes: also keeps the lease alive."""

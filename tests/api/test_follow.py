@@ -135,3 +135,106 @@ def test_any_loss_order_and_repetition_ends_in_the_answer():
                         client.take(follower.take_row(_row(raw[: rng.randrange(at + 1)], fence=fence)))
         client.take(follower.take_row(_row(state="done", fence=len(attempts), reply=answer)))
         assert client.text == answer, seed
+
+
+class Whole:
+    """A client that keeps everything: text, reasoning by part, tools; puts them together as docs/socket.md says."""
+
+    def __init__(self) -> None:
+        self.text, self.reasoning, self.parts = "", "", {}
+
+    def take(self, events) -> None:
+        for event in events:
+            data = event.data
+            if event.name == "delta":
+                assert data["offset"] == len(self.text)
+                self.text += data["text"]
+            elif event.name == "reasoning":
+                assert data["offset"] == len(self.reasoning)
+                self.reasoning += data["text"]
+                part = self.parts.setdefault(data["index"], {"type": "reasoning", "start": data["start"], "text": ""})
+                part["text"] += data["text"]
+            elif event.name == "part":
+                assert data["index"] not in self.parts
+                self.parts[data["index"]] = data["part"]
+            elif event.name == "reset":
+                self.text, self.reasoning, self.parts = "", "", {}
+
+    def in_order(self) -> list[str]:
+        """The answer in the order in which it happened."""
+        found, at = [], 0
+        for index in sorted(self.parts):
+            part = self.parts[index]
+            if self.text[at : part["start"]]:
+                found.append(self.text[at : part["start"]])
+                at = part["start"]
+            found.append(part.get("text") or part["name"])
+        return [*found, self.text[at:]] if self.text[at:] else found
+
+
+def _stream(rng):
+    """Frames of an answer with reasoning and tools, the rows after each of them, and the pieces in their order."""
+    frames, rows, pieces, text, reasoned, parts = [], [], [], "", 0, []
+    for _ in range(rng.randrange(1, 12)):
+        kind = rng.choice(("text", "reasoning", "tool_call"))
+        if kind == "text":
+            piece = rng.choice("abc") * rng.randrange(1, 4)
+            frames.append({"type": "delta", "fence": 1, "offset": len(text), "text": piece})
+            text += piece
+            if parts and parts[-1]["type"] == "text":
+                parts[-1]["end"] = len(text)
+                pieces[-1] += piece
+            else:
+                parts.append({"type": "text", "start": len(text) - len(piece), "end": len(text)})
+                pieces.append(piece)
+        elif kind == "reasoning":
+            piece = rng.choice("xyz") * rng.randrange(1, 4)
+            if parts and parts[-1]["type"] == "reasoning":
+                parts[-1] = {**parts[-1], "text": parts[-1]["text"] + piece}
+                pieces[-1] += piece
+            else:
+                parts.append({"type": "reasoning", "text": piece, "start": len(text), "end": len(text)})
+                pieces.append(piece)
+            frames.append(
+                {"type": "reasoning", "fence": 1, "index": len(parts) - 1, "start": len(text), "offset": reasoned, "text": piece}
+            )  # fmt: skip
+            reasoned += len(piece)
+        else:
+            part = {"type": "tool_call", "name": f"tool{len(parts)}", "start": len(text), "end": len(text)}
+            parts.append(part)
+            pieces.append(part["name"])
+            frames.append({"type": "part", "fence": 1, "index": len(parts) - 1, "part": part})
+        beside = [{"index": index, **part} for index, part in enumerate(parts) if part["type"] != "text"]
+        rows.append(Row("running", 1, text, None, "", "", "", "", beside))
+    return frames, rows, pieces, text
+
+
+def test_text_reasoning_and_tools_come_in_their_order_whatever_is_lost():
+    for seed in range(600):
+        rng = random.Random(seed)
+        frames, rows, pieces, text = _stream(rng)
+        follower, client = Follower(1), Whole()
+        for frame, row in zip(frames, rows, strict=True):
+            for _ in range(rng.choice((0, 1, 1, 2))):
+                client.take(follower.take_frame(frame)[0])
+            if rng.random() < 0.2:
+                client.take(follower.take_row(row))
+        last = rows[-1]
+        # What came beside the text is no answer: a turn with none leaves no message, and shows the same row at its end.
+        end = Row("done", 1, "", 1, text, "", "", "", last.parts) if text else Row("done", 1, "", None, "", "", "", "", last.parts)  # fmt: skip
+        client.take(follower.take_row(end))
+        assert client.in_order() == pieces, seed
+
+
+def test_a_later_attempt_begins_reasoning_and_tools_anew():
+    follower, client = Follower(1), Whole()
+    client.take(
+        follower.take_frame({"type": "reasoning", "fence": 1, "index": 0, "start": 0, "offset": 0, "text": "Hm"})[0]
+    )
+    client.take(follower.take_frame({"type": "delta", "fence": 1, "offset": 0, "text": "One"})[0])
+    client.take(
+        follower.take_frame({"type": "reasoning", "fence": 2, "index": 0, "start": 0, "offset": 0, "text": "So"})[0]
+    )
+    client.take(follower.take_frame({"type": "delta", "fence": 1, "offset": 3, "text": " late"})[0])
+    client.take(follower.take_frame({"type": "delta", "fence": 2, "offset": 0, "text": "Two"})[0])
+    assert (client.reasoning, client.text) == ("So", "Two")
