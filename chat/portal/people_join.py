@@ -72,7 +72,7 @@ def _try(request: HttpRequest, form: JoinForm) -> HttpResponse:
     except limits.Limited:
         attempts.note(AttemptKind.REGISTER, attempts.LIMITED, request=request)
         raise
-    given = form.cleaned_data
+    given = dict(form.cleaned_data)
     try:
         person = person_register(
             username=given["username"],

@@ -11,7 +11,7 @@ from allauth.usersessions.models import UserSession
 from django import forms
 from django.conf import settings
 from django.contrib import messages
-from django.contrib.auth import logout, update_session_auth_hash
+from django.contrib.auth import logout
 from django.contrib.auth.decorators import login_required
 from django.contrib.sessions.models import Session
 from django.core.exceptions import ValidationError
@@ -35,7 +35,7 @@ from chat.services.people import person_delete, person_profile_save
 from chat.services.personal_tokens import personal_token_create, personal_token_revoke, personal_tokens
 from chat.services.preferences import look_choose
 from chat.services.program_logins import login_end
-from chat.services.sessions import session_end, sign_out_everywhere
+from chat.services.sessions import session_end, session_renew, sign_out_everywhere
 from ops.models import ApiToken
 
 # Nobody looks through more; the rest is ended with one button.
@@ -164,7 +164,7 @@ def everywhere_end(request: HttpRequest) -> HttpResponse:
         tokens=bool(request.POST.get("tokens")),
         actor=_actor(person),
     )
-    update_session_auth_hash(request, person)
+    session_renew(request, person)
     return _done(request, _("All other browsers and programs are signed out."), "browsers")
 
 

@@ -12,9 +12,11 @@ from functools import partial
 from uuid import UUID
 
 from allauth.usersessions.models import UserSession
+from django.contrib.auth import update_session_auth_hash
 from django.contrib.sessions.models import Session
 from django.db import transaction
 from django.db.models import F
+from django.http import HttpRequest
 from django.utils import timezone
 
 from chat import live
@@ -39,7 +41,7 @@ def end_all(*, person: Person, reason: str, keep_session: str = "", tokens: bool
     """End every browser, program and ticket of a person, inside the caller's transaction; writes no audit event of its own.
 
     ``keep_session`` is the key of the one browser that stays: whoever keeps it has to renew the proof in it
-    (``update_session_auth_hash``). ``tokens``: their personal tokens end too.
+    (``session_renew``). ``tokens``: their personal tokens end too.
     """
     now = timezone.now()
     Person.objects.filter(pk=person.pk).update(access_epoch=F("access_epoch") + 1)
@@ -67,6 +69,13 @@ def sign_out_everywhere(*, person: Person, actor: str, keep_session: str = "", t
             target=person,
             after={"this_browser_stays": bool(keep_session), "tokens": tokens},
         )
+
+
+def session_renew(request: HttpRequest, person: Person) -> None:
+    """Keep the browser that ``end_all`` was told to keep: it proves itself by the new epoch from now on, under a new key."""
+    before = request.session.session_key
+    update_session_auth_hash(request, person)
+    UserSession.objects.filter(session_key=before).exclude(session_key=request.session.session_key).delete()
 
 
 def session_end(*, session: UserSession, actor: str) -> None:
