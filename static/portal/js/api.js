@@ -42,7 +42,7 @@ async function ask(method, path, { body, form, signal, again = true } = {}) {
   if (body !== undefined) headers['Content-Type'] = 'application/json';
   let response;
   try {
-    response = await fetch(path.startsWith('/') && !path.startsWith('/api') && !path.startsWith('/account') ? BASE + path : path, {
+    response = await fetch(/^\/(api|account|portal)\//.test(path) ? path : BASE + path, {
       method, headers, signal, credentials: 'same-origin', body: form ?? (body === undefined ? undefined : JSON.stringify(body)),
     });
   } catch (error) {
