@@ -15,6 +15,7 @@ admin.site.login = secure_admin_login(admin.site.login)  # type: ignore[method-a
 
 urlpatterns = [
     path("", include("ops.urls")),
+    path("", include("chat.api.sign_in_urls")),
     path("api/", api.urls),
     path("webhook/new-agent", new_agent, name="new-agent"),
     path("", include("chat.matrix.urls")),

@@ -63,6 +63,7 @@ _HINTS = (
     "syt_",
     "eyj",
     "swb_",
+    "swr_",
     "/setup/",
     "/shared/",
 )
@@ -83,6 +84,7 @@ _SHAPES = re.compile(
     | (?P<share>/shared/)[A-Za-z0-9_-]{20,}   # whoever has it may read what was shared
     | \bsyt_[A-Za-z0-9_]{8,}
     | \bswb_[A-Za-z0-9]{4,}[._][A-Za-z0-9_-]{8,}
+    | \bswr_[0-9a-f]{8,}[._][A-Za-z0-9_.-]{8,}
     | \beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{4,}\.[A-Za-z0-9_-]*
     """,
     re.VERBOSE | re.IGNORECASE,

@@ -68,7 +68,7 @@ class PortagentBcryptHasher(BasePasswordHasher):
             "checksum": rest[22:],
         }
 
-    def safe_summary(self, encoded: str) -> dict[str, Any]:
+    def safe_summary(self, encoded: str) -> dict[Any, Any]:
         parts = self.decode(encoded)
         return {
             "algorithm": parts["algorithm"],
@@ -108,7 +108,7 @@ class PortagentPBKDF2Hasher(BasePasswordHasher):
         algorithm, salt, key = encoded.split("$", 2)
         return {"algorithm": algorithm, "salt": salt, "hash": key, "iterations": _ITERATIONS}
 
-    def safe_summary(self, encoded: str) -> dict[str, Any]:
+    def safe_summary(self, encoded: str) -> dict[Any, Any]:
         parts = self.decode(encoded)
         return {
             "algorithm": parts["algorithm"],
