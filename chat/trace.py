@@ -74,6 +74,7 @@ _GUARDS = {
     "fan_out": "The sender said the same to many agents within a minute.",
     "quota.messages": "Today's messages are used up (see Quotas); it can be answered again tomorrow.",
     "quota.tokens": "Today's tokens are used up (see Quotas); it can be answered again tomorrow.",
+    "command": "It answered a tool call that waited for approval.",
     "too_long": "The message is longer than an agent may be given.",
     "no_agent": "No agent answers in this conversation.",
 }

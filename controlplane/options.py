@@ -361,6 +361,14 @@ OPTIONS: tuple[Option, ...] = (
         group="Messages",
     ),
     Option(
+        "APPROVAL_TIMEOUT",
+        "Seconds after which a tool call that nobody allowed counts as denied.",
+        "float",
+        86_400.0,
+        floor=1,
+        group="Messages",
+    ),
+    Option(
         "HISTORY_MESSAGES",
         "How many earlier messages a backend without a memory of its own is sent.",
         "int",

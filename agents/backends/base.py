@@ -21,6 +21,7 @@ class Traits:
     ``keeps_history``: the server remembers the conversation, so it is sent only the new message; otherwise it is sent the
     bounded history. ``exclusive``: one turn at a time for an agent. ``has_conversations``: the server can hold a separate
     conversation for each of ours. ``recognises_repeats``: a repeated request with the same idempotency id is not run twice.
+    ``takes_images``: pictures reach the model. ``takes_files``: so do PDF documents. Texts are passed on as text by every backend.
     """
 
     keeps_history: bool = False
@@ -29,6 +30,8 @@ class Traits:
     has_memory: bool = False
     recognises_repeats: bool = False
     defined_here: bool = False
+    takes_images: bool = False
+    takes_files: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +71,32 @@ class AgentListing:
 
 
 @dataclass(frozen=True, slots=True)
+class AttachedFile:
+    """A file that came with a message. ``media_type`` was found by looking into it; ``read`` gives its content when it is needed."""
+
+    name: str
+    media_type: str
+    size: int
+    read: Callable[[], bytes] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class HistoryItem:
     """One earlier message, for backends that keep no history. ``name`` is the speaker's display name."""
 
     role: Literal["user", "assistant"]
     text: str
     name: str = ""
+    attachments: Sequence[AttachedFile] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Approval:
+    """Somebody's word about a tool call that waited for it. ``reason`` is passed on to the agent when it was refused."""
+
+    call_id: str
+    approve: bool
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +116,11 @@ class ReplyRequest:
     when an earlier attempt may already have reached the server. ``conversation_ref`` is the server's own conversation id
     (empty: none yet, or shared); ``resume_ref`` is the run id an earlier attempt stored. ``definition`` holds the system
     prompt, model, etc. of agents defined here.
+
+    ``history`` is what was said before: for backends that keep none, and for a conversation that was made on the server just now to
+    hold another branch. ``approvals`` are the words about tool calls on which the run stopped (``Finished("approval")``): they go
+    instead of the text, unless the server has not heard that yet (``unheard``); then the text goes after them.
+    ``attachments`` came with the text.
     """
 
     agent_external_id: str
@@ -105,6 +133,9 @@ class ReplyRequest:
     history: Sequence[HistoryItem] = ()
     definition: dict[str, Any] = field(default_factory=dict)
     timeout_seconds: float = 180.0
+    attachments: Sequence[AttachedFile] = ()
+    approvals: Sequence[Approval] = ()
+    unheard: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,11 +154,15 @@ class ReasoningDelta:
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """The agent calls a tool. ``arguments`` is JSON text as far as the server gave it."""
+    """The agent calls a tool. ``arguments`` is JSON text as far as the server gave it.
+
+    ``needs_approval``: it is not run before somebody allows it; the reply then ends with ``Finished("approval")``.
+    """
 
     id: str
     name: str
     arguments: str = ""
+    needs_approval: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,10 +329,17 @@ class ConversationGone(BackendRejected):
 
 
 class BackendNeedsApproval(BackendError):
-    """The agent waits until somebody allows or refuses a tool call; it takes no new message before that."""
+    """The agent waits until somebody allows or refuses a tool call; it takes no new message before that.
+
+    ``calls`` are the tool calls, where the server tells which they are.
+    """
 
     code = "backend.needs_approval"
     public = "The agent is waiting for somebody to approve a tool call."
+
+    def __init__(self, reason: str, *, calls: Sequence[ToolCall] = ()) -> None:
+        super().__init__(reason)
+        self.calls = tuple(calls)
 
 
 class IncompleteListing(BackendError):
@@ -357,3 +399,11 @@ class ModelChoice(Protocol):
 
     def set_model(self, external_id: str, model: str) -> str:
         """Let the agent use ``model``; returns the one it used before. Raises ``BackendRejected`` for an unknown one."""
+
+
+@runtime_checkable
+class Approving(Protocol):
+    """What a backend has besides when its agents ask before they call a tool."""
+
+    def refuse_calls(self, agent_external_id: str, approvals: Sequence[Approval], conversation_ref: str = "") -> None:
+        """Refuse calls that nobody waits for any more, without asking the model to go on. Raises ``BackendError``."""

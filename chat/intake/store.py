@@ -14,8 +14,17 @@ from chat import live
 from chat.deliveries import outbox
 from chat.intake.guards import apply_guards
 from chat.intake.incoming import Incoming
-from chat.models import Attachment, Conversation, Message, MessageState, Role, Turn
-from chat.services import tree
+from chat.models import (
+    Attachment,
+    Conversation,
+    Message,
+    MessageState,
+    Participant,
+    ParticipantKind,
+    Role,
+    Turn,
+)
+from chat.services import approvals, tree
 from chat.services.conversations import participant, take_number
 from chat.services.notices import notice_store
 from chat.services.usage import Use, count
@@ -83,6 +92,9 @@ def _store(batch: Sequence[tuple[Place, Incoming]], known: set[tuple[str, str]])
             agent_id=incoming.sender_agent_id,
         )
         incoming.person_id = sender.person_id
+        decision = _decision(place, incoming)
+        if decision is not None:
+            incoming.guard = "command"
         apply_guards(incoming, conversation=place.conversation, agent=place.agent, room=place.room)
         number = take_number(place.conversation.pk)
         message = insert(
@@ -111,6 +123,9 @@ def _store(batch: Sequence[tuple[Place, Incoming]], known: set[tuple[str, str]])
             _attach(incoming.attachments, message)
         result.messages.append(message)
         live.message_stored(message, listed=number.portal)
+        if decision is not None:
+            turn, (approve, reason) = decision
+            approvals.decide_all(turn=turn, approve=approve, reason=reason, actor=_actor(sender))
         if not incoming.guard and place.agent is not None:
             turn = insert(
                 Turn(
@@ -140,6 +155,20 @@ def _store(batch: Sequence[tuple[Place, Incoming]], known: set[tuple[str, str]])
     if notices:
         transaction.on_commit(lambda: wake_deliveries(notices))
     return result
+
+
+def _decision(place: Place, incoming: Incoming) -> tuple[Turn, tuple[bool, str]] | None:
+    """``!approve`` and ``!deny …`` of somebody in the room answer a turn that waits for it; anywhere else they are words as any other."""
+    if not incoming.text.startswith("!") or incoming.guard or incoming.sender_kind == ParticipantKind.AGENT:
+        return None
+    word = approvals.word_in(incoming.text)
+    turn = approvals.waiting_in(place.conversation.pk) if word is not None else None
+    return (turn, word) if turn is not None and word is not None else None
+
+
+def _actor(sender: Participant) -> str:
+    """What the audit log shows of somebody who decided in a conversation."""
+    return f"person:{sender.person.username}" if sender.person is not None else f"guest:{sender.external_id}"
 
 
 def _attach(ids: Sequence[UUID], message: Message) -> None:

@@ -142,7 +142,7 @@ def _sent_before(transport: str, external_id: str, agent: Agent) -> Sent | None:
 
 
 def _refuse_held(message: Message, guard: str, notice: str) -> None:
-    if guard and guard != "quiet":
+    if guard and guard not in {"quiet", "command"}:
         sentence = notice or f"The message was held back ({guard})."
         raise CannotSend(sentence, code=guard if guard.startswith("quota.") else f"guard.{guard}", message=message)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from django.db import transaction
+from django.db.models import Q
 from django.utils import timezone
 
 from chat import live
@@ -31,17 +32,23 @@ class WrongState(Exception):
 def turn_cancel(*, turn: Turn, actor: str) -> Turn:
     """Stop a turn. One that waits ends at once; one that runs is stopped by its worker, which also stops the backend.
 
-    Does nothing for a turn that is over.
+    One that stopped for approval goes back to a worker, which refuses the calls at the backend. Does nothing for a turn that is over.
     """
     now = timezone.now()
     with transaction.atomic():
-        ended = Turn.objects.filter(pk=turn.pk, state=TurnState.QUEUED).update(
+        asking = Q(state=TurnState.WAITING_APPROVAL) | (Q(state=TurnState.QUEUED) & ~Q(approvals=[]))
+        refused = Turn.objects.filter(asking, pk=turn.pk, stop_requested_by="").update(
+            state=TurnState.QUEUED, not_before=now, attempts=0, stop_requested_by=actor[:255]
+        )
+        ended = Turn.objects.filter(pk=turn.pk, state=TurnState.QUEUED, approvals=[]).update(
             state=TurnState.CANCELLED, finished_at=now, stop_requested_by=actor[:255], finish_reason="cancelled"
         )
         asked = Turn.objects.filter(pk=turn.pk, state=TurnState.RUNNING, stop_requested_by="").update(
             stop_requested_by=actor[:255]
         )
-        if ended or asked:
+        if refused:
+            transaction.on_commit(partial(wake_turns, [turn.pk]))
+        if refused or ended or asked:
             record(actor=actor, action="turn.stopped", target=turn)
         if ended:
             _end_previews(turn)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 
 from django.db.models import BooleanField, Exists, OuterRef, QuerySet
 from django.db.models.expressions import RawSQL
@@ -10,6 +11,7 @@ from django.utils import timezone
 
 from agents.models import Agent
 from chat.models import Turn, TurnState
+from chat.turns.waiting import stood
 from ops.leases import claim
 from ops.prepared import PreparedRead
 
@@ -51,10 +53,16 @@ def may_run(turn: Turn) -> bool:
 
 
 def claim_turn(turn: Turn) -> bool:
-    """Take a loaded turn: one conditional UPDATE. It must be first in its conversation, and its lane must be free."""
-    return claim(
-        turn, unless=_EARLIER_OPEN, started_at=timezone.now(), partial="", partial_parts=[], first_token_at=None
-    )
+    """Take a loaded turn: one conditional UPDATE. It must be first in its conversation, and its lane must be free.
+
+    An answer that stopped for approval goes on where it stopped; any other attempt begins anew.
+    """
+    fields: dict[str, Any] = {"partial": "", "partial_parts": [], "first_token_at": None, "started_at": timezone.now()}
+    if turn.approvals:
+        text, parts = stood(turn)
+        beside = [{"index": index, **part} for index, part in enumerate(parts) if part["type"] != "text"]
+        fields = {"partial": text, "partial_parts": beside}
+    return claim(turn, unless=_EARLIER_OPEN, **fields)
 
 
 def next_in_lane(lane: str) -> list[int]:

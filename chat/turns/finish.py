@@ -12,7 +12,16 @@ from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
-from agents.backends.base import BackendBroken, BackendBusy, BackendError, BackendTimeout, ConversationGone, Finished
+from agents.backends.base import (
+    BackendBroken,
+    BackendBusy,
+    BackendError,
+    BackendNeedsApproval,
+    BackendTimeout,
+    ConversationGone,
+    Finished,
+    ToolCall,
+)
 from agents.models import Room
 from chat import live
 from chat.deliveries import outbox
@@ -22,6 +31,7 @@ from chat.services.conversations import take_number
 from chat.services.notices import notice_store
 from chat.services.turns import STOPPED_MARK
 from chat.services.usage import count_answer
+from chat.turns import waiting
 from chat.turns.speaker import speaker_of
 from chat.turns.stream import Collector, LeaseLost
 from chat.turns.troubles import count_error, honest, waiting_sentence
@@ -34,6 +44,8 @@ from ops.words import counted
 log = get_logger(__name__)
 
 LONGEST_DELAY = 60.0
+# How soon a message is tried again whose agent waits for approval elsewhere.
+APPROVAL_DELAY = 5.0
 
 
 def done(turn: Turn, collector: Collector, *, previewed: bool = True) -> list[int | Delivery]:
@@ -63,8 +75,9 @@ def done(turn: Turn, collector: Collector, *, previewed: bool = True) -> list[in
             finished_at=now,
             first_token_at=turn.first_token_at,
             finish_reason=collector.finished.reason[:50],
-            input_tokens=collector.finished.input_tokens,
-            output_tokens=collector.finished.output_tokens,
+            # What was used before it stopped for approval counts as well.
+            input_tokens=_sum(turn.input_tokens if turn.approvals else None, collector.finished.input_tokens),
+            output_tokens=_sum(turn.output_tokens if turn.approvals else None, collector.finished.output_tokens),
             partial="",
             partial_parts=[],
             error_code="",
@@ -74,6 +87,45 @@ def done(turn: Turn, collector: Collector, *, previewed: bool = True) -> list[in
         _count(turn, collector.finished, answers=1 if reply is not None else 0)
     live.turn_changed(turn, answered=reply is not None and reply.parent_id is not None)
     return deliveries
+
+
+def waits(
+    turn: Turn, collector: Collector, calls: Sequence[ToolCall], *, foreign: bool = False
+) -> list[int | Delivery]:
+    """The answer stops until somebody allows or refuses these calls: the lease is given back, its place in line is kept."""
+    finished = collector.finished or Finished("approval")
+    text = collector.text
+    known = waiting.asked(turn, calls, text_end=len(text), parts_end=len(collector.parts), foreign=foreign)
+    deliveries: list[int | Delivery] = []
+    with transaction.atomic():
+        told = waiting.sentence(turn, waiting.last_round(known))
+        for room in rooms_of(turn):
+            row = outbox.notice(turn.conversation, room, told, about=turn.message, account=turn.agent.account)
+            deliveries.append(row.pk)
+        _end(
+            turn,
+            state=TurnState.WAITING_APPROVAL,
+            approvals=known,
+            # Until then; see ``chat.services.approvals.expire``.
+            not_before=waiting.deadline(),
+            attempts=0,
+            partial=text,
+            partial_parts=collector.beside_text(),
+            first_token_at=turn.first_token_at,
+            input_tokens=_sum(turn.input_tokens, finished.input_tokens),
+            output_tokens=_sum(turn.output_tokens, finished.output_tokens),
+            error_code="",
+            error_reason="",
+        )
+        _count(turn, finished, answers=0)
+        turn.state = TurnState.WAITING_APPROVAL
+        live.turn_changed(turn, answered=bool(deliveries))
+    log.info("turn.waits_for_approval", calls=[call.name for call in calls])
+    return deliveries
+
+
+def _sum(before: int | None, more: int | None) -> int | None:
+    return before if more is None else (before or 0) + more
 
 
 def failed(turn: Turn, collector: Collector, error: BackendError) -> Sequence[int | Delivery]:
@@ -86,6 +138,14 @@ def failed(turn: Turn, collector: Collector, error: BackendError) -> Sequence[in
     if isinstance(error, BackendBusy):
         _requeue(turn, error, counts=False)
         return []
+    if isinstance(error, BackendNeedsApproval):
+        others = Turn.objects.filter(agent_id=turn.agent_id, state=TurnState.WAITING_APPROVAL).exclude(pk=turn.pk)
+        if others.exists():
+            # It waits for a word in another conversation, and will take this message afterwards.
+            error.retry_after = APPROVAL_DELAY
+            return _requeue(turn, error, counts=False)
+        if error.calls:
+            return waits(turn, collector, error.calls, foreign=True)
     if isinstance(error, ConversationGone) and turn.attempts < settings.TURN_ATTEMPTS:
         # Somebody deleted it on the server; the next attempt opens another one.
         Participant.objects.filter(conversation_id=turn.conversation_id, agent_id=turn.agent_id).update(backend_ref="")

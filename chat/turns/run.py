@@ -11,9 +11,12 @@ from django.conf import settings
 
 from agents.backends.base import (
     AgentGone,
+    Approval,
+    Approving,
     Backend,
     BackendBroken,
     BackendError,
+    BackendNeedsApproval,
     Finished,
     ReplyRequest,
     Speaker,
@@ -25,7 +28,7 @@ from chat import live
 from chat.deliveries.run import run_delivery
 from chat.matrix.preview import Preview
 from chat.models import Delivery, Participant, ParticipantKind, Turn
-from chat.turns import claim, finish
+from chat.turns import claim, finish, waiting
 from chat.turns.history import history_of
 from chat.turns.slots import SLOTS
 from chat.turns.speaker import speaker_of
@@ -130,10 +133,15 @@ def _answer(turn: Turn) -> Sequence[int | Delivery]:
             collector.finished = Finished("cancelled")
         else:
             request = _request(turn, backend)
+            for entry in waiting.last_round(turn.approvals):
+                if entry["approve"] is False:
+                    collector.refused(entry["id"], entry["name"], entry["reason"])
             for chunk in backend.stream_reply(request, should_stop=collector.should_stop):
                 collector.take(chunk)
         if collector.finished is None:
             raise BackendBroken(f"{turn.agent.service.name} ended its answer without saying so.")
+        if collector.finished.reason == "approval" and not collector.asked:
+            raise BackendNeedsApproval(f"{turn.agent.service.name} waits for approval and does not say of what.")
         if not collector.text.strip() and collector.finished.reason not in {"cancelled", "approval"}:
             raise BackendBroken(
                 f"{turn.agent.service.name} gave an empty answer (reason: {collector.finished.reason}).",
@@ -152,13 +160,21 @@ def _answer(turn: Turn) -> Sequence[int | Delivery]:
         return finish.failed(turn, collector, finish.internal(error))
     collector.flush()
     preview.end()
+    if collector.finished.reason == "approval":
+        return finish.waits(turn, collector, list(collector.asked.values()))
     return finish.done(turn, collector, previewed=preview.used or turn.fence > 1)
 
 
 def _stop_upstream(turn: Turn, backend: Backend) -> None:
-    if not turn.upstream_ref:
-        return
     try:
+        if turn.approvals and isinstance(backend, Approving):
+            # Nobody waits for the answer any more, so nothing of it may be run; others' calls are left to them.
+            own = [one for one in waiting.last_round(turn.approvals) if not one["foreign"]]
+            refusals = [Approval(one["id"], False, "The answer was stopped.") for one in own]
+            if refusals:
+                backend.refuse_calls(turn.agent.external_id, refusals, _known_conversation(turn))
+        if not turn.upstream_ref:
+            return
         backend.cancel(turn.agent.external_id, turn.upstream_ref, _known_conversation(turn))
     except BackendError as error:
         log.warning("turn.not_stopped_upstream", reason=error.reason[:300])
@@ -185,14 +201,18 @@ def _request(turn: Turn, backend: Backend) -> ReplyRequest:
         history=() if traits.keeps_history else history_of(turn),
         definition=agent.definition,
         timeout_seconds=settings.TURN_TIMEOUT,
+        approvals=waiting.words(turn),
+        unheard=waiting.is_unheard(turn),
     )
 
 
 def idempotency_id(turn: Turn) -> str:
-    """The same for every attempt at one answer to one message; different on another installation's database."""
+    """The same for every attempt at one input (a message, a word about tool calls); different on another installation's database."""
     import uuid
 
     again = f":{turn.variant}" if turn.variant else ""
+    if turn.approvals and not waiting.is_unheard(turn):
+        again += f":approval{waiting.last_round(turn.approvals)[0]['round']}"
     key = f"switchboard:{_installation()}:{turn.message_id}:{turn.agent_id}{again}"
     return str(uuid.uuid5(uuid.NAMESPACE_URL, key))
 

@@ -27,6 +27,7 @@ from agents.backends.base import (
 from chat import live
 from chat.models import Turn
 from chat.turns.troubles import count_unrecognised
+from chat.turns.waiting import stood
 from ops.leases import fenced_update, lease_end
 
 PUBLISH_EVERY = 1 / 20
@@ -64,6 +65,7 @@ class Collector:
         self._pieces: list[str] = []
         self._length = 0
         self._half = ""
+        self._joint = ""
         self._calls: dict[str, float] = {}
         self._published = 0
         self._reasoned = self._reasoning_published = 0
@@ -73,6 +75,20 @@ class Collector:
         self._persisted_at = self._renewed_at = self._stop_checked_at = now
         self._persisted_length = 0
         self._fields: dict[str, Any] = {}
+        # Calls that wait for somebody's word, until their results come.
+        self.asked: dict[str, ToolCall] = {}
+        self._refused: set[str] = set()
+        if turn.approvals:
+            self._go_on()
+
+    def _go_on(self) -> None:
+        """The answer stopped for approval before: what stood there stays, and more comes behind it."""
+        text, self.parts = stood(self.turn)
+        self._pieces = [text] if text else []
+        self._length = self._published = self._persisted_length = len(text)
+        self._reasoned = sum(len(part["text"]) for part in self.parts if part["type"] == "reasoning")
+        self._reasoning_published = self._reasoned
+        self._joint = "\n\n" if text.strip() and not text.endswith("\n") else ""
 
     @property
     def text(self) -> str:
@@ -104,6 +120,8 @@ class Collector:
             text = text.lstrip()
         if not text:
             return
+        if self._joint:
+            text, self._joint = self._joint + text.lstrip(), ""
         if self._reasoned > self._reasoning_published:
             self._publish_reasoning()
         if self.turn.first_token_at is None:
@@ -129,13 +147,18 @@ class Collector:
             return
         if isinstance(chunk, ToolCall):
             self._calls[chunk.id] = time.monotonic()
+            if chunk.needs_approval:
+                self.asked[chunk.id] = chunk
             part: dict[str, Any] = {
                 "type": "tool_call",
                 "id": _storable(chunk.id),
                 "name": _storable(chunk.name),
                 "arguments": _storable(chunk.arguments),
             }
+        elif chunk.id in self._refused:
+            return  # the server repeats what stands there already
         else:
+            self.asked.pop(chunk.id, None)
             part = {
                 "type": "tool_result",
                 "id": _storable(chunk.id),
@@ -168,6 +191,15 @@ class Collector:
         if all(part["type"] == "text" for part in self.parts):
             return []
         return [{**part, "start": min(part["start"], length), "end": min(part["end"], length)} for part in self.parts]
+
+    def beside_text(self) -> list[dict[str, Any]]:
+        """What came beside the text, each part with its place among all."""
+        return [{"index": index, **part} for index, part in enumerate(self.parts) if part["type"] != "text"]
+
+    def refused(self, call_id: str, name: str, reason: str) -> None:
+        """Somebody refused a call; not every server says so in its stream."""
+        self._take_part(ToolResult(call_id, name, f"Denied: {reason}" if reason else "Denied.", ok=False))
+        self._refused.add(call_id)
 
     def should_stop(self) -> bool:
         """Asked by backends between chunks and while nothing comes: also keeps the lease alive."""
@@ -224,9 +256,7 @@ class Collector:
         if self._length > self._persisted_length:
             fields |= {"partial": self.text, "first_token_at": self.turn.first_token_at}
         if self._parts_changed:
-            fields["partial_parts"] = [
-                {"index": index, **part} for index, part in enumerate(self.parts) if part["type"] != "text"
-            ]
+            fields["partial_parts"] = self.beside_text()
         if not fenced_update(self.turn, lease_until=lease_end(), **fields):
             raise LeaseLost
         self._fields.clear()

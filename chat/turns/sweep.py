@@ -10,6 +10,7 @@ from django.utils import timezone
 
 from chat.deliveries import run as deliveries
 from chat.models import Delivery, Turn
+from chat.services import approvals
 from chat.turns import claim
 from chat.wakeup import wake_deliveries, wake_turns
 from ops.leases import holder_is_dead
@@ -26,6 +27,7 @@ def sweep() -> dict[str, int]:
     """Free what dead workers held, wake what is due. Returns counts."""
     freed_turns = _free(Turn)
     freed_deliveries = _free(Delivery)
+    expired = approvals.expire()
     due = timezone.now() - GRACE
     turns = [turn.pk for turn in claim.runnable(due_before=due, limit=MOST).only("pk")]
     sends = list(deliveries.runnable(due_before=due, limit=MOST).values_list("pk", flat=True))
@@ -37,7 +39,9 @@ def sweep() -> dict[str, int]:
         "turns": len(turns),
         "deliveries": len(sends),
     }
-    if freed_turns or freed_deliveries:
+    if expired:
+        found["expired_approvals"] = expired
+    if freed_turns or freed_deliveries or expired:
         log.warning("sweep.freed", **found)
     return found
 

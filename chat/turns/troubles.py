@@ -11,6 +11,7 @@ from django.utils import timezone
 
 from agents.backends.base import (
     BackendError,
+    BackendNeedsApproval,
     BackendNoCredit,
     BackendRateLimited,
     BackendUnavailable,
@@ -79,6 +80,11 @@ def honest(error: BackendError) -> str:
 
 def waiting_sentence(turn: Turn, error: BackendError, delay: float) -> str:
     """What to tell the person about a long wait, once a message; "" when there is nothing to tell."""
+    if isinstance(error, BackendNeedsApproval) and turn.error_code != error.code:
+        return (
+            f"{turn.agent.name} waits until somebody allows or denies a tool call in another conversation. "
+            "Your message waits, and is answered after that."
+        )
     if not isinstance(error, BackendRateLimited) or delay < TOLD_AFTER or turn.error_code == error.code:
         return ""
     until = timezone.now() + timedelta(seconds=delay)

@@ -14,6 +14,7 @@ from typing import Any
 from agents.backends.base import (
     AgentInfo,
     AgentListing,
+    Approval,
     BackendTimeout,
     Chunk,
     Finished,
@@ -60,6 +61,7 @@ class World:
         self.requests: list[ReplyRequest] = []
         self.cancelled: list[tuple[str, str, str]] = []
         self.conversations: list[tuple[str, str, str]] = []
+        self.refused: list[tuple[str, tuple[str, ...], str]] = []
         self.stopped = 0
         self.at_once = self.most_at_once = 0
 
@@ -170,6 +172,9 @@ class ScriptedMemoryBackend(ScriptedBackend):
     traits = Traits(
         keeps_history=True, exclusive=True, has_conversations=True, has_memory=True, recognises_repeats=True
     )
+
+    def refuse_calls(self, agent_external_id: str, approvals: Sequence[Approval], conversation_ref: str = "") -> None:
+        WORLD.refused.append((agent_external_id, tuple(one.call_id for one in approvals), conversation_ref))
 
 
 class ScriptedDefinedBackend(ScriptedBackend):

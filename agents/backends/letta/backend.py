@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 from urllib.parse import quote
 
@@ -12,6 +13,7 @@ from agents.backends.base import (
     AgentGone,
     AgentInfo,
     AgentListing,
+    Approval,
     BackendBroken,
     BackendBusy,
     BackendError,
@@ -27,8 +29,10 @@ from agents.backends.base import (
     ServiceSpec,
     ShouldStop,
     Speaker,
+    ToolCall,
 )
 from agents.backends.http import HttpServer
+from agents.backends.letta.approvals import approval_message, no_longer_waiting, read_waiting, refuse
 from agents.backends.letta.capabilities import Capabilities
 from agents.backends.letta.decode import Decoder, is_waiting_for_approval
 from agents.backends.letta.listing import PAGE_SIZE, agent_info, list_agents
@@ -121,7 +125,17 @@ class LettaBackend:
         recovery = Recovery(self.server, request, should_stop, background=lambda: self.can.background)
         run = request.resume_ref
         try:
-            if request.attempt > 1 or request.resume_ref:
+            if request.approvals:
+                waiting = read_waiting(self.server, request.agent_external_id, request.conversation_ref)
+                begun = waiting.run_of(request.approvals)
+                if begun:
+                    yield from recovery.continued(begun)
+                    return
+                if not waiting.awaits(request.approvals):
+                    if not request.unheard:
+                        raise no_longer_waiting(self.server.address)
+                    request = replace(request, approvals=())
+            elif request.attempt > 1 or request.resume_ref:
                 arrived = yield from recovery.replay()
                 if arrived:
                     return
@@ -133,16 +147,10 @@ class LettaBackend:
             yield Finished("cancelled")
 
     def _stream(self, request: ReplyRequest, should_stop: ShouldStop, recovery: Recovery) -> Iterator[Chunk]:
-        background = self.can.background and recovery.may_reattach
+        background = self.can.background and recovery.may_reattach and not request.approvals
         path, extra = self._path(request, background)
-        message = {
-            "role": "user",
-            "content": _said_by(request.speaker, request.text),
-            "otid": request.idempotency_id,
-            "name": _name_for_model(request.speaker.name),
-        }
         body: dict[str, Any] = {
-            "messages": [{key: value for key, value in message.items() if value}],
+            "messages": _input(request),
             "streaming": True,
             "stream_tokens": True,
             "include_pings": True,
@@ -153,7 +161,7 @@ class LettaBackend:
         if self.spec.options.get("max_steps"):
             body["max_steps"] = int(self.spec.options["max_steps"])
         where = self.server.where("POST", path)
-        decoder = Decoder(where, self.server.secrets)
+        decoder = Decoder(where, self.server.secrets, may_be_silent=bool(request.approvals) and not request.unheard)
         try:
             events = self.server.events(
                 "POST",
@@ -168,14 +176,27 @@ class LettaBackend:
             raise self._agent_error(error, request.agent_external_id, request.conversation_ref) from None
         except BackendBusy as error:
             if is_waiting_for_approval(error.reason):
-                raise BackendNeedsApproval(error.reason) from None
+                raise BackendNeedsApproval(error.reason, calls=self._waiting_calls(request)) from None
             raise
+        except BackendNeedsApproval as error:
+            raise BackendNeedsApproval(error.reason, calls=self._waiting_calls(request)) from None
         except BackendUnavailable as error:
             if background and "requires Redis" in error.reason:
                 self.can.no_background()
                 yield from self._stream(request, should_stop, recovery)
                 return
             raise
+
+    def _waiting_calls(self, request: ReplyRequest) -> list[ToolCall]:
+        try:
+            return read_waiting(self.server, request.agent_external_id, request.conversation_ref).calls
+        except BackendError:
+            return []  # what happened is said all the same
+
+    def refuse_calls(self, agent_external_id: str, approvals: Sequence[Approval], conversation_ref: str = "") -> None:
+        """See ``Approving``. Nothing happens when the calls do not wait any more."""
+        if read_waiting(self.server, agent_external_id, conversation_ref).awaits(approvals):
+            refuse(self.server, agent_external_id, conversation_ref, approvals)
 
     def _path(self, request: ReplyRequest, background: bool) -> tuple[str, dict[str, Any]]:
         if request.conversation_ref:
@@ -291,6 +312,23 @@ class LettaBackend:
         if conversation and error.status == 404:
             return ConversationGone(f"{error.reason} The conversation {conversation} does not exist.")
         return error
+
+
+def _input(request: ReplyRequest) -> list[dict[str, Any]]:
+    """The input messages: words about tool calls, what was said in this branch before, the message itself."""
+    messages: list[dict[str, Any]] = [approval_message(request.approvals)] if request.approvals else []
+    if request.approvals and not request.unheard:
+        return messages
+    for item in request.history:
+        text = item.text if item.role == "assistant" else _said_by(Speaker(item.name), item.text)
+        messages.append({"role": item.role, "content": text})
+    message = {
+        "role": "user",
+        "content": _said_by(request.speaker, request.text),
+        "otid": request.idempotency_id,
+        "name": _name_for_model(request.speaker.name),
+    }
+    return [*messages, {key: value for key, value in message.items() if value}]
 
 
 def _agent(agent_id: str) -> str:

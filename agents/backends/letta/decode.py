@@ -109,15 +109,20 @@ def error_from_message(data: dict[str, Any], where: str, secrets: tuple[str, ...
 class Decoder:
     """Feed it messages in order; ask it for the end. One decoder reads one reply."""
 
-    def __init__(self, where: str, secrets: tuple[str, ...] = (), known_run: str = "") -> None:
+    def __init__(
+        self, where: str, secrets: tuple[str, ...] = (), known_run: str = "", *, may_be_silent: bool = False
+    ) -> None:
         self.run = known_run
         self.stop_reason = ""
         self.said_something = False
         self.used_tools = False
+        # The rest of an answer that has begun already.
+        self._may_be_silent = may_be_silent
         self._where = where
         self._secrets = secrets
         self._text_id = ""
         self._calls: dict[str, list[str]] = {}
+        self._waiting: set[str] = set()
         self._last_call = ""
         self._spoken_calls: set[str] = set()
         self._usage: tuple[int | None, int | None] = (None, None)
@@ -180,7 +185,7 @@ class Decoder:
         if reason == "end" and not self.said_something:
             # A newer server may call the answer by another name: better its raw text than silence.
             yield from self._text("\n\n".join(filter(None, self._unknown.values())).strip(), "unrecognised")
-        if reason == "end" and not self.said_something:
+        if reason == "end" and not self.said_something and not self._may_be_silent:
             how = "called tools and then said nothing" if self.used_tools else "gave an empty reply"
             raise BackendBroken(
                 f"{self._where}: the agent {how}.", public="The agent finished without saying anything."
@@ -206,6 +211,8 @@ class Decoder:
                 yield from self._complete_calls()
                 self._calls[call_id] = ["", ""]
             self._last_call = call_id
+            if message.get("message_type") == "approval_request_message":
+                self._waiting.add(call_id)
             held = self._calls[call_id]
             held[0] = held[0] or str(call.get("name") or "")
             held[1] += str(call.get("arguments") or "")
@@ -219,7 +226,7 @@ class Decoder:
                 yield from self._text(spoken, call_id)
             else:
                 self.used_tools = True
-                yield ToolCall(call_id, name, arguments)
+                yield ToolCall(call_id, name, arguments, needs_approval=call_id in self._waiting)
 
     def _returns(self, message: dict[str, Any]) -> Iterator[Chunk]:
         several = message.get("tool_returns")

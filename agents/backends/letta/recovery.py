@@ -55,6 +55,7 @@ class Recovery:
         self._request = request
         self._should_stop = should_stop
         self._background = background
+        self._goes_on = bool(request.approvals) and not request.unheard
         self._deadline = time.monotonic() + request.timeout_seconds
 
     def replay(self) -> Generator[Chunk, None, bool]:
@@ -85,6 +86,14 @@ class Recovery:
         yield from self._retell(messages, state)
         return True
 
+    def continued(self, run: str) -> Iterator[Chunk]:
+        """What came of the run that an approval began, now or when the run is done."""
+        self.may_reattach = False
+        self.run = run
+        yield RunStarted(run)
+        state = self._wait(run)
+        yield from self._retell(self._run_messages(run), state)
+
     def stored_reply(self, decoder: Decoder) -> Iterator[Chunk]:
         """What the run at hand stored, fed to ``decoder``, when the stream itself said nothing."""
         if not self.run:
@@ -109,7 +118,7 @@ class Recovery:
 
     def _retell(self, messages: list[dict[str, Any]], state: dict[str, Any]) -> Iterator[Chunk]:
         where = f"The run {self.run or '(unnamed)'} of {self._server.address}"
-        decoder = Decoder(where, self._server.secrets, self.run)
+        decoder = Decoder(where, self._server.secrets, self.run, may_be_silent=self._goes_on)
         for message in _after_input(messages, self._request.idempotency_id):
             yield from decoder.feed(message)
         try:
