@@ -33,7 +33,8 @@ class Turn(LeasedWork):
     ``partial_parts`` what came beside it (reasoning, tool calls, each with its ``index`` in the parts of the answer that is being made);
     ``variant`` counts answers to the same message (0: the first; more: it was asked to answer again). ``approvals`` are tool calls
     that wait for a word: ``[{"id", "name", "arguments", "approve": null|true|false, "by", "reason", "at"}]``.
-    ``upstream_ref`` is the backend's run id. ``error_public`` is what the person was told, ``error_reason`` what really happened.
+    ``upstream_ref`` is the backend's run id, ``backend_ref`` its conversation in which this was said (portal conversations, whose branches
+    each have their own). ``error_public`` is what the person was told, ``error_reason`` what really happened.
     """
 
     conversation = models.ForeignKey(Conversation, on_delete=models.CASCADE, related_name="turns")
@@ -47,6 +48,7 @@ class Turn(LeasedWork):
     partial = models.TextField(blank=True)
     partial_parts = models.JSONField(default=list, blank=True)
     upstream_ref = models.CharField(max_length=255, blank=True)
+    backend_ref = models.CharField(max_length=255, blank=True)
     stop_requested_by = models.CharField(max_length=255, blank=True)
     finish_reason = models.CharField(max_length=50, blank=True)
     input_tokens = models.PositiveIntegerField(null=True, blank=True)
