@@ -12,4 +12,4 @@ class ChatConfig(AppConfig):
     def ready(self) -> None:
         from chat import checks, metrics, retention, support, wiring  # noqa: F401
         from chat.access import registration, second_factor  # noqa: F401
-        from chat.doctor import faults, proofs, routing, selftest, silent, slow, targets  # noqa: F401
+        from chat.doctor import faults, portal, proofs, routing, selftest, silent, slow, targets  # noqa: F401

@@ -43,6 +43,7 @@ _secure = PUBLIC_URL.startswith("https://")
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = _secure
 SESSION_COOKIE_NAME = "switchboard_session"
 CSRF_COOKIE_NAME = "switchboard_csrf"
+CSRF_FAILURE_VIEW = "chat.portal.forged.csrf_failure"
 SECURE_CONTENT_TYPE_NOSNIFF = True
 SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
@@ -84,7 +85,7 @@ MIDDLEWARE = [
     "ops.csrf.RefusedOriginMiddleware",
     "corsheaders.middleware.CorsMiddleware",
     "django.middleware.security.SecurityMiddleware",
-    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "ops.static_files.StaticMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "controlplane.language.LanguageMiddleware",
     "django.middleware.common.CommonMiddleware",
@@ -96,6 +97,7 @@ MIDDLEWARE = [
     "controlplane.policy.PolicyMiddleware",
     "allauth.account.middleware.AccountMiddleware",
     "chat.portal.activity.ActivityMiddleware",
+    "chat.access.looking.ImpersonationMiddleware",
 ]
 
 ROOT_URLCONF = "controlplane.urls"
@@ -110,6 +112,7 @@ TEMPLATES: list[dict[str, Any]] = [
                 "django.template.context_processors.request",
                 "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
+                "chat.access.looking.impersonation",
             ]
         },
     }

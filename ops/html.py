@@ -46,6 +46,11 @@ def relative(moment: datetime, now: datetime | None = None) -> str:
     return f"{text} ago" if seconds > 0 else f"in {text}"
 
 
+def quiet(text: object) -> SafeString:
+    """Text that stands back."""
+    return format_html('<span class="sb-quiet">{}</span>', text)
+
+
 def copyable(text: object, label: str = "") -> SafeString:
     """An id that a click copies. Without JavaScript it is text that can be selected."""
     value = str(text or "")

@@ -19,7 +19,8 @@ from django.db.models import Q
 from django.http import HttpRequest
 from django.utils import timezone
 
-from chat.models import Person, ProgramLogin
+from chat.access.looking import impersonation_of
+from chat.models import Impersonation, Person, ProgramLogin
 from ops.models import ApiToken
 
 # Parameters of one query; SQLite takes a limited number.
@@ -47,13 +48,25 @@ class Identity:
         return self.impersonator or f"person:{self.username}"
 
 
+def impersonator_text(operator: str, person: str) -> str:
+    """The actor of an operator who looks through a person's eyes."""
+    return f"person:{operator} as person:{person}"
+
+
 def identity_of_session(request: HttpRequest) -> Identity | None:
-    """The identity of the signed-in browser; ``None`` for somebody who is not signed in."""
+    """The identity of the signed-in browser, through whose eyes it looks included; ``None`` for somebody who is not signed in."""
     person = request.user
     if not isinstance(person, Person) or not person.is_active:
         return None
+    looks = getattr(request, "impersonation", None)
+    seen = looks is not None and looks.person_id == person.pk
+    impersonator = impersonator_text(looks.operator.get_username(), person.get_username()) if looks and seen else ""
     return Identity(
-        person.pk, person.get_username(), person.access_epoch, session_key=request.session.session_key or ""
+        person.pk,
+        person.get_username(),
+        person.access_epoch,
+        session_key=request.session.session_key or "",
+        impersonator=impersonator,
     )
 
 
@@ -65,6 +78,10 @@ def identity_of_session_key(key: str) -> Identity | None:
     store: type[SessionBase] = import_module(settings.SESSION_ENGINE).SessionStore
     request.session = store(key)
     request.user = get_user(request)
+    looks = impersonation_of(request)
+    if looks is not None:
+        request.user = looks.person
+        request.impersonation = looks  # type: ignore[attr-defined]
     return identity_of_session(request)
 
 
@@ -102,8 +119,25 @@ def _valid(asked: list[Identity]) -> set[Identity]:
         else set()
     )
 
+    looked = {one.session_key for one in asked if one.impersonator}
+    looks = (
+        set(
+            Impersonation.objects.filter(
+                session_key__in=looked,
+                ended_at=None,
+                expires_at__gt=now,
+                operator__is_active=True,
+                operator__is_staff=True,
+            ).values_list("session_key", "person_id")
+        )
+        if looked
+        else set()
+    )
+
     def counts(one: Identity) -> bool:
         if epochs.get(one.person_id) != one.epoch:
+            return False
+        if one.impersonator and (one.session_key, one.person_id) not in looks:
             return False
         if one.session_key:
             return one.session_key in sessions

@@ -9,15 +9,16 @@ from django.contrib.auth.admin import UserAdmin
 from django.contrib.auth.models import Group
 from django.core.exceptions import ValidationError
 from django.http import HttpRequest, HttpResponse
-from django.urls import reverse
+from django.urls import URLPattern, path, reverse
 from unfold.decorators import display
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
 from agents.matrix.names import valid_user_id
+from chat.admin.looking import look_deed, stop_view
 from chat.models import Person
 from chat.services.people import person_check, person_password_changed, person_save
 from ops import html
-from ops.admin.base import OperatorAdmin, actor_of
+from ops.admin.base import Deed, OperatorAdmin, actor_of
 
 # All operators may do the same; groups of permissions would only pretend otherwise.
 if admin.site.is_registered(Group):
@@ -65,6 +66,13 @@ class PersonAdmin(UserAdmin, OperatorAdmin):
     )
     intro = "People who may sign in. An operator sees and does everything here, and is invited to the space with their Matrix id."
     empty_title = "Nobody yet"
+
+    def get_urls(self) -> list[URLPattern]:
+        stop = path("look/stop/", self.admin_site.admin_view(stop_view), name="chat_person_look_stop")
+        return [stop, *super().get_urls()]
+
+    def deeds(self) -> tuple[Deed, ...]:
+        return (look_deed(),)
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return self.has_view_permission(request)

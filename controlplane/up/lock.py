@@ -40,7 +40,8 @@ class DataDirLock:
             who = f" (process {holder.pid}, {holder.url})" if holder else ""
             raise CannotStart(
                 f"Switchboard already runs on this data directory{who}: {self.path.parent}. "
-                "Stop it there with Ctrl-C, or give this one another DATA_DIR (and PORT)."
+                "Stop it there with Ctrl-C, or give this one another DATA_DIR (and PORT).",
+                cause="running",
             ) from None
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, json.dumps({"pid": os.getpid(), "url": url}).encode() + b"\n", 0)

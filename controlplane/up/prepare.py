@@ -15,6 +15,7 @@ from controlplane.homeserver.configure import port_is_free
 from controlplane.up.errors import CannotStart
 from controlplane.up.terminal import Terminal
 from ops.choices import Lamp
+from ops.doctor_data import folders
 from ops.words import counted
 
 
@@ -30,7 +31,19 @@ def check_settings(terminal: Terminal) -> None:
         elif message.level >= checks.WARNING:
             terminal.say(Lamp.ATTENTION, text)
     if wrong:
-        raise CannotStart("The settings have to be corrected first.", "\n".join(f"■ {text}" for text in wrong))
+        raise CannotStart(
+            "The settings have to be corrected first.", "\n".join(f"■ {text}" for text in wrong), cause="settings"
+        )
+
+
+def check_folder() -> None:
+    """Raises ``CannotStart`` when the data directory cannot be written."""
+    found = [one for one in folders.look() if one.fatal]
+    if found:
+        raise CannotStart(
+            f"{found[0].why[0].upper()}{found[0].why[1:]}. Give it to that user: {folders.command(found[0].path)}",
+            cause="folder",
+        )
 
 
 def check_port() -> None:
@@ -39,16 +52,20 @@ def check_port() -> None:
     try:
         address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][4][0]
     except socket.gaierror as error:
-        raise CannotStart(f"HOST is {host!r}, which is no address of this machine ({error.strerror}).") from None
+        raise CannotStart(
+            f"HOST is {host!r}, which is no address of this machine ({error.strerror}).", cause="port"
+        ) from None
     if port_is_free(port, str(address)):
         return
     if port < 1024:
         raise CannotStart(
-            f"Port {port} on {host} cannot be used: it is taken, or reserved for root. Set PORT to another."
+            f"Port {port} on {host} cannot be used: it is taken, or reserved for root. Set PORT to another.",
+            cause="port",
         )
     raise CannotStart(
         f"Port {port} on {host} is taken by another program. Stop that program, or choose another port: "
-        f"make up PORT={port + 1} (or set PORT in .env)."
+        f"make up PORT={port + 1} (or set PORT in .env).",
+        cause="port",
     )
 
 
@@ -78,5 +95,7 @@ def migrate(terminal: Terminal) -> int:
                 call_command("migrate", verbosity=0, interactive=False)
     except DatabaseError as error:
         where = "DATABASE_URL" if settings.ENVIRONMENT["DATABASE_URL"] else str(connection.settings_dict["NAME"])
-        raise CannotStart(f"The database ({where}) cannot be used: {' '.join(str(error).split())}") from error
+        raise CannotStart(
+            f"The database ({where}) cannot be used: {' '.join(str(error).split())}", cause="database"
+        ) from error
     return len(missing)

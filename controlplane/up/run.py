@@ -29,6 +29,7 @@ from ops.choices import Lamp
 from ops.logs import get_logger
 from ops.processes import reporter
 from ops.processes.facts import RESTARTED_AT
+from ops.processes.preflight import failed_start, good_start
 from ops.processes.services import let_go_of_everything
 from ops.words import counted
 
@@ -70,17 +71,19 @@ class Up:
         except CannotStart as error:
             self.failure = error
         except HomeserverError as error:
-            self.failure = CannotStart(error.sentence, error.tail)
+            self.failure = CannotStart(error.sentence, error.tail, cause="homeserver")
         except Stopped:
             pass
         finally:
             self._stopping.set()
             self._stop_parts()
         if self.failure is not None:
+            if self.failure.cause != "running":
+                failed_start(self.failure.sentence, role="up", cause=self.failure.cause, code=self.failure.exit_code)
             self.terminal.say(Lamp.TROUBLE, self.failure.sentence)
             if self.failure.detail:
                 self.terminal.plain(self.failure.detail)
-        return self._end(1 if self.failure is not None else 0)
+        return self._end(self.failure.exit_code if self.failure is not None else 0)
 
     # Starting.
 
@@ -89,6 +92,7 @@ class Up:
         self.terminal.plain(f"Switchboard {settings.VERSION}, data in {settings.DATA_DIR}")
         self._lock.take(settings.PUBLIC_URL)
         prepare.check_settings(self.terminal)
+        prepare.check_folder()
         prepare.check_port()
         if self.with_homeserver:
             self._start_homeserver()
@@ -134,7 +138,9 @@ class Up:
         connections.close_all()
         self.server.run()
         if self.server.failure and self.failure is None:
-            raise CannotStart(f"The web server cannot listen on {settings.HOST}:{settings.PORT}: {self.server.failure}")
+            raise CannotStart(
+                f"The web server cannot listen on {settings.HOST}:{settings.PORT}: {self.server.failure}", cause="port"
+            )
 
     def _on_listening(self) -> None:
         if self._boot is None:
@@ -145,7 +151,7 @@ class Up:
         try:
             self._start_rest()
         except HomeserverError as error:
-            self.failure = CannotStart(error.sentence, error.tail)
+            self.failure = CannotStart(error.sentence, error.tail, cause="homeserver")
         except CannotStart as error:
             self.failure = error
         except Exception as error:
@@ -173,6 +179,7 @@ class Up:
         worker.start()
         if self._reporter is not None:
             self._reporter.ready()
+        good_start(role="up")
         ready = time.monotonic() - self._started
         if self.with_sync and not self._stopping.is_set():
             report.first_sync(self.terminal, should_stop=self._stopping.is_set)

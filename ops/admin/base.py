@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from django import forms
 from django.contrib import messages
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
@@ -41,22 +42,24 @@ def sentence_of(error: Exception) -> str:
 class Deed:
     """One thing that can be done to a row. ``run(request, row)`` calls one service function and returns a sentence or a response.
 
-    With ``explain`` the operator first reads what will happen; ``danger`` makes the button look like what it is.
+    With ``explain`` the operator first reads what will happen; ``danger`` makes the button look like what it is. ``form(data, row)``
+    makes the form of what has to be said with it (a reason, a choice, a word to type); ``run`` then gets its clean values as well.
     """
 
     name: str
     label: str
-    run: Callable[[HttpRequest, Any], str | HttpResponse]
+    run: Callable[..., str | HttpResponse]
     explain: Callable[[Any], str] | None = None
     danger: bool = False
     primary: bool = False
     shown: Callable[[Any], bool] = lambda row: True
     button: str = ""
+    form: Callable[[Any, Any], forms.Form] | None = None
 
     @property
     def asks(self) -> bool:
         """Whether the operator reads what will happen before it does."""
-        return self.explain is not None or self.danger
+        return self.explain is not None or self.danger or self.form is not None
 
 
 class OperatorAdmin(ModelAdmin):
@@ -108,20 +111,22 @@ class OperatorAdmin(ModelAdmin):
         if known is None or not known.shown(row):
             messages.warning(request, "That is not possible (any more); this is how it stands now.")
             return HttpResponseRedirect(self.address_of(row))
-        if request.method == "GET":
+        if request.method not in {"GET", "POST"}:
+            return HttpResponseNotAllowed(["GET", "POST"])
+        form = known.form(request.POST if request.method == "POST" else None, row) if known.form else None
+        if request.method == "GET" or (form is not None and not form.is_valid()):
             return self.page(
                 request,
                 "switchboard/confirm.html",
                 title=known.label,
                 row=row,
                 deed=known,
+                form=form,
                 explanation=known.explain(row) if known.explain else "",
                 back=self.address_of(row),
             )
-        if request.method != "POST":
-            return HttpResponseNotAllowed(["GET", "POST"])
         try:
-            outcome = known.run(request, row)
+            outcome = known.run(request, row, form.cleaned_data) if form is not None else known.run(request, row)
         except self.expected_errors as error:
             messages.error(request, sentence_of(error))
             return HttpResponseRedirect(self.address_of(row))

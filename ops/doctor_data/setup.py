@@ -7,6 +7,7 @@ from ops.doctor_data import (  # noqa: F401
     fault_corrupt,
     fault_files,
     fault_locked,
+    folders,
     locked,
     logfiles,
     recover,

@@ -7,6 +7,7 @@ from ops.doctor_services import (  # noqa: F401
     checks_loops,
     checks_processes,
     checks_resources,
+    exits,
     faults,
     faults_deploy,
     guides,

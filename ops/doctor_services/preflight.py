@@ -7,8 +7,9 @@ from typing import Any
 from django.utils import timezone
 
 from ops.doctor.repairs import Change, Plan, RepairFailed, RepairWork, register_repair
-from ops.doctor_services.loops import WINDOW, looping
+from ops.doctor_services.loops import WINDOW, failed_starts, looping
 from ops.models import Process
+from ops.processes.preflight import last_start, put_back
 from ops.processes.queries import by_role, label
 from ops.processes.services import process_settle, process_unsettle
 from ops.registry import all_checks
@@ -30,15 +31,21 @@ def preflight_checks() -> list[str]:
 
 
 def _loops() -> list[Process]:
-    return [row for rows in looping(by_role(WINDOW * 2), timezone.now()).values() for row in rows]
+    states, now = by_role(WINDOW * 2), timezone.now()
+    rows = [row for rows in looping(states, now).values() for row in rows]
+    return list(dict.fromkeys((*rows, *failed_starts(states, now, ("up", "web")))))
 
 
 def _plan(work: RepairWork) -> Plan:
     rows = _loops()
-    if not rows:
-        return Plan("No process starts again and again; there is nothing to look into.")
+    last = last_start()
+    given_up = bool(last) and not last.get("ok")
+    if not rows and not given_up:
+        return Plan("No process fails at its start; there is nothing to look into.")
     names = preflight_checks()
     changes = tuple(Change(f"process:{row.pk}", "failed start", "not explained", "looked into") for row in rows)
+    if given_up:
+        changes += (Change("preflight", "last start", last.get("sentence"), "looked into"),)
     return Plan(
         f"Asks the {counted(len(names), 'check')} that a start depends on. "
         f"If none is red, the {counted(len(rows), 'failed start is', 'failed starts are')} settled; "
@@ -49,7 +56,8 @@ def _plan(work: RepairWork) -> Plan:
             "rows": {
                 row.pk: {"ended_at": row.ended_at.isoformat() if row.ended_at else None, "end_reason": row.end_reason}
                 for row in rows
-            }
+            },
+            "last_start": last if given_up else {},
         },
     )
 
@@ -61,6 +69,8 @@ def _apply(work: RepairWork) -> dict[str, Any]:
         raise RepairFailed(f"The preflight found what is wrong. {' '.join(_words(run) for run in red[:5])}")
     rows = list(Process.objects.filter(pk__in=work.plan.data["rows"]))
     process_settle(processes=rows, actor=work.actor, reason="a preflight found nothing wrong.")
+    if work.snapshot.get("last_start"):
+        put_back({**work.snapshot["last_start"], "ok": True, "settled": "a preflight found nothing wrong"})
     return {"asked": len(work.plan.data["checks"]), "red": [], "settled": [label(row) for row in rows[:10]]}
 
 
@@ -71,6 +81,8 @@ def _words(run: CheckRun) -> str:
 
 
 def _undo(work: RepairWork) -> None:
+    if work.snapshot.get("last_start"):
+        put_back(work.snapshot["last_start"])
     kept = work.snapshot.get("rows") or {}
     settled = set(
         Process.objects.filter(pk__in=list(kept), end_reason__startswith="Settled:").values_list("pk", flat=True)
