@@ -56,6 +56,7 @@ def rows_of(*, days: int, person: int | None = None, agent: int | None = None, r
 def used(rows: QuerySet[UsageDay], by: str, *, limit: int = 100) -> list[Used]:
     """Sums by day (every day that something was used), person, agent or role; those who used most first, days in order."""
     sums = {f"total_{name}": Sum(name) for name in FIGURES}
+    found: Any
     if by == "day":
         found = rows.values("day").annotate(**sums).order_by("-day")[:limit]
         return [_used(row, row["day"].isoformat(), row["day"].isoformat()) for row in reversed(list(found))]
@@ -108,5 +109,5 @@ def _role(role: str) -> Q:
     return Q(person__is_staff=role == PersonRole.OPERATOR)
 
 
-def _used(row: dict[str, Any], key: str, label: str) -> Used:
+def _used(row: Any, key: str, label: str) -> Used:
     return Used(key, label, **{name: int(row[f"total_{name}"] or 0) for name in FIGURES})

@@ -20,6 +20,12 @@ def _on_turns(request: HttpRequest) -> bool:
     return request.path.startswith(turns) and not request.path.startswith(dead)
 
 
+def _on_quotas(request: HttpRequest) -> bool:
+    """The page of use lives below the quotas' address and has an entry of its own."""
+    quotas, use = str(reverse_lazy("admin:chat_quota_changelist")), str(reverse_lazy("admin:usage"))
+    return request.path.startswith(quotas) and not request.path.startswith(use)
+
+
 def _on_checks(request: HttpRequest) -> bool:
     """The board lives below the checks' address and has an entry of its own."""
     checks, board = str(reverse_lazy("admin:ops_checkstate_changelist")), str(reverse_lazy("admin:board"))
@@ -66,6 +72,7 @@ NAVIGATION: list[dict[str, Any]] = [
             _item("Deliveries", "outbox", "chat_delivery_changelist"),
             _item("Dead letters", "mark_email_unread", "dead_letters", "badge_dead_letters"),
             _item("Refused events", "block", "chat_refusedevent_changelist"),
+            _item("Files", "attach_file", "chat_attachment_changelist"),
         ],
     },
     {
@@ -89,6 +96,10 @@ NAVIGATION: list[dict[str, Any]] = [
         "title": "Who may do what",
         "items": [
             _item("People", "group", "chat_person_changelist"),
+            _item("Invitations", "mail", "chat_invite_changelist"),
+            _item("Attempts to get in", "door_front", "chat_accessattempt_changelist"),
+            {**_item("Quotas", "speed", "chat_quota_changelist"), "active": _on_quotas},
+            _item("Use", "monitoring", "usage"),
             _item("API tokens", "key", "ops_apitoken_changelist"),
             _item("Memory changes", "history_edu", "agents_memoryedit_changelist"),
             _item("Audit log", "history", "ops_auditevent_changelist"),

@@ -41,7 +41,7 @@ def csrf_problem(request: HttpRequest) -> str:
     check = _Check(lambda _: HttpResponse())
     request.csrf_processing_done = False  # type: ignore[attr-defined]
     check.process_request(request)
-    return str(check.process_view(request, lambda: None, (), {}) or "")  # type: ignore[arg-type]
+    return str(check.process_view(request, lambda _: HttpResponse(), (), {}) or "")
 
 
 class RefusedOriginMiddleware:

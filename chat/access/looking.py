@@ -85,7 +85,7 @@ class ImpersonationMiddleware:
         finally:
             request.user = own
         if not response.has_header("Cache-Control"):
-            add_never_cache_headers(response)  # type: ignore[arg-type]
+            add_never_cache_headers(response)
         return response
 
 

@@ -1,3 +1,15 @@
 """Pages about people and what is said."""
 
-from chat.admin import conversations, dead_letters, deliveries, panels, people, refused, turns  # noqa: F401
+from chat.admin import (  # noqa: F401
+    attachments,
+    attempts,
+    conversations,
+    dead_letters,
+    deliveries,
+    invites,
+    panels,
+    people,
+    quotas,
+    refused,
+    turns,
+)

@@ -19,7 +19,7 @@ THEMES = {"auto": gettext_lazy("As the device"), "light": gettext_lazy("Light"),
 THEME_COOKIE = "theme"
 ZONE_COOKIE = "time_zone"
 _YEAR = 365 * 24 * 3600
-_NOT_PAGES = ("/api/", "/admin/", "/static/", "/_matrix/", "/webhook/", "/v1/")
+_NOT_PAGES = ("/api/", "/admin/", "/static/", "/_matrix/", "/webhook/", "/v1/", "/status")
 
 
 def theme_of(request: HttpRequest) -> str:

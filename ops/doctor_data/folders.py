@@ -64,7 +64,13 @@ def look(root: Path | None = None) -> list[Found]:
         facts = path.stat()
         mode = stat.S_IMODE(facts.st_mode)
         wanted = PUBLIC_MODE if name in _PUBLIC else FOLDER_MODE
-        place = {"path": path, "mode": mode, "owner": facts.st_uid, "group": facts.st_gid, "wanted": wanted}
+        place: dict[str, Any] = {
+            "path": path,
+            "mode": mode,
+            "owner": facts.st_uid,
+            "group": facts.st_gid,
+            "wanted": wanted,
+        }
         refused = _try(path)
         if refused:
             why = f"{me()} cannot write {path} ({refused}; owner {facts.st_uid}:{facts.st_gid}, mode {mode:03o})"
