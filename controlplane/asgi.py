@@ -1,4 +1,4 @@
-"""The ASGI application: a homeserver's transactions by their own door, everything else through Django."""
+"""The ASGI application: a homeserver's transactions and people's sockets by their own doors, everything else through Django."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from django.core.asgi import get_asgi_application
 _django = get_asgi_application()
 
 from chat.matrix.door import AppserviceDoor  # noqa: E402 - needs the apps that the line above sets up
+from chat.socket.door import door  # noqa: E402
 from ops.alerts import watch  # noqa: E402
 from ops.processes import reporter  # noqa: E402
 
-application = ProtocolTypeRouter({"http": AppserviceDoor(_django)})
+application = ProtocolTypeRouter({"http": AppserviceDoor(_django), "websocket": door})
 
 # Whatever server has loaded this is a web server, unless it has said that it is more (`up`).
 reporter.start("web")

@@ -62,16 +62,29 @@ _FIELDS = (
 )
 
 
+def row_of(
+    state: str,
+    fence: int,
+    raw: str,
+    reply_id: int | None,
+    reply_text: str | None,
+    error_code: str,
+    error_public: str,
+    finish_reason: str,
+    partial_parts: list[dict[str, Any]] | None,
+    reply_parts: list[dict[str, Any]] | None,
+) -> Row:
+    """A row from the turn's columns and those of its reply."""
+    beside = partial_parts or []
+    if reply_id is not None:
+        beside = [{"index": index, **part} for index, part in enumerate(reply_parts or []) if part["type"] in _BESIDE]
+    return Row(state, fence, raw, reply_id, reply_text or "", error_code, error_public, finish_reason, beside)
+
+
 def read_rows(turn_ids: Iterable[int]) -> dict[int, Row]:
     """The turns' rows, in one query."""
-    found: dict[int, Row] = {}
-    for pk, state, fence, raw, reply_id, text, *rest, beside, parts in Turn.objects.filter(
-        pk__in=list(turn_ids)
-    ).values_list(*_FIELDS):
-        if reply_id is not None:
-            beside = [{"index": index, **part} for index, part in enumerate(parts or []) if part["type"] in _BESIDE]
-        found[pk] = Row(state, fence, raw, reply_id, text or "", *rest, beside or [])
-    return found
+    rows = Turn.objects.filter(pk__in=list(turn_ids)).values_list(*_FIELDS)
+    return {pk: row_of(*rest) for pk, *rest in rows}
 
 
 def read_row(turn_id: int) -> Row | None:
@@ -102,6 +115,11 @@ class Answer:
     def final(self) -> bool:
         """Whether the row said that it is over."""
         return self.row is not None and self.row.final
+
+    @property
+    def length(self) -> int:
+        """Of the raw text that is known."""
+        return len(self._raw)
 
     def take_row(self, row: Row) -> None:
         """What the row says. An old row (of an attempt before this one) says nothing."""

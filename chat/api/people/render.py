@@ -13,7 +13,7 @@ from agents.models import Agent
 from chat.models import Attachment, Membership, Message, Role, Turn
 from chat.rendering.markdown import html_of
 
-_TURN_FIELDS = (
+TURN_FIELDS = (
     *("id", "agent_id", "message_id", "reply_id", "state", "variant", "error_code", "error_public", "approvals"),
     *("created_at", "started_at", "first_token_at", "finished_at", "input_tokens", "output_tokens", "finish_reason"),
 )
@@ -113,7 +113,7 @@ def turn_json(row: dict[str, Any]) -> dict[str, Any]:
 
 def turn_values(rows: Any) -> list[dict[str, Any]]:
     """``turn_json`` of a queryset of turns, in one query."""
-    return [turn_json(row) for row in rows.values(*_TURN_FIELDS)]
+    return [turn_json(row) for row in rows.values(*TURN_FIELDS)]
 
 
 def _turns(ids: Sequence[int]) -> dict[int, dict[str, Any]]:
