@@ -131,9 +131,9 @@ class Presence:
             old = [key for key, (_, at) in here.items() if now - at > FORGOTTEN_AFTER]
             for key in old:
                 del here[key]
-            watched = self._hub.watched.get(conversation_id)
-            if old and watched is not None:
-                self._tell(watched)
+            known = self._hub.watched.get(conversation_id)
+            if old and known is not None:
+                self._tell(known)
 
 
 def _people_of(watched: Watched) -> set[int]:

@@ -207,7 +207,7 @@ def _place(next_seq: int, revision: int, head: int | None, title: str) -> Place:
 
 def _places(ids: list[int]) -> dict[int, Place]:
     rows = Conversation.objects.filter(pk__in=ids).values_list("pk", "next_seq", "revision", "head_id", "title")
-    return {pk: _place(*rest) for pk, *rest in rows}
+    return {pk: _place(seq, revision, head, title) for pk, seq, revision, head, title in rows}
 
 
 def _changed(since: Mapping[int, tuple[int, int]]) -> Any:

@@ -86,13 +86,17 @@ class Watched:
         """The event as text; made once for all who are at the same place."""
         fence = answer.fence or 0
         data = event.data
-        if event.name == "delta":
-            short = subscription.compact and subscription.told.get(answer.turn_id) == fence
-            key = ("delta", short, answer.turn_id, fence, data["offset"], len(data["text"]))
-        else:
-            short, key = False, (event.name, answer.turn_id, fence, answer.life, data.get("index"), data.get("offset"))
-            if event.name == "reasoning":
-                key = (*key, len(data["text"]))
+        short = event.name == "delta" and subscription.compact and subscription.told.get(answer.turn_id) == fence
+        key = (
+            event.name,
+            short,
+            answer.turn_id,
+            fence,
+            answer.life,
+            data.get("index"),
+            data.get("offset"),
+            len(data.get("text", "")),
+        )
         subscription.told[answer.turn_id] = fence
         if self._memo[0] != key:
             if short:
@@ -271,7 +275,12 @@ class Watched:
         wanted = set()
         for turn_id, (_, state, fence, length) in opened.items():
             answer = self.answers.get(turn_id)
-            if answer is None or answer.row is None or (answer.row.state, answer.fence) != (state, fence) or length > answer.length:
+            if (
+                answer is None
+                or answer.row is None
+                or (answer.row.state, answer.fence) != (state, fence)
+                or length > answer.length
+            ):
                 wanted.add(turn_id)
         wanted |= {turn_id for turn_id in self.answers if turn_id not in opened}
         return wanted | {turn_id for turn_id in ended if turn_id not in self.over}
