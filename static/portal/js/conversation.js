@@ -2,7 +2,7 @@
 import { $, h, lamp } from './dom.js';
 import * as api from './api.js';
 import { emit, kept, me, on } from './store.js';
-import { subscribe, request as ask } from './socket.js';
+import { isOpen, subscribe, request as ask } from './socket.js';
 import { messageElement, unsentElement } from './message.js';
 import { FAILED, OPEN, TurnView } from './turn.js';
 import { Scroll } from './scroll.js';
@@ -14,6 +14,7 @@ import { Outbox } from './outbox.js';
 
 const PAGE = 50;
 const AROUND = 25;
+const POLL = 1500;
 
 export class Conversation {
   constructor() {
@@ -33,6 +34,7 @@ export class Conversation {
     document.addEventListener('visibilitychange', () => this.seen());
     window.addEventListener('focus', () => this.seen());
     on('line', ({ name }) => { if (name === 'open' && this.id && this.failed) this.open(this.id); });
+    setInterval(() => this.poll(), POLL);
     this.forget();
   }
 
@@ -185,12 +187,30 @@ export class Conversation {
     setTimeout(() => element.classList.remove('found'), 4000);
   }
 
+  /* Where no line can be opened (a proxy that does not let WebSockets through) answers still come, only less smoothly. */
+  async poll() {
+    if (isOpen() || this.polling || !this.id || this.failed || !this.openTurns.length || document.visibilityState !== 'visible') return;
+    this.polling = true;
+    const { epoch } = this;
+    try {
+      for (const view of this.openTurns) {
+        const { turn, text, attempt, final } = await api.get(`/turns/${view.turn.id}`, { again: false });
+        if (epoch !== this.epoch) return;
+        if (final) { await this.reload(); continue; }
+        view.update(turn);
+        if (text && !view.rendered) view.delta({ fence: attempt, offset: 0, text });
+      }
+    } catch { /* the strip says that there is no connection */ } finally { this.polling = false; }
+  }
+
   /* Frames of the line. */
   hear(frame) {
     if (frame.type === 'subscribed') this.#subscribed(frame);
     else if (frame.type === 'message') this.#heard(frame);
     else if (frame.type === 'turn') this.#turnTold(frame);
     else if (frame.type === 'conversation') this.#told(frame);
+    else if (frame.type === 'gap') { this.cursor = frame.cursor ?? this.cursor; if (this.atEnd) this.reload().catch(showError); }
+    else if (frame.type === 'unsubscribed') emit('conversation-missing', this.id);
     else if (frame.turn !== undefined) this.#progress(frame);
     else if (frame.type === 'error' && frame.code?.startsWith('resource')) this.failed = true;
   }

@@ -51,7 +51,8 @@ export class Sidebar {
   async told(frame) {
     const id = frame.id ?? frame.conversation;
     const known = this.rows.get(id);
-    if (frame.removed || frame.archived) { this.#drop(id); return; }
+    if (frame.removed) { this.#drop(id); return; }
+    if (frame.archived) { if (this.rows.delete(id)) this.render(); return; }
     if (known && frame.title !== undefined && frame.last_message_at) {
       this.rows.set(id, { ...known, ...frame, unread: id === this.current && document.hasFocus() ? 0 : frame.unread ?? known.unread });
       this.render();

@@ -17,9 +17,11 @@ export class TurnView {
     this.deeds = deeds;
     this.agentName = agentName;
     this.blocks = new Map();
+    this.stretches = new Map();
     this.cards = new Map();
     this.reasonings = new Map();
     this.approvals = new Map();
+    this.places = new WeakMap();
     this.reader = new Reader();
     this.status = h('p', { class: 'status' });
     this.items = h('div', { class: 'said' });
@@ -42,6 +44,7 @@ export class TurnView {
     this.text = '';
     this.rendered = false;
     this.blocks.clear();
+    this.stretches.clear();
     for (const card of this.cards.values()) card.stop();
     this.cards.clear();
     this.reasonings.clear();
@@ -90,14 +93,15 @@ export class TurnView {
     this.text += fresh;
     this.reader.grow(fresh);
     if (!this.rendered) {
-      this.plain ??= this.#add(h('div', { class: 'prose plain' }));
+      this.plain ??= this.#add(h('div', { class: 'prose plain' }), this.held - length(fresh), 1);
       this.plain.append(fresh);
     }
     this.#textCame();
     return true;
   }
 
-  block({ block, html, done, fence }) {
+  /* HTML of one block; start: where in the text its stretch begins (between two tool calls all blocks have the same). */
+  block({ block, html, done, fence, start = 0 }) {
     if (fence !== undefined && fence > this.fence) this.reset(fence);
     if (!this.rendered) {
       this.rendered = true;
@@ -109,8 +113,11 @@ export class TurnView {
     if (!element) {
       if (!html) return;
       element = h('div', { class: 'block' });
-      let prose = this.items.lastElementChild;
-      if (!prose?.classList.contains('prose')) prose = this.#add(h('div', { class: 'prose' }));
+      let prose = this.stretches.get(start);
+      if (!prose) {
+        prose = this.#add(h('div', { class: 'prose' }), start, 1);
+        this.stretches.set(start, prose);
+      }
       prose.append(element);
       this.blocks.set(block, element);
     }
@@ -120,38 +127,38 @@ export class TurnView {
     this.#textCame();
   }
 
-  part({ part, fence }) {
+  part({ part, index = 0, fence }) {
     if (fence !== undefined && fence > this.fence) this.reset(fence);
     if (part.type === 'tool_call') {
       if (this.cards.has(part.id)) return;
       const card = new ToolCard(part, { running: true });
       this.cards.set(part.id, card);
-      this.#add(card.element);
+      this.#add(card.element, part.start, 0, index);
       this.running = part.name;
     } else if (part.type === 'tool_result') {
       let card = this.cards.get(part.id);
       if (!card) {
         card = new ToolCard({ name: part.name });
         this.cards.set(part.id, card);
-        this.#add(card.element);
+        this.#add(card.element, part.start, 0, index);
       }
       card.result(part);
       this.running = null;
     } else if (part.type === 'reasoning') {
-      this.reasoning({ index: part.index, offset: 0, text: part.text ?? '' });
+      this.reasoning({ index, start: part.start, offset: 0, text: part.text ?? '' });
     }
     this.plain = null;
     this.#closeReasoning();
     this.showState();
   }
 
-  reasoning({ index = 0, offset = 0, text, fence }) {
+  reasoning({ index = 0, start, offset = 0, text, fence }) {
     if (fence !== undefined && fence > this.fence) this.reset(fence);
     let one = this.reasonings.get(index);
     if (!one) {
       one = { view: new Reasoning('', { running: true }), held: 0, begun: performance.now() };
       this.reasonings.set(index, one);
-      this.#add(one.view.element);
+      this.#add(one.view.element, start, 0, index);
       this.plain = null;
     }
     const fresh = [...text].slice(Math.max(0, one.held - offset)).join('');
@@ -211,8 +218,21 @@ export class TurnView {
     }
   }
 
-  #add(element) {
-    this.items.append(element);
+  /* Puts something where it belongs: by its place in the text, what stands beside the text before the text that follows it. Without a
+     place it comes last. */
+  #add(element, start = Infinity, kind = 0, index = 0) {
+    const place = [start, kind, index];
+    this.places.set(element, place);
+    const later = [...this.items.children].find((one) => isLater(this.places.get(one) ?? [Infinity, 0, 0], place));
+    if (later) later.before(element);
+    else this.items.append(element);
     return element;
   }
+}
+
+function isLater(one, other) {
+  for (let number = 0; number < 3; number += 1) {
+    if (one[number] !== other[number]) return one[number] > other[number];
+  }
+  return false;
 }
