@@ -43,10 +43,11 @@ export class AgentPicker {
 
   async show() {
     const list = h('ul', { class: 'agents' });
+    const memory = h('p', { class: 'second memory' });
     const note = h('p', { class: 'second', role: 'status' }, gettext('Loading the agents…'));
     const input = h('input', { type: 'search', id: 'agent-search', placeholder: gettext('Find an agent'), 'aria-label': gettext('Find an agent'), autocomplete: 'off' });
     const field = h('div', { class: 'agent-search', hidden: true }, input);
-    const element = h('section', { class: 'pick', 'aria-labelledby': 'pick-title' }, h('h2', { id: 'pick-title' }, gettext('Who would you like to talk to?')), field, note, list);
+    const element = h('section', { class: 'pick', 'aria-labelledby': 'pick-title' }, h('h2', { id: 'pick-title' }, gettext('Who would you like to talk to?')), field, note, list, memory);
     this.thread.replaceChildren(element);
     let timer = 0;
     let asked = 0;
@@ -57,7 +58,11 @@ export class AgentPicker {
         const page = await this.#fetch(q);
         if (mine !== asked) return;
         field.hidden = !q && page.items.length < MANY && !page.next;
-        list.replaceChildren(...page.items.map((agent) => this.#card(agent)));
+        // What holds for all of them is said once.
+        const policies = new Set(page.items.map((agent) => agent.memory_policy));
+        const same = policies.size === 1 && page.items.length > 1;
+        memory.textContent = same ? memoryWords(page.items[0]) : '';
+        list.replaceChildren(...page.items.map((agent) => this.#card(agent, !same)));
         note.textContent = page.items.length ? (page.next ? gettext('There are more. Type a part of the name.') : '')
           : q ? fill(gettext('No agent is called “%(q)s”.'), { q }) : gettext('There is no agent for you yet. Ask an operator to let you talk to one.');
       } catch (error) {
@@ -69,7 +74,7 @@ export class AgentPicker {
     await fetchAndFill('');
   }
 
-  #card(agent) {
+  #card(agent, withMemory) {
     return h('li', {}, h('a', { class: 'agent-card', href: `/chat/?agent=${agent.id}`, onclick: (event) => {
       if (event.metaKey || event.ctrlKey || event.shiftKey) return;
       event.preventDefault();
@@ -77,7 +82,7 @@ export class AgentPicker {
     } },
     agentLetter(agent), h('span', { class: 'agent-name' }, agent.name), agentLamp(agent),
     agent.description ? h('span', { class: 'agent-words' }, agent.description) : null,
-    h('span', { class: 'agent-memory' }, memoryWords(agent))));
+    withMemory ? h('span', { class: 'agent-memory' }, memoryWords(agent)) : null));
   }
 
   #key(event, list) {

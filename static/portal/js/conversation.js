@@ -133,6 +133,12 @@ export class Conversation {
     top.after(...nodes);
     if (fresh) {
       for (const message of page.items) this.#turnOf(message);
+      // Answers that are messages by now, and those of branches that are not shown any more.
+      for (const [turn, view] of this.turns) {
+        if (view.element.isConnected) continue;
+        view.close();
+        this.turns.delete(turn);
+      }
       for (const unsent of this.outbox?.all() ?? []) this.#placeUnsent(unsent);
       this.#placeNewLine();
     }
@@ -304,7 +310,7 @@ export class Conversation {
     if (!turn || message.role !== 'user') return;
     if (OPEN.has(turn.state)) { this.#follow(turn, message); return; }
     const view = this.turns.get(turn.id);
-    if (view && !turn.reply) this.#over(view, turn);
+    if (view && !turn.reply) this.#over(this.#follow(turn, message), turn);
     else if (!view && !turn.reply && (FAILED.has(turn.state) || turn.state === 'cancelled')) this.#over(this.#view(turn, message), turn);
   }
 
