@@ -56,7 +56,7 @@ export class Conversation {
     this.epoch = (this.epoch ?? 0) + 1;
     this.thread.replaceChildren();
     this.scroll.watchTop(null);
-    this.scroll.button.hidden = true;
+    this.scroll.rest();
   }
 
   get agentName() { return this.info?.agent?.name ?? gettext('Agent'); }

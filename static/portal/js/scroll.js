@@ -27,13 +27,13 @@ export class Scroll {
 
   #moved() {
     this.follows = this.distance < NEAR;
-    this.button.hidden = this.follows;
+    this.button.hidden = this.follows || !this.thread.querySelector('.message');
     if (this.follows) this.onBottom();
   }
 
   #grew() {
     if (this.follows) this.box.scrollTop = this.box.scrollHeight;
-    else this.button.hidden = this.distance < NEAR;
+    else this.button.hidden = this.distance < NEAR || !this.thread.querySelector('.message');
   }
 
   toEnd() {
@@ -41,6 +41,13 @@ export class Scroll {
     this.button.hidden = true;
     this.box.scrollTop = this.box.scrollHeight;
     this.onBottom();
+  }
+
+  /* Nothing is followed: a page that is read from its beginning. */
+  rest() {
+    this.follows = false;
+    this.button.hidden = true;
+    this.box.scrollTop = 0;
   }
 
   /* Adds something above without moving what is seen. */
