@@ -32,11 +32,12 @@ from chat.services import quotas, tree, usage
 from chat.services.messages import Below, CannotSend, Sent, check_agent, message_send, text_change
 from chat.services.tree import plant, touch
 from chat.turns.lanes import lane_of
+from chat.turns.places import remembers_branches
 from chat.wakeup import wake_deliveries, wake_turns
 from ops.quick_sql import insert
 from ops.services.audit import record
 
-__all__ = ["answer_again", "head_set", "message_edited", "path", "plant", "siblings", "touch"]
+__all__ = ["answer_again", "head_set", "message_edited", "path", "plant", "remembers_branches", "siblings", "touch"]
 
 _PATH = """WITH RECURSIVE branch(id, parent_id, depth) AS (
 SELECT message.id, message.parent_id, 0 FROM chat_message message

@@ -25,13 +25,14 @@ from agents.backends.base import (
 from agents.models import Room
 from chat import live
 from chat.deliveries import outbox
-from chat.models import Delivery, DeliveryState, Link, Message, Participant, Role, Turn, TurnState
+from chat.models import Delivery, DeliveryState, Link, Message, Role, Turn, TurnState
 from chat.services import tree
 from chat.services.conversations import take_number
 from chat.services.notices import notice_store
 from chat.services.turns import STOPPED_MARK
 from chat.services.usage import count_answer
 from chat.turns import waiting
+from chat.turns.places import place_gone
 from chat.turns.speaker import speaker_of
 from chat.turns.stream import Collector, LeaseLost
 from chat.turns.troubles import count_error, honest, waiting_sentence
@@ -148,7 +149,7 @@ def failed(turn: Turn, collector: Collector, error: BackendError) -> Sequence[in
             return waits(turn, collector, error.calls, foreign=True)
     if isinstance(error, ConversationGone) and turn.attempts < settings.TURN_ATTEMPTS:
         # Somebody deleted it on the server; the next attempt opens another one.
-        Participant.objects.filter(conversation_id=turn.conversation_id, agent_id=turn.agent_id).update(backend_ref="")
+        place_gone(turn)
         _requeue(turn, error, counts=True)
         return []
     if error.retryable and turn.attempts < settings.TURN_ATTEMPTS:

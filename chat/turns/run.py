@@ -22,7 +22,7 @@ from agents.backends.base import (
     Speaker,
 )
 from agents.backends.registry import kind_of, open_backend
-from agents.models import AgentState, MemoryPolicy
+from agents.models import AgentState
 from agents.services.backends import spec_of
 from chat import live
 from chat.deliveries.run import run_delivery
@@ -30,8 +30,8 @@ from chat.matrix.preview import Preview
 from chat.models import Delivery, Participant, ParticipantKind, Turn
 from chat.turns import claim, finish, waiting
 from chat.turns.history import history_of
+from chat.turns.places import Place, known_place, place_of
 from chat.turns.slots import SLOTS
-from chat.turns.speaker import speaker_of
 from chat.turns.stream import Collector, LeaseLost
 from chat.wakeup import wake_turns
 from ops.logs import bind, get_logger
@@ -172,23 +172,17 @@ def _stop_upstream(turn: Turn, backend: Backend) -> None:
             own = [one for one in waiting.last_round(turn.approvals) if not one["foreign"]]
             refusals = [Approval(one["id"], False, "The answer was stopped.") for one in own]
             if refusals:
-                backend.refuse_calls(turn.agent.external_id, refusals, _known_conversation(turn))
+                backend.refuse_calls(turn.agent.external_id, refusals, known_place(turn))
         if not turn.upstream_ref:
             return
-        backend.cancel(turn.agent.external_id, turn.upstream_ref, _known_conversation(turn))
+        backend.cancel(turn.agent.external_id, turn.upstream_ref, known_place(turn))
     except BackendError as error:
         log.warning("turn.not_stopped_upstream", reason=error.reason[:300])
 
 
-def _known_conversation(turn: Turn) -> str:
-    rows = Participant.objects.filter(
-        conversation_id=turn.conversation_id, kind=ParticipantKind.AGENT, external_id=str(turn.agent_id)
-    )
-    return rows.values_list("backend_ref", flat=True).first() or ""
-
-
 def _request(turn: Turn, backend: Backend) -> ReplyRequest:
     traits, agent, message = kind_of(turn.agent.service.kind).traits, turn.agent, turn.message
+    place = place_of(turn, backend, _installation()) if traits.has_conversations else Place("")
     return ReplyRequest(
         agent_external_id=agent.external_id,
         text=message.text,
@@ -196,9 +190,9 @@ def _request(turn: Turn, backend: Backend) -> ReplyRequest:
         idempotency_id=idempotency_id(turn),
         # A turn that stepped back because the backend was busy has never been heard there.
         attempt=turn.attempts,
-        conversation_ref=_conversation_ref(turn, backend) if traits.has_conversations else "",
+        conversation_ref=place.ref,
         resume_ref=turn.upstream_ref,
-        history=() if traits.keeps_history else history_of(turn),
+        history=place.history if traits.keeps_history else history_of(turn),
         definition=agent.definition,
         timeout_seconds=settings.TURN_TIMEOUT,
         approvals=waiting.words(turn),
@@ -226,19 +220,3 @@ def _installation() -> str:
 def _speaker(sender: Participant) -> Speaker:
     kind = "agent" if sender.kind == ParticipantKind.AGENT else "person"
     return Speaker(name=sender.name or sender.external_id, kind=kind, id=sender.external_id)  # type: ignore[arg-type]
-
-
-def _conversation_ref(turn: Turn, backend: Backend) -> str:
-    """The server's own conversation for this one of ours; made at the first turn of an isolated agent."""
-    if turn.agent.memory_policy != MemoryPolicy.ISOLATED:
-        return ""
-    row = speaker_of(turn)
-    if not row.backend_ref:
-        title = turn.conversation.title or turn.agent.name
-        key = f"switchboard-{_installation()}-{turn.conversation_id}"
-        ref = backend.open_conversation(turn.agent.external_id, title=title, key=key)
-        if ref:
-            # Only the first of two racing workers writes; the other one's conversation on the server stays unused.
-            Participant.objects.filter(pk=row.pk, backend_ref="").update(backend_ref=ref)
-            row.refresh_from_db(fields=["backend_ref"])
-    return row.backend_ref

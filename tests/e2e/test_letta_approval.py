@@ -12,7 +12,7 @@ from chat.models import Message, Role, Turn
 from chat.services.approvals import approval_decide
 from chat.services.turns import turn_cancel
 from ops.models import Service
-from tests.chat.portal_helpers import begin, say, shown
+from tests.chat.portal_helpers import again, begin, edit, message, say, shown
 from tests.peers.letta import Letta
 from tests.peers.model_stub import ModelStub
 from tests.support.stage import Stage, _fake_homeserver, stage
@@ -36,8 +36,10 @@ def send_parcel(address: str) -> str:
 
 
 @pytest.fixture
-def agent(letta: Letta, stage: Stage) -> Iterator[Agent]:
+def agent(letta: Letta, stage: Stage, settings: Any) -> Iterator[Agent]:
     """An agent on the real server whose only tool asks for permission, known here by a sync."""
+    # Rows have the same numbers in each test; the server must not take a message for one of the test before.
+    settings.MATRIX_HS_TOKEN = secrets.token_hex(16)
     with letta.client() as client:
         body = {"source_code": TOOL, "source_type": "python", "default_requires_approval": True}
         tool = client.put("/v1/tools/", json=body).raise_for_status().json()
@@ -141,3 +143,23 @@ def test_a_call_of_somebody_elses_run_can_be_answered_here(stage: Stage, agent: 
     assert (turn.state, turn.reply.text) == ("done", "and hello"), turn.error_reason
     assert shown(turn.conversation) == ["[say and hello] to you", "and hello"]
     assert not Message.objects.filter(role=Role.NOTICE).exists()
+
+
+def test_each_branch_is_a_conversation_of_its_own(stage: Stage, agent: Agent, model_stub: ModelStub) -> None:
+    talk = begin(stage, name=agent.name)
+    for text in ("[say first] one", "[say second] two"):
+        say(talk, text)
+        stage.run_turns()
+    again(message("second"))
+    stage.run_turns()
+    heard = model_stub.ledger()[-1]["messages"]
+    assert [(one["role"], one["content"]) for one in heard if one["role"] != "system"] == [
+        ("user", "Grace: [say first] one"),
+        ("assistant", "first"),
+        ("user", "Grace: [say second] two"),
+    ]
+    edit(message("[say first] one"), "[say anew] uno")
+    stage.run_turns()
+    heard = model_stub.ledger()[-1]["messages"]
+    assert [one["content"] for one in heard if one["role"] == "user"] == ["Grace: [say anew] uno"]
+    assert shown(talk) == ["[say anew] uno", "anew"]
