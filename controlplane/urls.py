@@ -13,6 +13,8 @@ from controlplane.api import api
 # Operators come in by the same door as everybody, so that their second factor counts here too.
 admin.site.login = secure_admin_login(admin.site.login)  # type: ignore[method-assign]
 
+handler429 = "chat.portal.people_limited.too_many"
+
 urlpatterns = [
     path("", include("ops.urls")),
     path("", include("chat.api.sign_in_urls")),

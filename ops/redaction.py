@@ -66,6 +66,8 @@ _HINTS = (
     "swr_",
     "/setup/",
     "/shared/",
+    "/account/",
+    "/join#",
 )
 
 _SHAPES = re.compile(
@@ -81,6 +83,7 @@ _SHAPES = re.compile(
     | (?P<user>://)[^\s/@:"']*:[^\s/@"']+(?=@)
     | \b(?:sk|pk|rk)-[A-Za-z0-9_\-*]{6,}
     | (?P<link>/setup/)[0-9a-f]{20,}   # whoever has the path of a set-up link may become an operator
+    | (?P<door>/account/(?:confirm-email|password/reset/key)/|/join\#)[A-Za-z0-9_:%-]{8,}   # links to people
     | (?P<share>/shared/)[A-Za-z0-9_-]{20,}   # whoever has it may read what was shared
     | \bsyt_[A-Za-z0-9_]{8,}
     | \bswb_[A-Za-z0-9]{4,}[._][A-Za-z0-9_-]{8,}
@@ -148,6 +151,7 @@ def _hide(match: re.Match[str]) -> str:
         or match.group("user")
         or match.group("link")
         or match.group("share")
+        or match.group("door")
     ):
         return f"{kept}{HIDDEN}"
     return HIDDEN

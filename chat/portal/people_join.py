@@ -17,9 +17,9 @@ from django.views.decorators.http import require_http_methods, require_safe
 from chat.access import attempts, limits, registration
 from chat.access.accounts import signed_in
 from chat.access.client import address_of
-from chat.access.signing_in import wait_sentence
 from chat.models import AttemptKind, Person
 from chat.portal.people_forms import JoinForm
+from chat.portal.people_limited import limited_page
 from chat.services.joining import JoinRefused, join_check, person_register
 
 
@@ -46,10 +46,7 @@ def join(request: HttpRequest) -> HttpResponse:
     try:
         return _try(request, form)
     except limits.Limited as limited:
-        form.add_error(None, wait_sentence(limited))
-        response = _page(request, form, status=429)
-        response["Retry-After"] = str(limited.retry_after)
-        return response
+        return limited_page(request, limited)
 
 
 def _try(request: HttpRequest, form: JoinForm) -> HttpResponse:

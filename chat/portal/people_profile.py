@@ -28,9 +28,10 @@ from django.views.decorators.http import require_http_methods, require_POST
 from chat.access import limits
 from chat.access.names import LONGEST_SHOWN, clean_display_name
 from chat.access.second_factor import has_second_factor
-from chat.access.signing_in import take_sign_in, wait_sentence
+from chat.access.signing_in import take_sign_in
 from chat.models import Person, ProgramLogin
 from chat.portal.look import THEMES
+from chat.portal.people_limited import limited_page
 from chat.services.people import person_delete, person_profile_save
 from chat.services.personal_tokens import personal_token_create, personal_token_revoke, personal_tokens
 from chat.services.preferences import look_choose
@@ -179,9 +180,7 @@ def delete(request: HttpRequest) -> HttpResponse:
     try:
         taken = take_sign_in(request, person.get_username())
     except limits.Limited as limited:
-        response = _page(request, None, delete_error=wait_sentence(limited), status=429)
-        response["Retry-After"] = str(limited.retry_after)
-        return response
+        return limited_page(request, limited)
     if not person.check_password(request.POST.get("password", "")):
         return _page(request, None, delete_error=_("The password is not right."), status=400)
     taken.give_back()

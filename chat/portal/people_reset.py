@@ -12,8 +12,8 @@ from django.views.decorators.http import require_http_methods
 from chat.access import attempts, limits
 from chat.access.client import address_of
 from chat.access.names import LONGEST_EMAIL
-from chat.access.signing_in import wait_sentence
 from chat.models import AttemptKind
+from chat.portal.people_limited import limited_page
 from chat.services.reset_mail import reset_asked
 
 
@@ -41,10 +41,7 @@ def password_reset(request: HttpRequest) -> HttpResponse:
                 limits.take("reset", address=address_of(request), account=login)
             except limits.Limited as limited:
                 attempts.note(AttemptKind.RESET, attempts.LIMITED, name=login, request=request)
-                form.add_error(None, wait_sentence(limited))
-                response = render(request, "account/password_reset.html", {"form": form}, status=429)
-                response["Retry-After"] = str(limited.retry_after)
-                return response
+                return limited_page(request, limited)
             reset_asked(login=login, request=request)
             return redirect("account_reset_password_done")
     return render(request, "account/password_reset.html", {"form": form}, status=status)

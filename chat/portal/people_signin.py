@@ -23,6 +23,7 @@ from chat.access.limits import Limited
 from chat.access.second_factor import has_second_factor
 from chat.access.signing_in import sign_in_check, take_sign_in, wait_sentence
 from chat.models import Person
+from chat.portal.people_limited import limited_page, unlogged
 
 _LARGEST = 16_384
 
@@ -31,11 +32,10 @@ class SignInView(LoginView):
     """allauth's, which answers 429 with a time to whoever tried too often."""
 
     def form_invalid(self, form: Any) -> HttpResponse:
-        response: HttpResponse = super().form_invalid(form)
         limited = getattr(self.request, "limited", None)
         if isinstance(limited, Limited):
-            response.status_code = 429
-            response["Retry-After"] = str(limited.retry_after)
+            return limited_page(self.request, limited)
+        response: HttpResponse = super().form_invalid(form)
         return response
 
 
@@ -73,9 +73,9 @@ def again(request: HttpRequest) -> HttpResponse:
             taken.give_back()
             methods.append(form)
     except Limited as limited:
-        response = _problem(429, limited.code, wait_sentence(limited), retry_after=limited.retry_after)
+        response: HttpResponse = _problem(429, limited.code, wait_sentence(limited), retry_after=limited.retry_after)
         response["Retry-After"] = str(limited.retry_after)
-        return response
+        return unlogged(response)
     record_authentication(request, person, method="password", username=person.get_username())
     for form in methods:
         form.save()

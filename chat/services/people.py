@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from django.core.exceptions import ValidationError
-from django.db import transaction
+from django.db import connection, transaction
 from django.utils import timezone
 
 from chat.models import Person
@@ -40,6 +40,9 @@ def person_check(*, person: Person, is_active: bool, is_staff: bool) -> None:
     """Raises ``ValidationError`` when the change would leave nobody who can open the operator's site."""
     if person.pk is None or (is_active and is_staff):
         return
+    if connection.in_atomic_block:
+        # Two who are closed at the same moment must not both count on the other.
+        list(Person.objects.select_for_update().filter(is_staff=True).order_by("pk").values_list("pk", flat=True))
     others = Person.objects.filter(is_active=True, is_staff=True).exclude(pk=person.pk)
     if Person.objects.filter(pk=person.pk, is_active=True, is_staff=True).exists() and not others.exists():
         raise ValidationError(f"{person} is the only operator. Make somebody else an operator first.")
@@ -51,8 +54,8 @@ def person_save(*, person: Person, changed: Sequence[str], actor: str) -> Person
     Somebody who may no longer sign in, or is no operator any more, loses what they have open.
     """
     fresh = person.pk is None
-    person_check(person=person, is_active=person.is_active, is_staff=person.is_staff)
     with transaction.atomic():
+        person_check(person=person, is_active=person.is_active, is_staff=person.is_staff)
         stored: dict[str, Any] = {} if fresh else Person.objects.filter(pk=person.pk).values(*_AUDITED).get()
         if not fresh and person.is_active != stored["is_active"]:
             _note_activity(person, actor, "")
@@ -111,8 +114,8 @@ def person_set_password(*, person: Person, password: str, actor: str, keep_sessi
 
 def person_deactivate(*, person: Person, reason: str, actor: str) -> Person:
     """Close somebody's access: browsers, programs, tokens and sockets end; what they said stays. Raises ``ValidationError``."""
-    person_check(person=person, is_active=False, is_staff=person.is_staff)
     with transaction.atomic():
+        person_check(person=person, is_active=False, is_staff=person.is_staff)
         if not Person.objects.select_for_update().get(pk=person.pk).is_active:
             person.refresh_from_db()
             return person
@@ -156,8 +159,8 @@ def person_delete(*, person: Person, conversations: Literal["keep", "delete"] = 
     """
     from chat.services.portal import conversations_of_person_delete
 
-    person_check(person=person, is_active=False, is_staff=False)
     with transaction.atomic():
+        person_check(person=person, is_active=False, is_staff=False)
         pk, name = person.pk, person.get_username()
         end_all(person=person, reason="deleted", tokens=True, actor=actor)
         if conversations == "delete":
