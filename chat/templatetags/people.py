@@ -11,4 +11,4 @@ register = template.Library()
 @register.simple_tag
 def mail_is_set() -> bool:
     """Whether there is a mail server, so that links reach people by themselves."""
-    return bool(settings.MAIL)
+    return bool(getattr(settings, "MAIL", False))

@@ -47,7 +47,7 @@ def phone(chromium: Any, live_server: Any, house: Service) -> Iterator[Any]:
 
 def sign_in(page: Any, url: str) -> None:
     page.goto(f"{url}/admin/login/")
-    page.locator("input[name=username]").fill("ada")
+    page.locator("input[name=login]").fill("ada")
     page.locator("input[name=password]").fill(PASSWORD)
     page.keyboard.press("Enter")
     page.wait_for_url("**/admin/")
