@@ -7,6 +7,9 @@ JOBS ?= 4
 BIN := .venv/bin
 APPS := controlplane chat agents ops
 
+# Where an image forbids keeping compiled modules, every start would compile all of them anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help up test lint types contracts bench clean environment environment-dev
 
