@@ -55,10 +55,9 @@ ACCESS_TOKEN_MINUTES: int = _env["ACCESS_TOKEN_MINUTES"]
 REFRESH_TOKEN_DAYS: int = _env["REFRESH_TOKEN_DAYS"]
 
 INSTALLED_APPS = [
-    "daphne",
     "unfold",
     "unfold.contrib.filters",
-    "django.contrib.admin",
+    "controlplane.pages.AdminConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",

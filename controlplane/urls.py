@@ -12,6 +12,7 @@ from controlplane.api import api
 
 # Operators come in by the same door as everybody, so that their second factor counts here too.
 admin.site.login = secure_admin_login(admin.site.login)  # type: ignore[method-assign]
+admin.autodiscover()
 
 handler429 = "chat.portal.people_limited.too_many"
 

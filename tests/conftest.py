@@ -26,16 +26,31 @@ def pytest_configure(config):
 
     reporter.enabled = False
 
+    from django.conf import settings
+
+    # A password's hash is slow on purpose, a third of a second. Those of tests guard nothing.
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher", *settings.PASSWORD_HASHERS]
+
+
+@pytest.fixture(scope="session")
+def django_db_keepdb(django_db_keepdb):
+    """Of SQLite there is a database with all tables already; see below."""
+    from django.db import connections
+
+    return django_db_keepdb or all(connection.vendor == "sqlite" for connection in connections.all())
+
 
 @pytest.fixture(scope="session")
 def django_db_modify_db_settings(django_db_modify_db_settings, tmp_path_factory):
     """SQLite in a file, as in production: in memory, connections of several threads lock each other out without waiting."""
     from django.db import connections
 
+    from tests.support.prepared import copy_database
+
     for connection in connections.all():
         if connection.vendor == "sqlite":
             connection.settings_dict["TEST"]["NAME"] = str(
-                tmp_path_factory.mktemp("db") / f"{connection.alias}.sqlite3"
+                copy_database(tmp_path_factory.mktemp("db") / f"{connection.alias}.sqlite3")
             )
 
 

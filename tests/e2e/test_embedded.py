@@ -5,7 +5,6 @@ The providers are stand-ins that speak the true protocols; a person listens with
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -49,11 +48,11 @@ def up(tmp_path_factory: Any, model_stub: Any, anthropic_stub: Any) -> Iterator[
 
 def _agents(up: Up) -> dict[str, dict[str, str]]:
     script = (
-        "import json\nfrom agents.models import Mapping\n"
+        "from agents.models import Mapping\n"
         "rows=Mapping.objects.values('agent__name','account__user_id','room__room_id','room__homeserver__base_url')\n"
-        "print('@@'+json.dumps({r['agent__name']: r for r in rows}))"
+        "result={r['agent__name']: r for r in rows}"
     )
-    found: dict[str, dict[str, str]] = json.loads(up.manage("shell", "-v0", "-c", script).rpartition("@@")[2])
+    found: dict[str, dict[str, str]] = up.ask(script)
     return found
 
 
@@ -69,7 +68,7 @@ def test_models_of_a_provider_are_agents(up: Up, model_stub: Any) -> None:
 
 
 def test_an_agent_that_is_defined_here_answers_with_its_prompt(up: Up, anthropic_stub: Any) -> None:
-    up.manage("shell", "-v0", "-c", DEFINE)
+    up.ask(DEFINE)
     up.manage("sync_agents")
     said = up.manage("say", "Claire", "who are you?")
     assert "who are you?" in said

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections import Counter
 from pathlib import Path
@@ -23,11 +22,6 @@ pytestmark = [pytest.mark.faults, pytest.mark.timeout(400)]
 ROOMS, MESSAGES, KILLS = 4, 8, 3
 
 
-def _ask(up: Up, code: str) -> Any:
-    script = f"import json,sys\nresult=None\n{code}\nsys.stdout.write('@@'+json.dumps(result,default=str))"
-    return json.loads(up.manage("shell", "-v0", "-c", script).rpartition("@@")[2])
-
-
 def test_nothing_is_lost_when_the_one_process_is_killed(tmp_path: Path) -> None:
     letta = LettaStub(agents=ROOMS)
     with letta:
@@ -45,15 +39,13 @@ def test_nothing_is_lost_when_the_one_process_is_killed(tmp_path: Path) -> None:
 
 
 def _talk_through_kills(up: Up, letta: LettaStub) -> None:
-    home, secret = _ask(
-        up,
+    home, secret = up.ask(
         "from ops.models import Service\ns=Service.objects.get(kind='homeserver')\n"
         "result=[s.base_url, s.credentials['registration_shared_secret']]",
     )
     admin = SynapseAdmin(home, shared_secret=secret)
     user_id = admin.register_user("ann", "ann-has-a-password")
-    rooms = _ask(
-        up,
+    rooms = up.ask(
         "from agents.models import Mapping\n"
         "result=list(Mapping.objects.values('agent__name','account__user_id','room__room_id'))",
     )

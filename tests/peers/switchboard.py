@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import secrets
 import subprocess
@@ -16,6 +15,7 @@ import httpx
 
 from agents.matrix.registration import Registration
 
+from .asked import Asked
 from .base import Peer, free_port
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -128,6 +128,7 @@ class Stack:
         self.web = Web(self)
         self.workers = [Worker(self, number + 1, concurrency) for number in range(workers)]
         self.beat = Beat(self)
+        self._asked: Asked | None = None
 
     @property
     def parts(self) -> list[Part]:
@@ -158,13 +159,16 @@ class Stack:
 
     def ask(self, code: str) -> Any:
         """Run Python inside Django; the code puts JSON-able data into ``result``."""
-        script = f"import json,sys\nresult=None\n{code}\nsys.stdout.write('\\n@@'+json.dumps(result,default=str))"
-        return json.loads(self.manage("shell", "-v0", "-c", script).stdout.rpartition("@@")[2])
+        if self._asked is None:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._asked = Asked(self.environment, self.folder)
+        return self._asked.ask(code)
 
     def prepare(self) -> None:
-        """Tables and services."""
-        self.manage("migrate", "-v0")
-        self.manage("provision")
+        """Tables and services, as ``manage.py migrate`` and ``manage.py provision`` make them."""
+        self.ask(
+            "from django.core.management import call_command\ncall_command('migrate', verbosity=0)\ncall_command('provision')"
+        )
 
     def start(self) -> Stack:
         for part in self.parts:
@@ -172,6 +176,9 @@ class Stack:
         return self
 
     def stop(self) -> None:
+        if self._asked is not None:
+            self._asked.close()
+            self._asked = None
         for part in reversed(self.parts):
             part.stop()
 

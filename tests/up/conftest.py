@@ -14,11 +14,11 @@ from tests.up.running import Up
 
 @pytest.fixture
 def make_up(tmp_path: Path) -> Iterator[Callable[..., Up]]:
-    """``make_up(*arguments, **settings)``: an ``Up`` in a folder of its own, not started yet."""
+    """``make_up(*arguments, fresh=..., **settings)``: an ``Up`` in a folder of its own, not started yet."""
     made: list[Up] = []
 
-    def make(*arguments: str, folder: Path | None = None, **settings: str) -> Up:
-        one = Up(folder or tmp_path / f"up{len(made)}", *arguments, **settings)
+    def make(*arguments: str, folder: Path | None = None, fresh: bool = False, **settings: str) -> Up:
+        one = Up(folder or tmp_path / f"up{len(made)}", *arguments, fresh=fresh, **settings)
         made.append(one)
         return one
 

@@ -9,11 +9,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import httpx
 
 from controlplane.options import OPTIONS
+from tests.peers.asked import Asked
 from tests.peers.base import PROJECT_ROOT, free_port
+from tests.support.prepared import copy_database
 
 
 def clean_environment(**settings: str) -> dict[str, str]:
@@ -28,12 +31,18 @@ def clean_environment(**settings: str) -> dict[str, str]:
 
 
 class Up:
-    """One data directory; ``start`` may be called again after ``stop`` or ``kill9``."""
+    """One data directory; ``start`` may be called again after ``stop`` or ``kill9``.
 
-    def __init__(self, folder: Path, *arguments: str, **settings: str) -> None:
+    Its database has all tables already, as a later start finds it; ``fresh`` begins with nothing, as the first one does.
+    """
+
+    def __init__(self, folder: Path, *arguments: str, fresh: bool = False, **settings: str) -> None:
         self.folder = folder
         self.data = folder / "data"
         self.arguments = arguments
+        database = self.data / "switchboard.sqlite3"
+        if not fresh and not database.exists():
+            copy_database(database)
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         # A file of its own: whatever stands in the developer's, and whatever a test writes, stays apart.
@@ -46,6 +55,7 @@ class Up:
         self.environment = clean_environment(**{**own, **settings})
         self.output_path = folder / "output.txt"
         self.process: subprocess.Popen[bytes] | None = None
+        self._asked: Asked | None = None
 
     def spawn(self) -> subprocess.Popen[bytes]:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -90,6 +100,12 @@ class Up:
         found = re.search(r"/setup/[0-9a-f]+/", self.output())
         assert found, self.output()
         return found.group()
+
+    def ask(self, code: str) -> Any:
+        """Run Python inside Django on the same data; the code puts JSON-able data into ``result``."""
+        if self._asked is None:
+            self._asked = Asked(self.environment, self.folder)
+        return self._asked.ask(code)
 
     def stop(self, number: int = signal.SIGINT, seconds: float = 20.0) -> tuple[int, float]:
         """End it with a signal. Returns the exit code and how long it took."""

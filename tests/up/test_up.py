@@ -26,7 +26,7 @@ def table_counts(path, only: str = "") -> dict[str, int]:
 
 
 def test_starts_serves_and_stops(make_up):
-    up = make_up("--no-homeserver")
+    up = make_up("--no-homeserver", fresh=True)
     up.start()
     assert up.get("/readyz").status_code == 200
     assert up.get("/livez").status_code == 200

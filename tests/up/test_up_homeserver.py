@@ -36,6 +36,12 @@ def up(make_up, synapse_environment):
     return make_up(SWITCHBOARD_SYNAPSE_VENV=str(synapse_environment))
 
 
+@pytest.fixture
+def first_up(make_up, synapse_environment):
+    """One that has never been started: it has not even a database."""
+    return make_up(SWITCHBOARD_SYNAPSE_VENV=str(synapse_environment), fresh=True)
+
+
 def homeserver_of(up) -> str:
     found = re.search(r"homeserver (http://127\.0\.0\.1:\d+)", up.output())
     assert found, up.output()
@@ -46,7 +52,8 @@ def synapse_of(up) -> list[int]:
     return processes_naming(str(up.data / "synapse" / "homeserver.yaml"))
 
 
-def test_rooms_operator_and_clean_stop(up):
+def test_rooms_operator_and_clean_stop(first_up):
+    up = first_up
     up.start(120)
     text = up.output()
     assert "#agent_demo__demo_ada:switchboard.localhost" in text

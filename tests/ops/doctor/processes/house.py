@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from tests.peers.switchboard import PROJECT, Stack
+from tests.peers import asked
+from tests.peers.switchboard import Stack
 
 _PRELUDE = """
 from ops.models import *
@@ -36,60 +33,12 @@ def there(role):
     return [{'name': r.pk, 'pid': r.pid, 'ready': r.ready_after_seconds is not None} for r in alive((role,))]
 """
 
-# One process answers all questions: each would have to load Django otherwise.
-_ANSWER = """
-import json, sys, traceback
-import django
-django.setup()
-known = {}
-exec(sys.argv[1], known)
-for line in sys.stdin:
-    known['result'] = None
-    try:
-        exec(json.loads(line), known)
-        answer = {'result': known['result']}
-    except Exception:
-        answer = {'error': traceback.format_exc()}
-    print('@@' + json.dumps(answer, default=str), flush=True)
-"""
 
-
-class Asked:
-    """Questions to an installation, answered by one process with its settings."""
+class Asked(asked.Asked):
+    """Questions about processes and repairs."""
 
     def __init__(self, environment: Mapping[str, str], folder: Path) -> None:
-        self._log = folder / "asked.log"
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", _ANSWER, _PRELUDE], cwd=PROJECT, env={**os.environ, **environment}, text=True,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log.open("w"),
-        )  # fmt: skip
-
-    def close(self) -> None:
-        self._process.kill()
-        self._process.wait(5)
-
-    def ask(self, code: str) -> Any:
-        """Run Python inside of Django with the stack's settings; the code puts JSON-able data into ``result``."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps(code) + "\n")
-        self._process.stdin.flush()
-        for line in self._process.stdout:
-            if line.startswith("@@"):
-                answer = json.loads(line[2:])
-                assert "error" not in answer, answer["error"]
-                return answer["result"]
-        raise AssertionError(f"The process that answers questions has ended:\n{self._log.read_text()[-2000:]}")
-
-    def wait(self, code: str, true: Callable[[Any], bool], seconds: float = 60.0) -> Any:
-        """Ask for ``code`` again and again, until ``true``."""
-        until = time.monotonic() + seconds
-        while True:
-            found = self.ask(code)
-            if true(found):
-                return found
-            assert time.monotonic() < until, f"It did not come true: {found}"
-            time.sleep(0.5)
+        super().__init__(environment, folder, _PRELUDE)
 
 
 class House(Asked):
