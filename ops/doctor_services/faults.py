@@ -22,7 +22,7 @@ from ops.models import Process
 from ops.processes.facts import boot_id
 from ops.processes.queries import alive, is_gone
 
-_UP_SECONDS = 40.0
+_UP_SECONDS = 90.0
 
 
 def idle(*arguments: str, when: Callable[[Process], bool] = lambda row: True, count: int = 1) -> dict[str, Any]:

@@ -5,6 +5,7 @@ Its reports are the same as every other process's, and so is the way in which it
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import signal
@@ -55,6 +56,7 @@ def run(manners: Manners) -> None:
     if not manners.never_ready:
         reporter.ready()
     if manners.burn:
+        _come_first()
         # Many: where others want the processors as well, all of them together still get more than one.
         for _ in range(3 * (os.cpu_count() or 2)):
             threading.Thread(target=_burn, args=(stop,), daemon=True).start()
@@ -77,6 +79,15 @@ def past(grew_mb: int, hours: float = 6.0) -> list[list[float]]:
         ]
         for n in range(count)
     ]
+
+
+def _come_first() -> None:
+    """Take the processors before others do, as far as we may: a share among many would not look like a burning process."""
+    with contextlib.suppress(OSError):
+        os.nice(-15)
+    with contextlib.suppress(OSError):
+        # Linux shares them out among sessions first.
+        Path("/proc/self/autogroup").write_text("-15", encoding="ascii")
 
 
 def _burn(stop: threading.Event) -> None:

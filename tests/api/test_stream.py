@@ -216,7 +216,7 @@ async def test_a_revoked_token_closes_the_stream_within_two_seconds(write_token,
     token = await sync_to_async(ApiToken.objects.get)()
     await sync_to_async(token_revoke)(token=token, actor="test")
     started = time.monotonic()
-    await asyncio.wait_for(listening, 5)
+    await asyncio.wait_for(listening, 60)
     assert time.monotonic() - started < 2
     assert (listener.events[-1][0], listener.last["code"]) == ("error", "auth.revoked")
 
@@ -230,7 +230,7 @@ async def test_a_silent_stream_says_that_it_lives(write_token, spoken, monkeypat
     while listener.beats < 3:
         await asyncio.sleep(0.05)
     await sync_to_async(turn_cancel)(turn=turn, actor="test")
-    await asyncio.wait_for(listening, 5)
+    await asyncio.wait_for(listening, 60)
     assert [data["state"] for name, data in listener.events if name == "turn"] == ["queued", "cancelled"]
 
 

@@ -301,8 +301,8 @@ def test_the_watch_notices_an_outage_and_the_return(
     finally:
         one.stop.set()
         other.stop.set()
-        one.join(10)
-        other.join(10)
+        one.join(60)
+        other.join(60)
         server.stop()
     assert not one.is_alive()
 

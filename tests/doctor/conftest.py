@@ -48,7 +48,7 @@ class Proofs:
     def close(self) -> None:
         """End the prover."""
         self._process.terminate()
-        self._process.wait(20)
+        self._process.wait(60)
         self._file.close()
 
 
@@ -58,7 +58,7 @@ def chosen(request: pytest.FixtureRequest, needs: frozenset[str]) -> list[str]:
     return [fault.check_id for fault in all_faults() if fault.check_id in names and set(fault.needs) <= needs]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def embedded_proofs(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, letta: Letta
 ) -> Iterator[Proofs]:
@@ -73,7 +73,7 @@ def embedded_proofs(
     )
     agents = [made["id"] for made in letta.create_agents(6, "Prudence")]
     try:
-        up.start(120)
+        up.start()
         up.manage("sync_agents")
         proofs = Proofs(up.environment, chosen(request, EMBEDDED_NEEDS), up.folder / "prover.txt")
         try:

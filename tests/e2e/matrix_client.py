@@ -72,7 +72,7 @@ class Person:
                 texts[event.event_id] = content.get("body", "")
         return list(texts.values())
 
-    async def until(self, condition: Callable[[], bool], seconds: float = 60, what: str = "") -> None:
+    async def until(self, condition: Callable[[], bool], seconds: float = 180, what: str = "") -> None:
         """Wait for something to be true; the message says what was missing."""
         deadline = time.monotonic() + seconds
         while not condition():

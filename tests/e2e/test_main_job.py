@@ -212,7 +212,7 @@ def test_an_agent_is_renamed_deleted_and_comes_back(house: House) -> None:
             assert name.content["name"] == "Renamed Rosa"
             await ann.join(after[deleted]["room__room_id"])
             await ann.say(after[deleted]["room__room_id"], "are you there?")
-            await ann.until(lambda: bool(ann.said_in(after[deleted]["room__room_id"])), 30, house.stack.logs())
+            await ann.until(lambda: bool(ann.said_in(after[deleted]["room__room_id"])), 180, house.stack.logs())
             assert "no longer exists" in ann.said_in(after[deleted]["room__room_id"])[0]
 
     run(as_ann)

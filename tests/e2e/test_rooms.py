@@ -59,7 +59,7 @@ def test_an_agent_answers_in_its_room(rooms: Rooms) -> None:
         async with rooms.person() as ann:
             await ann.join(row["room__room_id"])
             await ann.say(row["room__room_id"], "**bold** <script>alert(1)</script>")
-            await ann.until(lambda: bool(ann.said_in(row["room__room_id"])), 30, rooms.stack.logs())
+            await ann.until(lambda: bool(ann.said_in(row["room__room_id"])), 180, rooms.stack.logs())
             event = next(e for r, e in ann.heard if r == row["room__room_id"] and e.sender == row["account__user_id"])
             assert "<strong>bold</strong>" in event.source["content"]["formatted_body"]
             assert "<script" not in event.source["content"]["formatted_body"]
@@ -79,7 +79,7 @@ def test_a_person_opens_a_chat_of_their_own_with_an_agent(rooms: Rooms) -> None:
                 "the agent did not follow the invitation\n" + rooms.stack.logs(),
             )
             await ann.say(made.room_id, "what is 6*7?")
-            await ann.until(lambda: any("42" in text for text in ann.said_in(made.room_id)), 30, rooms.stack.logs())
+            await ann.until(lambda: any("42" in text for text in ann.said_in(made.room_id)), 180, rooms.stack.logs())
             assert row["room__room_id"] != made.room_id
 
     run(as_ann)
@@ -97,7 +97,7 @@ def test_a_quiet_room_answers_only_when_the_agent_is_meant(rooms: Rooms) -> None
             await ann.join(row["room__room_id"])
             await ann.say(row["room__room_id"], "talking among ourselves")
             await ann.say(row["room__room_id"], "and you, Ada?")
-            await ann.until(lambda: bool(ann.said_in(row["room__room_id"])), 30, rooms.stack.logs())
+            await ann.until(lambda: bool(ann.said_in(row["room__room_id"])), 180, rooms.stack.logs())
             await asyncio.sleep(1)
             assert len(ann.said_in(row["room__room_id"])) == 1
 
@@ -120,7 +120,7 @@ def test_an_encrypted_room_is_told_once_that_nothing_can_be_read(rooms: Rooms) -
                 lambda: row["account__user_id"] in getattr(ann.client.rooms.get(made.room_id), "users", {}), 30
             )
             await ann.client.room_put_state(made.room_id, "m.room.encryption", {"algorithm": "m.megolm.v1.aes-sha2"})
-            await ann.until(lambda: bool(ann.said_in(made.room_id)), 30, rooms.stack.logs())
+            await ann.until(lambda: bool(ann.said_in(made.room_id)), 180, rooms.stack.logs())
             await asyncio.sleep(1)
             told = ann.said_in(made.room_id)
             assert len(told) == 1

@@ -31,7 +31,7 @@ def test_nothing_is_lost_when_the_one_process_is_killed(tmp_path: Path) -> None:
             LETTA_BASE_URL=letta.url,
             MATRIX_INVITE="@ann:switchboard.localhost",
         )
-        up.start(180)
+        up.start()
         try:
             _talk_through_kills(up, letta)
         finally:

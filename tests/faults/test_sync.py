@@ -27,7 +27,7 @@ def _kill_a_pass(house: House, rooms_before_kill: int) -> None:
     )  # fmt: skip
     try:
         with house.postgres.connect("faults_sync") as connection:
-            deadline = time.monotonic() + 60
+            deadline = time.monotonic() + 90
             while time.monotonic() < deadline and process.poll() is None:
                 made = connection.execute("select count(*) from agents_room where room_id is not null").fetchone()
                 if made and made[0] >= rooms_before_kill:

@@ -103,7 +103,7 @@ class TestEngine:
         @register_check("t.hangs", title="Hangs", timeout=0.2)
         def hangs():
             starts.append(1)
-            gate.wait(10)
+            gate.wait(100)
             return outcome()
 
         @register_check("t.fine", title="Fine")
@@ -112,14 +112,14 @@ class TestEngine:
 
         started = time.monotonic()
         first = {r.check.id: r for r in run_checks()}
-        assert time.monotonic() - started < 3
+        assert time.monotonic() - started < 60
         assert (first["t.hangs"].status, first["t.hangs"].sentence) == ("fail", "No answer within 0.2 s.")
         assert first["t.fine"].status == "pass"
         second = {r.check.id: r for r in run_checks()}
         assert "still hangs" in second["t.hangs"].sentence
         assert starts == [1]
         gate.set()
-        runner._Attempt._hanging["t.hangs", ""].join(5)
+        runner._Attempt._hanging["t.hangs", ""].join(60)
         assert {r.check.id: r.status for r in run_checks()} == {"t.hangs": "pass", "t.fine": "pass"}
 
     def test_many_slow_targets_run_side_by_side_but_not_all_at_once(self, no_checks):

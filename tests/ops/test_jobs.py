@@ -247,7 +247,7 @@ def test_a_long_step_keeps_its_lease_and_two_workers_do_not_run_it_twice(clean_r
         ran.append(1)
         before = Job.objects.get(pk=job.job.pk).heartbeat_at
         gate.set()
-        until = time.monotonic() + 5
+        until = time.monotonic() + 90
         while Job.objects.get(pk=job.job.pk).heartbeat_at == before and time.monotonic() < until:
             time.sleep(0.02)
         return {"renewed": Job.objects.get(pk=job.job.pk).heartbeat_at > before}
@@ -256,9 +256,9 @@ def test_a_long_step_keeps_its_lease_and_two_workers_do_not_run_it_twice(clean_r
     assert sent == []
     first = threading.Thread(target=jobs.run_job, args=(job.pk,))
     first.start()
-    assert gate.wait(5)
+    assert gate.wait(60)
     assert run_job(job.pk) is False
-    first.join(10)
+    first.join(60)
     job.refresh_from_db()
     assert (job.state, job.result, ran) == ("succeeded", {"renewed": True}, [1])
 
@@ -272,7 +272,7 @@ def test_a_real_worker_takes_the_job(clean_registry):
     main = threading.current_thread().name
     with start_worker(current_app, pool="threads", concurrency=2, perform_ping_check=False, shutdown_timeout=30):
         job = start(params={"n": 4})
-        until = time.monotonic() + 20
+        until = time.monotonic() + 90
         while not job.is_final and time.monotonic() < until:
             time.sleep(0.05)
             job.refresh_from_db()

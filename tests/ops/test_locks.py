@@ -45,7 +45,7 @@ def test_waiting_gets_it_as_soon_as_it_is_free():
 
     holder = threading.Thread(target=hold)
     holder.start()
-    assert taken.wait(5)
+    assert taken.wait(60)
     started = time.monotonic()
     with named_lock("sync", wait=5):
         done.append(time.monotonic() - started)
@@ -76,7 +76,7 @@ def test_of_many_who_want_it_exactly_one_is_inside():
 
     threads = [threading.Thread(target=work) for _ in range(5)]
     [thread.start() for thread in threads]
-    [thread.join(30) for thread in threads]
+    [thread.join(60) for thread in threads]
     assert errors == []
     assert (worst[0], entered[0]) == (1, 5)
     assert NamedLock.objects.get().fence == 5

@@ -156,10 +156,10 @@ def test_redaction_is_cheap():
 
     redaction.set_secrets([f"secret-number-{n:04d}-abcdef" for n in range(30)])
     event = {"event": "turn_finished", "turn_id": "123", "seconds": 1.5, "agent": "Alpha", "text": "x" * 200}
-    started = time.perf_counter()
+    started = time.thread_time()
     for _ in range(2000):
         redaction.redact_event(None, "info", dict(event))
-    assert (time.perf_counter() - started) / 2000 < 0.0005
+    assert (time.thread_time() - started) / 2000 < 0.0005
     redaction.set_secrets([])
 
 
@@ -177,7 +177,7 @@ def test_harmless_words_stay():
 def test_long_texts_take_no_long_time():
     import time
 
-    started = time.perf_counter()
+    started = time.thread_time()
     for text in ("token-" * 30_000, "a-b_" * 50_000, "key" * 60_000, "x" * 200_000 + "token", "://a:" * 40_000):
         redaction.redact_text(text)
-    assert time.perf_counter() - started < 3
+    assert time.thread_time() - started < 3

@@ -48,7 +48,7 @@ class Asked:
     def close(self) -> None:
         """End the process; it is gone when the asker is gone as well, since nobody writes to it then."""
         self._process.kill()
-        self._process.communicate(timeout=30)
+        self._process.communicate(timeout=90)
 
     def ask(self, code: str) -> Any:
         """Run Python inside of Django with the installation's settings; the code puts JSON-able data into ``result``."""

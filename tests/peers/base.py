@@ -199,7 +199,7 @@ class Peer:
                 self.process.wait(self.stop_seconds)
             except subprocess.TimeoutExpired:
                 self.process.kill()
-                self.process.wait(5)
+                self.process.wait(60)
 
     def stop(self) -> None:
         """End the process and remove the temporary folder. Does nothing the second time."""
@@ -213,7 +213,7 @@ class Peer:
         """What a power cut does to the process: SIGKILL. Configuration and data stay for ``start`` or ``restart``."""
         if self.is_running and self.process is not None:
             self.process.kill()
-            self.process.wait(5)
+            self.process.wait(60)
 
     def restart(self) -> Self:
         """The same server at the same address again, whether it runs or was killed."""

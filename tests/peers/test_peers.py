@@ -253,8 +253,8 @@ def test_peers_die_with_the_process_that_started_them() -> None:
     assert len(pids) == 3
     assert all(_alive(pid) for pid in pids)
     os.kill(host.pid, signal.SIGKILL)
-    host.wait(5)
-    limit = time.monotonic() + 5
+    host.wait(60)
+    limit = time.monotonic() + 90
     while any(_alive(pid) for pid in pids) and time.monotonic() < limit:
         time.sleep(0.05)
     assert not any(_alive(pid) for pid in pids)

@@ -36,7 +36,7 @@ def test_processes_side_by_side_get_ports_of_their_own(tmp_path: Path) -> None:
         given = [json.loads(one.stdout.readline()) for one in started]
     finally:
         for one in started:
-            one.communicate(timeout=60)
+            one.communicate(timeout=90)
     all_given = [port for some in given for port in some]
     assert len(set(all_given)) == 4 * 40
     assert all(FIRST <= port <= LAST for port in all_given)

@@ -86,7 +86,7 @@ class FakeHomeserver:
         """Close the port and every open connection; ``start(port)`` brings it back with all it knew."""
         self._server.shutdown()
         self._server.server_close()
-        self._thread.join(5)
+        self._thread.join(60)
         for connection in list(self._connections):
             try:
                 connection.shutdown(2)

@@ -258,7 +258,7 @@ def in_threads(count: int, action: Callable[[int], Any]) -> list[Any]:
 
     def run(number: int) -> None:
         try:
-            barrier.wait(10)
+            barrier.wait(60)
             results[number] = action(number)
         except BaseException as error:
             results[number] = error

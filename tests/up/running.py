@@ -71,14 +71,14 @@ class Up:
             )
         return self.process
 
-    def start(self, seconds: float = 60.0) -> float:
+    def start(self, seconds: float = 180.0) -> float:
         """Start and wait until it says that it is ready. Returns the seconds that took."""
         began = time.monotonic()
         self.spawn()
         self.wait_ready(seconds)
         return time.monotonic() - began
 
-    def wait_ready(self, seconds: float = 60.0) -> None:
+    def wait_ready(self, seconds: float = 180.0) -> None:
         """Wait until what was spawned says that it is ready."""
         assert self.process is not None
         until = time.monotonic() + seconds
@@ -107,7 +107,7 @@ class Up:
             self._asked = Asked(self.environment, self.folder)
         return self._asked.ask(code)
 
-    def stop(self, number: int = signal.SIGINT, seconds: float = 20.0) -> tuple[int, float]:
+    def stop(self, number: int = signal.SIGINT, seconds: float = 60.0) -> tuple[int, float]:
         """End it with a signal. Returns the exit code and how long it took."""
         assert self.process is not None
         began = time.monotonic()
@@ -119,13 +119,13 @@ class Up:
     def kill9(self) -> None:
         assert self.process is not None
         self.process.kill()
-        self.process.wait(5)
+        self.process.wait(60)
 
     def manage(self, *arguments: str, expect: int = 0) -> str:
         """``manage.py …`` on the same data directory."""
         done = subprocess.run(
             [sys.executable, "manage.py", *arguments],
-            cwd=PROJECT_ROOT, env=self.environment, capture_output=True, text=True, timeout=60, check=False,
+            cwd=PROJECT_ROOT, env=self.environment, capture_output=True, text=True, timeout=180, check=False,
         )  # fmt: skip
         assert done.returncode == expect, f"{arguments} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}"
         return done.stdout + (done.stderr if expect else "")

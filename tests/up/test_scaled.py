@@ -25,7 +25,7 @@ def test_three_processes_over_postgres_and_redis(postgres, redis_server):
         # No `provision`: the worker does it when it starts.
         stack.manage("migrate", "-v0")
         stack.start()
-        until = time.monotonic() + 45
+        until = time.monotonic() + 90
         found: dict[str, object] = {}
         while time.monotonic() < until:
             found = stack.ask(

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.e2e
 PASSWORD = "brass-cord-and-lamp"
 
 
-def eventually(probe, seconds: float = 20.0):
+def eventually(probe, seconds: float = 120.0):
     """The first true answer of ``probe``."""
     until = time.monotonic() + seconds
     while True:
@@ -54,7 +54,7 @@ def synapse_of(up) -> list[int]:
 
 def test_rooms_operator_and_clean_stop(first_up):
     up = first_up
-    up.start(120)
+    up.start()
     text = up.output()
     assert "#agent_demo__demo_ada:switchboard.localhost" in text
     assert "switchboard.localhost, local" in " ".join(text.split())
@@ -90,23 +90,23 @@ def test_rooms_operator_and_clean_stop(first_up):
     assert eventually(invited), up.output()
     code, seconds = up.stop()
     assert code == 0, up.output()
-    assert seconds < 6
+    assert seconds < 30
     assert not synapse_of(up)
 
 
 def test_second_start_keeps_the_address_and_makes_nothing(up):
-    up.start(120)
+    up.start()
     address = homeserver_of(up)
     up.stop()
     files = {path: path.stat().st_mtime_ns for path in (up.data / "synapse").glob("*.yaml")}
-    up.start(120)
+    up.start()
     assert homeserver_of(up) == address
     assert "Synced" not in up.output()
     assert {path: path.stat().st_mtime_ns for path in files} == files
 
 
 def test_killed_homeserver_comes_back(up):
-    up.start(120)
+    up.start()
     (pid,) = synapse_of(up)
     os.kill(pid, signal.SIGKILL)
     assert eventually(lambda: "The local homeserver is back" in up.output(), 30), up.output()
@@ -115,15 +115,15 @@ def test_killed_homeserver_comes_back(up):
 
 
 def test_kill_nine_takes_the_homeserver_along_and_the_next_start_works(up):
-    up.start(120)
+    up.start()
     up.kill9()
     assert eventually(lambda: not synapse_of(up), 10), "Synapse outlived us"
-    up.start(120)
+    up.start()
     assert httpx.get(f"{homeserver_of(up)}/health", timeout=5).status_code == 200
 
 
 def test_a_homeserver_left_behind_is_stopped(up, synapse_environment):
-    up.start(120)
+    up.start()
     address = homeserver_of(up)
     up.stop()
     config = up.data / "synapse" / "homeserver.yaml"
@@ -145,21 +145,21 @@ def test_a_homeserver_left_behind_is_stopped(up, synapse_environment):
                 return False
 
         assert eventually(answers)
-        up.start(120)
+        up.start()
         assert f"process {stray.pid}" in " ".join(up.output().split())
-        assert stray.wait(5) is not None
+        assert stray.wait(60) is not None
         assert homeserver_of(up) == address
     finally:
         if stray.poll() is None:
             stray.kill()
-            stray.wait(5)
+            stray.wait(60)
 
 
 def test_another_port_of_ours_reaches_the_registration(up):
-    up.start(120)
+    up.start()
     up.stop()
     up.arguments = ("--port", "0")
-    up.start(120)
+    up.start()
     said = (up.data / "synapse" / "registration.yaml").read_text()
     url = re.search(r"^url: (\S+)$", said, re.MULTILINE).group(1)
     assert url != up.url
@@ -169,7 +169,7 @@ def test_another_port_of_ours_reaches_the_registration(up):
 
 
 def test_an_answer_under_way_is_taken_up_by_the_next_start(up):
-    up.start(120)
+    up.start()
     asking = subprocess.Popen(
         [sys.executable, "manage.py", "say", "Slow Joe", "Take your time"],
         cwd=PROJECT_ROOT, env=up.environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
@@ -179,12 +179,12 @@ def test_an_answer_under_way_is_taken_up_by_the_next_start(up):
         code, seconds = up.stop()
     finally:
         asking.kill()
-        asking.wait(5)
+        asking.wait(60)
     assert code == 0, up.output()
-    assert seconds < 6
+    assert seconds < 30
     assert "still running; the next start goes on" in " ".join(up.output().split())
     assert not synapse_of(up)
-    up.start(120)
+    up.start()
     assert eventually(lambda: turn_states(up) == ["done"], 90), turn_states(up)
 
 

@@ -98,13 +98,13 @@ def test_whoever_is_quicker_keeps_the_port_and_is_told_nothing(make):
         assert token_of(up) not in said
         assert "Authorization" not in said
     up.stop()
-    up.start(120)
+    up.start()
     assert homeserver_of(up) == address, "people know it now"
 
 
 def test_a_port_that_people_know_is_not_given_up_but_its_holder_named(make):
     up = make()
-    up.start(120)
+    up.start()
     up.stop()
     port = json.loads((up.data / "synapse" / "local.json").read_text())["port"]
     with Stranger(port):
@@ -115,7 +115,7 @@ def test_a_port_that_people_know_is_not_given_up_but_its_holder_named(make):
         assert f"(process {os.getpid()})" in said
         assert "manage.py repair config.port --target homeserver" in said
         up.manage("repair", "config.port", "--target", "homeserver", "--yes")
-        up.start(120)
+        up.start()
         moved = homeserver_of(up)
     assert moved != f"http://127.0.0.1:{port}"
     assert who_am_i(up, moved).status_code == 200

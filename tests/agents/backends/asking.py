@@ -16,8 +16,22 @@ def request(text: str = "Hello", agent: str = "agent-1", **fields: Any) -> Reply
     return ReplyRequest(agent, text, **fields)
 
 
+class StopAtFirstWord:
+    """Asks to stop as soon as the first word of the answer has come."""
+
+    heard = False
+
+    def __call__(self) -> bool:
+        return self.heard
+
+
 def ask(backend: Backend, asked: ReplyRequest | None = None, stop: Callable[[], bool] = lambda: False) -> list[Chunk]:
-    return list(backend.stream_reply(asked or request(), should_stop=stop))
+    chunks: list[Chunk] = []
+    for chunk in backend.stream_reply(asked or request(), should_stop=stop):
+        chunks.append(chunk)
+        if isinstance(stop, StopAtFirstWord):
+            stop.heard = stop.heard or isinstance(chunk, TextDelta)
+    return chunks
 
 
 def text_of(chunks: list[Chunk]) -> str:

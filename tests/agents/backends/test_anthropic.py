@@ -23,7 +23,7 @@ from agents.backends.base import (
     ToolCall,
 )
 
-from .asking import ask, request, stop_after
+from .asking import StopAtFirstWord, ask, request
 from .server import ScriptedServer
 
 KEY = "not-a-key-shape-4712"
@@ -205,12 +205,12 @@ def test_errors_before_it_begins(server, status, error):
 
 
 def test_a_timeout_and_a_stop(server):
-    says(server, START, text("x"), *([event("ping"), 0.2] * 20))
+    says(server, START, text("x"), *([event("ping"), 0.2] * 300))
     with pytest.raises(BackendTimeout):
         ask(connect(server), request(agent="a1", timeout_seconds=0.6))
     begin = time.monotonic()
-    assert ask(connect(server), request(agent="a1"), stop_after(0.4))[-1] == Finished("cancelled")
-    assert time.monotonic() - begin < 1.4
+    assert ask(connect(server), request(agent="a1"), StopAtFirstWord())[-1] == Finished("cancelled")
+    assert time.monotonic() - begin < 30
 
 
 def test_health(server):

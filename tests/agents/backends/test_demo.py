@@ -20,7 +20,7 @@ from agents.backends.base import (
 from agents.backends.demo import DemoBackend
 from agents.backends.demo.characters import calculate, find_sum
 
-from .asking import ask, request, stop_after, text_of
+from .asking import StopAtFirstWord, ask, request, text_of
 
 
 def demo(**options) -> DemoBackend:
@@ -77,8 +77,8 @@ def test_sums_that_are_refused(bad):
 def test_slow_joe_can_be_stopped():
     slow = DemoBackend(ServiceSpec("demo", "demo", ""))
     begin = time.monotonic()
-    chunks = ask(slow, request("go", "demo-slow-joe"), stop_after(0.4))
-    assert time.monotonic() - begin < 1.5
+    chunks = ask(slow, request("go", "demo-slow-joe"), StopAtFirstWord())
+    assert time.monotonic() - begin < 15, "the whole of it takes twenty seconds"
     assert chunks[-1].reason == "cancelled"
     assert text_of(chunks)
 
@@ -88,7 +88,7 @@ def test_words_come_at_the_chosen_speed():
     ask(
         DemoBackend(ServiceSpec("demo", "demo", "", options={"speed": 50})), request("a b c d e f g h i j", "demo-echo")
     )
-    assert 0.15 < time.monotonic() - begin < 1.5
+    assert 0.15 < time.monotonic() - begin < 30
 
 
 @pytest.mark.parametrize(

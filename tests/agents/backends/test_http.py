@@ -150,29 +150,29 @@ def read(server: ScriptedServer, stop=lambda: False, silence: float = 5.0, **mor
 
 
 def test_events_arrive_one_by_one(server):
-    server.on("POST", "/s", lambda asked: asked.stream("data: 1\n\n", 0.3, "data: 2\n\n"))
+    server.on("POST", "/s", lambda asked: asked.stream("data: 1\n\n", 3.0, "data: 2\n\n"))
     begin = time.monotonic()
     events = connect(server).events("POST", "/s", body={}, should_stop=lambda: False, silence_seconds=5)
     assert next(events).data == "1"
-    assert time.monotonic() - begin < 0.25
+    assert time.monotonic() - begin < 3
     assert next(events).data == "2"
     assert list(events) == []
 
 
 def test_stop_is_heard_while_nothing_arrives(server):
-    server.on("POST", "/s", lambda asked: asked.stream("data: 1\n\n", 4.0, "data: 2\n\n"))
+    server.on("POST", "/s", lambda asked: asked.stream("data: 1\n\n", 60.0, "data: 2\n\n"))
     begin = time.monotonic()
     with pytest.raises(StopRequested):
         read(server, stop_after(0.5))
-    assert time.monotonic() - begin < 1.5
+    assert time.monotonic() - begin < 30
 
 
 def test_stop_is_heard_before_the_answer_begins(server):
-    server.on("POST", "/s", lambda asked: time.sleep(4))
+    server.on("POST", "/s", lambda asked: time.sleep(60))
     begin = time.monotonic()
     with pytest.raises(StopRequested):
         read(server, stop_after(0.3))
-    assert time.monotonic() - begin < 1.3
+    assert time.monotonic() - begin < 30
 
 
 def test_no_byte_is_lost_by_looking_up(server):

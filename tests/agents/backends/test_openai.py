@@ -24,7 +24,7 @@ from agents.backends.base import (
 from agents.backends.history import bounded, name_field
 from agents.backends.openai import OpenAIBackend
 
-from .asking import ask, request, stop_after, text_of
+from .asking import StopAtFirstWord, ask, request, text_of
 from .server import DONE, ScriptedServer
 
 KEY = "not-a-key-shape-4711"
@@ -266,12 +266,12 @@ def test_an_unknown_model_is_gone(server):
 
 
 def test_a_timeout_and_a_stop(server):
-    chats(server, chunk(content="x"), 4.0)
+    chats(server, chunk(content="x"), 60.0)
     with pytest.raises(BackendTimeout):
         ask(connect(server), request(timeout_seconds=0.4))
     begin = time.monotonic()
-    chunks = ask(connect(server), stop=stop_after(0.4))
-    assert time.monotonic() - begin < 1.4
+    chunks = ask(connect(server), stop=StopAtFirstWord())
+    assert time.monotonic() - begin < 30
     assert text_of(chunks) == "x"
     assert chunks[-1] == Finished("cancelled")
 

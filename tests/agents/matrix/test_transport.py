@@ -303,7 +303,7 @@ def test_many_threads_share_one_client(server: Server, client: AppserviceClient)
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(timeout=30)
+        thread.join(timeout=60)
     assert failures == []
     assert len({path for _, path, _, _ in server.seen}) == 160
 

@@ -55,7 +55,7 @@ def working(synced: House, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
     thread.start()
     yield synced
     over.set()
-    thread.join(20)
+    thread.join(60)
 
 
 def report(name: str = "") -> Any:

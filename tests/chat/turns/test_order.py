@@ -51,7 +51,7 @@ def test_a_turn_that_waits_holds_its_place(stage: Stage) -> None:
 def test_how_many_conversations_an_agent_serves_at_once(stage: Stage, kind: str, most: int) -> None:
     turns = [ask(stage, f"Q{number}", kind=kind) for number in range(3)]
     barrier = threading.Barrier(most)
-    stage.world.default = lambda request: (lambda _: barrier.wait(10), "A")
+    stage.world.default = lambda request: (lambda _: barrier.wait(60), "A")
     assert [result for result in in_threads(3, lambda number: run.run_turn(turns[number].pk)) if result] == []
     stage.run_turns()
     assert [state(turn) for turn in turns] == ["done"] * 3

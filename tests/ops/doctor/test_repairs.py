@@ -143,7 +143,7 @@ def test_one_run_at_a_time_on_one_target(lamp, issue):
 
     def slow(work):
         entered.set()
-        assert go.wait(10)
+        assert go.wait(60)
         return plain(work)
 
     repairs.unregister_repair("lamp.switch")
@@ -159,11 +159,11 @@ def test_one_run_at_a_time_on_one_target(lamp, issue):
     )
     thread = threading.Thread(target=start)
     thread.start()
-    assert entered.wait(10)
+    assert entered.wait(60)
     with pytest.raises(LockHeld):
         start()
     go.set()
-    thread.join(10)
+    thread.join(60)
     assert RepairRun.objects.count() == 1
     assert lamp.applied == 1
 

@@ -116,6 +116,8 @@ def test_an_address_of_another_protocol_is_named(letta_stub: Any, model_stub: An
 
 def test_of_two_servers_the_one_with_our_agents_is_right(letta_stub: Any, letta: Any) -> None:
     letta_stub.reset(agents=8)
+    # Tests before this one may have left more there than we know.
+    letta.delete_all_agents()
     service = letta_service(letta_stub.url)
     change(service, base_url=letta.url, options={"other_addresses": [letta_stub.url]})
     run = outcome(CHECK, "letta")

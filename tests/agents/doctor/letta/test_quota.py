@@ -87,7 +87,8 @@ def test_a_rate_limit_is_told_counted_and_overcome_by_the_fallback(stage: Stage,
 
 def test_a_good_answer_overtakes_refusals(stage: Stage, model_stub: Any) -> None:
     agent = provider(model_stub.base_url)
-    ask(stage, agent, "[error 429 retry 0.1]")
+    # So late that it is not tried again meanwhile, which would be another refusal.
+    ask(stage, agent, "[error 429 retry 600]")
     for _ in range(4):
         sighting_count(service="llm", kind=RATE_LIMITED, agent=f"agent:{agent.pk}", label="gpt-4o-mini")
     assert outcome(CHECK, "llm").status == "fail"

@@ -71,10 +71,10 @@ def test_queries_and_requests_do_not_grow_with_the_agents(fake: FakeHomeserver) 
             ("rooms_missing", lambda: spaces.rooms_missing("homeserver")),
             ("invite_loop", invites.invite_loop),
         ):
-            asked, started = len(fake.requests), time.monotonic()
+            asked, started = len(fake.requests), time.thread_time()
             with CaptureQueriesContext(connection) as queries:
                 check()
-            cost[name] = (len(queries), len(fake.requests) - asked, time.monotonic() - started)
+            cost[name] = (len(queries), len(fake.requests) - asked, time.thread_time() - started)
         costs.append(cost)
     for name, (queries, requests, seconds) in costs[1].items():
         small = costs[0][name]

@@ -180,7 +180,7 @@ class TestExactlyOnce:
 
         def work():
             try:
-                barrier.wait(10)
+                barrier.wait(60)
                 tell()
             finally:
                 connections.close_all()
@@ -189,7 +189,7 @@ class TestExactlyOnce:
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(30)
+            thread.join(60)
         tell()
         assert len(hook.got) == 5
         assert len({one["title"] for one in hook.got}) == 5
@@ -205,7 +205,7 @@ class TestExactlyOnce:
             f"{str(connection.settings_dict['NAME'])!r}; {script}"
         )
         worker = subprocess.Popen([sys.executable, "-c", code], env=env, stderr=subprocess.DEVNULL)
-        until = time.monotonic() + 30
+        until = time.monotonic() + 90
         while not hook.calls and time.monotonic() < until:
             time.sleep(0.05)
         assert hook.calls, "the worker sent nothing"
@@ -213,7 +213,7 @@ class TestExactlyOnce:
         worker.wait()
         hook.status = 500
         hook.pause.set()
-        until = time.monotonic() + 10
+        until = time.monotonic() + 90
         while not hook.answered and time.monotonic() < until:
             time.sleep(0.02)
         hook.status, hook.calls = 200, []
@@ -262,12 +262,12 @@ class TestExactlyOnce:
         hook.pause.clear()
         thread = threading.Thread(target=lambda: (tell(), connections.close_all()))
         thread.start()
-        until = time.monotonic() + 10
+        until = time.monotonic() + 90
         while not mailbox.letters and time.monotonic() < until:
             time.sleep(0.05)
         assert mailbox.letters
         hook.pause.set()
-        thread.join(20)
+        thread.join(60)
 
     def test_a_channel_that_is_off_is_told_nothing(self, hook, channel, make_issue):
         channel_switch(channel=channel, enabled=False, actor="test")

@@ -61,5 +61,5 @@ def test_a_web_server_without_workers_tells_that_there_are_none(redis_server, ho
         time.sleep(3)
     finally:
         web.terminate()
-        web.wait(20)
+        web.wait(60)
     assert hook.titles == ["Not well (critical): A worker takes tasks"], (tmp_path / "output.txt").read_text()[-3000:]

@@ -100,7 +100,7 @@ def test_what_is_written_while_it_recovers_is_not_lost(check, damaged):
         done = mend()
     finally:
         stop.set()
-        thread.join(30)
+        thread.join(60)
     assert not problems
     assert written
     assert set(Service.objects.values_list("name", flat=True)) == set(written)

@@ -93,7 +93,7 @@ class TestSqlite:
             assert steps[0].snippet == f"kill {holder.pid}"
         finally:
             holder.stdin.close()
-            holder.wait(10)
+            holder.wait(60)
         assert locked.locked().status == "pass"
 
     def test_a_file_switched_away_from_wal_is_switched_back_by_our_next_connection(self):
@@ -158,7 +158,7 @@ def wait():
     NamedLock.objects.filter(name="x").update(fence=9)
     connections.close_all()
 waiter = threading.Thread(target=wait, daemon=True); waiter.start()
-until = time.monotonic() + 15
+until = time.monotonic() + 90
 while not locked.waits(0.5) and time.monotonic() < until: time.sleep(0.1)
 out = {"pid": pid}
 red = locked.locked()
@@ -168,7 +168,7 @@ out["wrong"] = ""
 try: repair_plan(repair_id="db.unblock", params={"pid": 1}, actor="test")
 except Exception as error: out["wrong"] = str(error)
 run = repair_start(repair_id="db.unblock", params=red.fix.params, actor="test", trigger="command")
-waiter.join(10)
+waiter.join(60)
 out["run"] = [run.state, run.error]
 out["fence"] = NamedLock.objects.get(name="x").fence
 out["green"] = locked.locked().status

@@ -123,7 +123,7 @@ def test_recognising_is_cheap(dictionary):
     import time
 
     texts = [f"something {n} happened to {n * 7} " + "x" * 1500 for n in range(200)]
-    started = time.perf_counter()
+    started = time.thread_time()
     for text in texts:
         dictionary.recognise(text)
-    assert (time.perf_counter() - started) / len(texts) < 0.02
+    assert (time.thread_time() - started) / len(texts) < 0.02

@@ -46,7 +46,7 @@ def another_program(port: int):
         yield process
     finally:
         process.kill()
-        process.wait(5)
+        process.wait(60)
         process.stdout.close()
 
 
@@ -140,7 +140,7 @@ def daphne(tmp_path_factory):
         yield port
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(60)
 
 
 @pytest.fixture

@@ -61,7 +61,7 @@ class TestStages:
             dropped = probe(f"http://127.0.0.1:{port}", timeout=1.0)
         assert (refused.stage, refused.kind) == ("tcp", "refused")
         assert (dropped.stage, dropped.kind) == ("tcp", "timeout")
-        assert 900 <= dropped.milliseconds < 3000
+        assert 900 <= dropped.milliseconds < 30_000
         assert "timed out, not refused" in dropped.sentence
 
     def test_tls_a_server_that_speaks_plain_http(self):

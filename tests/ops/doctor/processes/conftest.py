@@ -57,5 +57,5 @@ def make_process(db: Any) -> Callable[..., Process]:
 def dead_pid() -> int:
     """The id of a process that has certainly ended."""
     done = subprocess.Popen([sys.executable, "-I", "-S", "-c", ""])
-    done.wait(20)
+    done.wait(60)
     return done.pid

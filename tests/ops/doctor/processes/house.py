@@ -56,7 +56,7 @@ class House(Asked):
         for part in self.stack.parts:
             # Ours would stay as zombies; those that a repair has started belong to nobody.
             if part.process is not None and part.process.pid in pids and number == signal.SIGKILL:
-                part.process.wait(5)
+                part.process.wait(60)
         return pids
 
     def end(self) -> None:
@@ -67,7 +67,7 @@ class House(Asked):
         for pid in rows:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGTERM)
-        until = time.monotonic() + 10
+        until = time.monotonic() + 90
         for pid in rows:
             while time.monotonic() < until and os.path.exists(f"/proc/{pid}"):
                 time.sleep(0.05)

@@ -139,7 +139,7 @@ def test_what_we_start_belongs_to_nobody_and_has_our_database(db, settings, tmp_
     place = tmp_path / "said"
     code = "import os,sys,time; open(sys.argv[1],'w').write(f\"{os.getppid()} {os.environ.get('DATABASE_URL')}\")"
     pid = spawn([sys.executable, "-c", code, str(place)], log=log_path("worker"))
-    until = time.monotonic() + 10
+    until = time.monotonic() + 90
     while not (place.exists() and place.read_text()) and time.monotonic() < until:
         time.sleep(0.05)
     parent, url = place.read_text().split()

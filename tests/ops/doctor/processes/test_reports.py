@@ -21,7 +21,7 @@ from ops.processes.reporter import KEPT_SAMPLES, Reporter
 from ops.processes.services import parse_requester, process_drain, prune
 
 
-def until(true, seconds=10.0):
+def until(true, seconds=60.0):
     limit = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < limit
@@ -193,10 +193,10 @@ class TestWatch:
 
     def test_the_reporter_is_not_held_up_by_it(self, monkeypatch, make_process):
         gate = threading.Event()
-        monkeypatch.setattr(watch, "run_now", lambda: gate.wait(5))
+        monkeypatch.setattr(watch, "run_now", lambda: gate.wait(60))
         began = time.monotonic()
         assert watch.look()
         assert watch.look()
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < 30
         gate.set()
         until(lambda: not watch._busy.locked())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -68,11 +67,9 @@ def test_a_killed_worker_is_missed_by_the_others_restarted_and_green(house: Hous
 
     house.kill("worker")
 
-    began = time.monotonic()
     said = house.stack.manage("healthcheck", "--service", "worker", check=False)
     assert said.returncode == 1
     assert "No worker" in said.stderr
-    assert time.monotonic() - began < 20
     # Nobody runs the checks now: the web server and beat notice that no worker is left.
     house.wait("result = Issue.objects.filter(check_id='svc.down').count()", lambda count: count == 1)
     issue = house.ask(

@@ -28,7 +28,7 @@ class Home:
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
     up = Up(tmp_path_factory.mktemp("restarts"), SWITCHBOARD_SYNAPSE_VENV=str(ensure_synapse()), SYNC_INTERVAL="3600")
-    up.start(120)
+    up.start()
     one = Home(up, Asked(up.environment, up.folder))
     try:
         yield one
@@ -81,7 +81,7 @@ def test_up_that_is_evicted_ends_for_good(home: Home) -> None:
         "from ops.processes.services import process_drain\n"
         "result = process_drain(process=Process.objects.get(role='up'), actor='proof', evict=True)"
     )
-    assert home.up.process.wait(30) == 0
+    assert home.up.process.wait(60) == 0
     row = home.asked.ask("row = Process.objects.get(role='up')\nresult = [row.ended_at is not None, row.end_reason]")
     assert row == [True, "Asked to end by proof."]
     said = home.asked.ask("result = mend('stack.start')")
