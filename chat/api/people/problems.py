@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from chat.access.grants import NotYours
+from chat.search.wish import WishInvalid
 from chat.services.attachments import AttachmentRefused
-from ops.api.problems import NOT_FOUND, Problem, declare, translate
+from ops.api.problems import NOT_FOUND, FieldError, Problem, declare, translate
 
 _ATTACHMENTS = {
     known.code: known
@@ -18,5 +19,11 @@ _ATTACHMENTS = {
     )
 }
 
+SEARCH_INVALID = declare("search.invalid", 422, "A condition of the search cannot be understood")
+
 translate(NotYours, lambda error: Problem(NOT_FOUND, error.sentence))
 translate(AttachmentRefused, lambda error: Problem(_ATTACHMENTS[error.code], error.sentence))
+translate(
+    WishInvalid,
+    lambda error: Problem(SEARCH_INVALID, error.sentence, errors=[FieldError("q", error.sentence, "query")]),
+)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ninja import Router
 
-from chat.api.people import agents, attachments, conversations, messages, versions
+from chat.api.people import agents, attachments, conversations, messages, search, versions
 from chat.api.people.auth import PersonBearer, PersonSession
 
 PREFIX = "v1/chat"
@@ -15,6 +15,7 @@ ROUTERS: tuple[Router, ...] = (
     messages.router,
     versions.router,
     attachments.router,
+    search.router,
 )
 
 
