@@ -11,7 +11,7 @@ from django.db import connection
 from django.db.models import Case, Count, F, IntegerField, Q, QuerySet, Value, When
 from django.db.models.functions import Coalesce, Greatest
 
-from chat.models import Membership, Message, Person, Role
+from chat.models import Conversation, Membership, Message, Person, Role
 
 # More unread messages than these are not counted: "99+" says as much.
 MOST_UNREAD = 100
@@ -90,20 +90,12 @@ def branch_page(membership: Membership, *, before: int | None, limit: int) -> tu
     It walks from child to parent. Notices hang beside the branch, and come along with the messages that they are about.
     """
     conversation = membership.conversation
-    values = [conversation.pk]
+    # Without ``before`` no more than a page is walked; with it the whole branch, to find where that is on it.
+    path = _path_up(conversation, limit + 1 if before is None else None)
     if before is not None:
-        start = "SELECT parent_id FROM chat_message WHERE conversation_id = %s AND seq = %s"
-        values.append(before)
-    elif conversation.head_id is not None:
-        start = "SELECT id FROM chat_message WHERE conversation_id = %s AND id = %s"
-        values.append(conversation.head_id)
-    else:
-        # Nothing was said, or the tip was removed.
-        start = "SELECT id FROM chat_message WHERE conversation_id = %s AND role <> 'notice' ORDER BY seq DESC LIMIT 1"
-    with connection.cursor() as cursor:
-        cursor.execute(_WALK.format(start=start), [*values, limit + 1])
-        found = [row[0] for row in cursor.fetchall()]
-    chain, more = found[:limit], len(found) > limit
+        at = next((place for place, (_, seq) in enumerate(path) if seq == before), None)
+        path = path[at + 1 :] if at is not None else [step for step in path if step[1] < before]
+    chain, more = [pk for pk, _ in path[:limit]], len(path) > limit
     wanted = Q(pk__in=chain) | Q(parent__in=chain, role=Role.NOTICE)
     if not more:
         wanted |= Q(conversation=conversation, parent=None, role=Role.NOTICE)
@@ -111,17 +103,31 @@ def branch_page(membership: Membership, *, before: int | None, limit: int) -> tu
     place = {pk: number for number, pk in enumerate(reversed(chain))}
     # A notice stands behind what it is about, among what followed that in the order in which it was stored.
     rows.sort(key=lambda row: (place.get(row.pk, place.get(row.parent_id or 0, -2) + 1), row.pk))
-    first = next((row for row in rows if row.pk == chain[-1]), None) if chain else None
-    return rows, first.seq if more and first is not None else None
+    return rows, path[limit - 1][1] if more else None
+
+
+def _path_up(conversation: Conversation, most: int | None) -> list[tuple[int, int]]:
+    """Ids and numbers of the branch that is shown, from its tip up. Without a tip (nothing was said, or it was removed) from the newest.
+
+    The numbers do not always fall: what was said while an answer was on its way stands behind that answer.
+    """
+    if conversation.head_id is not None:
+        start, values = "SELECT %s", [conversation.head_id]
+    else:
+        start = "SELECT id FROM chat_message WHERE conversation_id = %s AND role <> 'notice' ORDER BY seq DESC LIMIT 1"
+        values = [conversation.pk]
+    with connection.cursor() as cursor:
+        cursor.execute(_WALK.format(start=start), [*values, most or 2**31 - 1])
+        return list(cursor.fetchall())
 
 
 _WALK = """
-WITH RECURSIVE branch(id, parent_id, depth) AS (
-    SELECT id, parent_id, 1 FROM chat_message WHERE id = ({start})
+WITH RECURSIVE branch(id, parent_id, seq, depth) AS (
+    SELECT id, parent_id, seq, 1 FROM chat_message WHERE id = ({start})
     UNION ALL
-    SELECT above.id, above.parent_id, branch.depth + 1
+    SELECT above.id, above.parent_id, above.seq, branch.depth + 1
     FROM chat_message above JOIN branch ON above.id = branch.parent_id
     WHERE branch.depth < %s
 )
-SELECT id FROM branch ORDER BY depth
+SELECT id, seq FROM branch ORDER BY depth
 """

@@ -160,3 +160,25 @@ def test_reading_moves_with_what_one_says(chat, where, mine):
     assert chat("get", f"conversations/{mine.conversation_id}")["unread"] == 1
     chat("post", where, {"client_id": "a", "text": "Yes"}, status=202)
     assert Membership.objects.get().last_read_seq == 2
+
+
+def test_a_question_that_waited_stands_behind_the_answer_before_it(chat, where, mine):
+    """Its number is lower than the answer's; page by page nothing is missing and nothing twice."""
+    first = said(mine, "One")
+    second = said(mine, "Two")
+    answer = said(mine, "Answer to one", role=Role.ASSISTANT, parent=first, head=False)
+    Message.objects.filter(pk=second.pk).update(parent=answer)
+    said(mine, "Answer to two", role=Role.ASSISTANT, parent=second)
+    expected = ["One", "Answer to one", "Two", "Answer to two"]
+    for limit in (1, 2, 3, 4):
+        found, before = [], ""
+        while True:
+            page = chat("get", f"{where}?limit={limit}{before}")
+            found = [row["text"] for row in page["items"]] + found
+            if page["before"] is None:
+                break
+            before = f"&before={page['before']}"
+        assert found == expected
+    beside = said(mine, "Eins", parent=None, head=False)
+    assert [row["text"] for row in chat("get", f"{where}?before={beside.seq}")["items"]] == expected
+    assert [row["text"] for row in chat("get", f"{where}?before=1000")["items"]] == expected

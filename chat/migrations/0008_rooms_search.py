@@ -18,5 +18,5 @@ def remove(apps: Any, schema_editor: Any) -> None:
 
 
 class Migration(migrations.Migration):
-    dependencies = [("chat", "0006_programs_client_prefix")]
+    dependencies = [("chat", "0007_turns_backend_ref")]
     operations = [migrations.RunPython(install, remove)]
