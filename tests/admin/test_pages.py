@@ -15,6 +15,8 @@ from chat.models import Message, RefusedEvent
 from ops.models import AuditEvent, CheckState
 from tests.admin.conftest import SECRET, World, make_agents
 
+# Pages are registered when addresses are looked up, which nobody has done yet.
+admin.autodiscover()
 LISTS = sorted(
     f"{model._meta.app_label}_{model._meta.model_name}"
     for model in admin.site._registry
