@@ -10,12 +10,14 @@ from django.utils.safestring import mark_safe
 from chat.models import Person
 from chat.services.invites import qr_svg
 from chat.services.people import reset_link
+from chat.services.reset_handed import reset_handed
 from ops.admin.base import OperatorAdmin, actor_of
 
 
 def reset_page(request: HttpRequest, row: Person) -> HttpResponse:
     """Make the link and show it; with a mail server, people may also ask for it themselves."""
     link = reset_link(person=row, actor=actor_of(request))
+    reset_handed(person=row)
     page = admin.site._registry[Person]
     assert isinstance(page, OperatorAdmin)
     return page.page(
@@ -27,7 +29,7 @@ def reset_page(request: HttpRequest, row: Person) -> HttpResponse:
         link=link,
         qr=mark_safe(qr_svg(link)),  # noqa: S308 - drawn here, from numbers
         note=""
-        if getattr(settings, "EMAIL_URL", "")
+        if settings.MAIL
         else "No mail server is set (EMAIL_URL), so people cannot ask for such a link themselves.",
         back=page.address_of(row),
     )

@@ -10,5 +10,6 @@ for _kind, _model in (
     ("turn", "chat.Turn"),
     ("delivery", "chat.Delivery"),
     ("person", "chat.Person"),
+    ("invite", "chat.Invite"),
 ):
     register_target(_kind, _model)

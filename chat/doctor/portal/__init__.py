@@ -1,3 +1,13 @@
 """What can go wrong with the portal: its pages, its doors, its sockets. Imported once, when the apps are ready."""
 
-from chat.doctor.portal import frontend, frontend_fault, no_response, origins  # noqa: F401
+from chat.doctor.portal import (  # noqa: F401
+    access_faults,
+    frontend,
+    frontend_fault,
+    invites,
+    keys,
+    no_response,
+    origins,
+    passwords,
+    sessions,
+)
