@@ -19,6 +19,14 @@ def answer(data: Any, *, status: int = 200) -> HttpResponse:
     return HttpResponse(to_json(data), status=status, content_type="application/json")
 
 
+def answer_once_shown(data: dict[str, Any], *, status: int = 201) -> HttpResponse:
+    """An answer with a secret that is shown once: no cache keeps it, and the record for repeats keeps it encrypted."""
+    response = answer(data, status=status)
+    response.headers["Cache-Control"] = "no-store"
+    response.holds_secret = True  # type: ignore[attr-defined]
+    return response
+
+
 def nothing() -> HttpResponse:
     """204."""
     return HttpResponse(status=204)

@@ -57,7 +57,8 @@ def answer_once(request: HttpRequest, principal: str, work: Callable[[], HttpRes
         abandon(found)
         raise
     if response.status_code < 400 or response.status_code in _KEPT_REFUSALS:
-        finish(found, status=response.status_code, response=json.loads(response.content) if response.content else None)
+        body = json.loads(response.content) if response.content else None
+        finish(found, status=response.status_code, response=body, secret=getattr(response, "holds_secret", False))
     else:
         # Busy, limited, a fault: another try may succeed, with the same key.
         abandon(found)

@@ -76,7 +76,7 @@ def begin(*, key: str, principal: str, method: str, path: str, body: bytes) -> I
     if known.body_hash != body_hash:
         raise KeyReused("This Idempotency-Key was used for another request body. Use a new key.")
     if known.status is not None:
-        return Replay(known.status, known.response)
+        return Replay(known.status, known.response if known.response is not None else dict(known.sealed) or None)
     taken = IdempotencyRecord.objects.filter(
         pk=known.pk, status=None, created_at=known.created_at, created_at__lt=now - IN_FLIGHT_LIMIT
     ).update(created_at=now)
@@ -86,14 +86,14 @@ def begin(*, key: str, principal: str, method: str, path: str, body: bytes) -> I
     return known
 
 
-def finish(record: IdempotencyRecord, *, status: int, response: Any) -> None:
-    """Keep the answer. An answer of 500 or more is not kept: the client should be able to try again."""
+def finish(record: IdempotencyRecord, *, status: int, response: Any, secret: bool = False) -> None:
+    """Keep the answer, encrypted when it is ``secret``. One of 500 or more is not kept: the client should be able to try again."""
     if status >= 500:
         abandon(record)
         return
     # ``created_at`` fences: a request that was taken for dead does not overwrite the answer of its successor.
     IdempotencyRecord.objects.filter(pk=record.pk, created_at=record.created_at).update(
-        status=status, response=response
+        status=status, response=None if secret else response, sealed=response if secret else {}
     )
 
 
