@@ -169,7 +169,9 @@ export class Conversation {
     const shown = Math.max(PAGE, Math.min(200, this.messages.size));
     const page = await api.get(`/conversations/${id}/messages?limit=${shown}`);
     if (epoch !== this.epoch) return;
+    const focused = document.activeElement?.closest?.('.message')?.id;
     this.scroll.keep(() => this.place(page, { fresh: true }));
+    if (focused) document.getElementById(focused)?.focus({ preventScroll: true });
   }
 
   async jump({ id, seq }) {
@@ -240,8 +242,10 @@ export class Conversation {
     this.outbox?.arrived(message.client_id);
     if (this.messages.has(message.id)) {
       const old = $(`#message-${message.id}`, this.thread);
-      this.messages.set(message.id, message);
-      old?.replaceWith(messageElement(message, this.deeds));
+      const focused = old?.contains(document.activeElement);
+      const fresh = this.#make(message);
+      old?.replaceWith(fresh);
+      if (focused) fresh.focus({ preventScroll: true });
       this.#turnOf(message);
       return;
     }
@@ -274,7 +278,9 @@ export class Conversation {
     const element = this.#make(message);
     if (view && message.role === 'assistant') {
       view.end(message);
+      const focused = view.element.contains(document.activeElement);
       view.element.replaceWith(element);
+      if (focused) element.focus({ preventScroll: true });
       this.turns.delete(view.turn.id);
       politely(fill(gettext('%(name)s has answered.'), { name: message.sender.name }));
     } else {
@@ -397,8 +403,9 @@ export class Conversation {
     try {
       const turn = await api.post(`/messages/${message.id}/regenerate`);
       await this.reload();
-      this.#follow(turn, this.messages.get(turn.message));
+      const view = this.#follow(turn, this.messages.get(turn.message));
       this.scroll.toEnd();
+      view.element.focus({ preventScroll: true });
       emit('turns-changed', this.openTurns.length);
     } catch (error) { showError(error); }
   }
