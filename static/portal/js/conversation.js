@@ -473,7 +473,7 @@ export class Conversation {
 
   #placeNewLine() {
     if (!this.newFrom) return;
-    const first = [...this.messages.values()].filter((one) => one.seq > this.newFrom && one.sender.person !== me.id).sort((a, b) => a.seq - b.seq)[0];
+    const first = [...this.messages.values()].filter((one) => one.seq > this.newFrom && one.sender.person !== me.id && !$(`#message-${one.id}`)?.hidden).sort((a, b) => a.seq - b.seq)[0];
     if (first) $(`#message-${first.id}`)?.before(h('p', { class: 'new-line' }, h('span', {}, gettext('New'))));
     this.newFrom = null;
   }

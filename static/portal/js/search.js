@@ -84,6 +84,7 @@ export function showSearch() {
       if (event.isComposing) return;
       const step = { ArrowDown: 1, ArrowUp: -1, PageDown: 6, PageUp: -6 }[event.key];
       if (step) { event.preventDefault(); mark(active + step); }
+      else if (event.key === 'Escape') { event.preventDefault(); close(); } // otherwise the browser only empties the field
       else if (event.key === 'Enter') { event.preventDefault(); options()[active]?.click(); }
     });
     more.addEventListener('click', () => next && ask(next, false));
