@@ -36,6 +36,7 @@ from agents.backends.base import (
     TextDelta,
     ToolCall,
 )
+from agents.backends.files import Given, given
 from agents.backends.history import HISTORY_CHARACTERS, HISTORY_ITEMS, bounded, labelled, several_speak
 from agents.backends.http import HttpServer
 from agents.backends.http_errors import words_of
@@ -203,7 +204,7 @@ class AnthropicBackend:
         other = (instead.get(agent_id) or instead.get("*")) if isinstance(instead, dict) else ""
         return str(other or definition.get("model") or self.model)
 
-    def _messages(self, request: ReplyRequest) -> list[dict[str, str]]:
+    def _messages(self, request: ReplyRequest) -> list[dict[str, Any]]:
         """Alternating roles, beginning with ``user``: neighbours of one role are merged, as the API wants them."""
         options = self.spec.options
         history = bounded(
@@ -212,16 +213,20 @@ class AnthropicBackend:
             int(options.get("history_characters", HISTORY_CHARACTERS)),
         )
         show = several_speak(request, history)
-        said = [(item.role, labelled(item.name, item.text, show and item.role == "user")) for item in history]
-        said.append(("user", labelled(request.speaker.name, request.text, show)))
-        messages: list[dict[str, str]] = []
-        for role, text in said:
+        said: list[tuple[str, str, Given]] = []
+        for item in history:
+            name = item.name if item.role == "user" else ""
+            said.append((item.role, name, given(item.text, item.attachments, self.traits, options)))
+        said.append(("user", request.speaker.name, given(request.text, request.attachments, self.traits, options)))
+        messages: list[dict[str, Any]] = []
+        for role, name, what in said:
             # Trailing white space of an assistant's message is refused.
-            text = text.strip()
+            text = labelled(name, what.text, show).strip()
+            content = text if what.is_plain else [*_blocks(what), *([{"type": "text", "text": text}] if text else [])]
             if messages and messages[-1]["role"] == role:
-                messages[-1]["content"] += f"\n\n{text}"
-            elif text:
-                messages.append({"role": role, "content": text})
+                messages[-1]["content"] = _joined(messages[-1]["content"], content)
+            elif content:
+                messages.append({"role": role, "content": content})
         return messages
 
 
@@ -311,3 +316,20 @@ class MessageReply:
 
 def _opaque(speaker_id: str) -> str:
     return hashlib.sha256(speaker_id.encode()).hexdigest()[:32]
+
+
+def _blocks(what: Given) -> list[dict[str, Any]]:
+    """Pictures and documents as content blocks; they stand before the text that speaks of them."""
+    return [
+        {"type": kind, "source": {"type": "base64", "media_type": file.media_type, "data": data}}
+        for kind, files in (("image", what.images), ("document", what.documents))
+        for file, data in files
+    ]
+
+
+def _joined(before: Any, more: Any) -> Any:
+    """The contents of two messages as one."""
+    if isinstance(before, str) and isinstance(more, str):
+        return f"{before}\n\n{more}"
+    parts = [[{"type": "text", "text": one}] if isinstance(one, str) else one for one in (before, more) if one]
+    return [block for blocks in parts for block in blocks]

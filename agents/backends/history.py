@@ -19,7 +19,7 @@ def bounded(history: Sequence[HistoryItem], items: int, characters: int) -> list
         room -= len(item.text)
         if room < 0:
             break
-        if item.text.strip():
+        if item.text.strip() or item.attachments:
             kept.append(item)
     kept.reverse()
     while kept and kept[0].role == "assistant":

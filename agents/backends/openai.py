@@ -18,6 +18,7 @@ from agents.backends.base import (
     AgentGone,
     AgentInfo,
     AgentListing,
+    AttachedFile,
     BackendBroken,
     BackendError,
     BackendNoCredit,
@@ -35,6 +36,7 @@ from agents.backends.base import (
     TextDelta,
     ToolCall,
 )
+from agents.backends.files import Given, given
 from agents.backends.history import HISTORY_CHARACTERS, HISTORY_ITEMS, bounded, labelled, name_field, several_speak
 from agents.backends.http import HttpServer
 from agents.backends.http_errors import ERROR_OF_STATUS, is_about_credit, words_of
@@ -62,7 +64,8 @@ class OpenAIBackend:
 
     Credentials: ``api_key`` (or ``token``). Options: ``models`` (list of names or globs, narrows a list of language models),
     ``history_items``, ``history_characters``, ``max_tokens``, ``temperature``, ``system_prompt`` (for all its models),
-    ``instead`` (``{model: another}``, ``*`` for all: failover), ``organization``, ``usage`` (false: do not ask for token counts, for servers that refuse ``stream_options``).
+    ``instead`` (``{model: another}``, ``*`` for all: failover), ``organization``, ``usage`` (false: do not ask for token counts, for servers that refuse ``stream_options``),
+    ``images`` (false: the models see no pictures), ``files`` (true: they take PDF documents).
     """
 
     kind = "openai"
@@ -206,8 +209,8 @@ class OpenAIBackend:
             if item.role == "assistant":
                 messages.append({"role": "assistant", "content": item.text})
             else:
-                messages.append(_user(item.name, item.text, show))
-        messages.append(_user(request.speaker.name, request.text, show))
+                messages.append(_user(item.name, self._given(item.text, item.attachments), show))
+        messages.append(_user(request.speaker.name, self._given(request.text, request.attachments), show))
         body: dict[str, Any] = {
             "model": instead_of(request.agent_external_id, options),
             "messages": messages,
@@ -220,6 +223,9 @@ class OpenAIBackend:
             if value is not None:
                 body[setting] = value
         return body
+
+    def _given(self, text: str, files: Sequence[AttachedFile]) -> Given:
+        return given(text, files, self.traits, self.spec.options)
 
 
 class ChatReply:
@@ -319,8 +325,18 @@ def _patterns(value: Any) -> list[str]:
     return [str(pattern).strip() for pattern in value or [] if str(pattern).strip()]
 
 
-def _user(name: str, text: str, show: bool) -> dict[str, Any]:
-    message: dict[str, Any] = {"role": "user", "content": labelled(name, text, show)}
+def _user(name: str, said: Given, show: bool) -> dict[str, Any]:
+    text = labelled(name, said.text, show)
+    content: Any = text
+    if not said.is_plain:
+        # Pictures as data URIs; documents as files, which only some servers take (option ``files``).
+        content = [{"type": "text", "text": text}] if text else []
+        for file, data in said.images:
+            content.append({"type": "image_url", "image_url": {"url": f"data:{file.media_type};base64,{data}"}})
+        for file, data in said.documents:
+            uri = f"data:{file.media_type};base64,{data}"
+            content.append({"type": "file", "file": {"filename": file.name, "file_data": uri}})
+    message: dict[str, Any] = {"role": "user", "content": content}
     if show and name_field(name):
         message["name"] = name_field(name)
     return message

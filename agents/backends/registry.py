@@ -44,21 +44,30 @@ register_backend(
     "letta",
     "agents.backends.letta.LettaBackend",
     "Letta server (V1 REST)",
-    Traits(keeps_history=True, exclusive=True, has_conversations=True, has_memory=True, recognises_repeats=True),
+    Traits(
+        keeps_history=True,
+        exclusive=True,
+        has_conversations=True,
+        has_memory=True,
+        recognises_repeats=True,
+        takes_images=True,
+    ),
 )
-register_backend("openai", "agents.backends.openai.OpenAIBackend", "OpenAI-compatible server")
+register_backend(
+    "openai", "agents.backends.openai.OpenAIBackend", "OpenAI-compatible server", Traits(takes_images=True)
+)
 register_backend(
     "anthropic",
     "agents.backends.anthropic.AnthropicBackend",
     "Anthropic Messages API",
-    Traits(defined_here=True),
+    Traits(defined_here=True, takes_images=True, takes_files=True),
     needs_address=False,
 )
 register_backend(
     "demo",
     "agents.backends.demo.DemoBackend",
     "Demo agents (no network, no key)",
-    Traits(has_memory=True),
+    Traits(has_memory=True, takes_images=True, takes_files=True),
     needs_address=False,
 )
 

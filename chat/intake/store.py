@@ -28,6 +28,7 @@ from chat.services import approvals, tree
 from chat.services.conversations import participant, take_number
 from chat.services.notices import notice_store
 from chat.services.usage import Use, count
+from chat.turns.files import cannot_take, mark
 from chat.turns.lanes import lane_of
 from chat.wakeup import wake_deliveries, wake_turns
 from ops.quick_sql import insert
@@ -106,7 +107,7 @@ def _store(batch: Sequence[tuple[Place, Incoming]], known: set[tuple[str, str]])
                 state=MessageState.HELD if incoming.guard else MessageState.STORED,
                 guard=incoming.guard,
                 text=incoming.text,
-                parts=incoming.parts,
+                parts=[*incoming.parts, mark(len(incoming.attachments))] if incoming.attachments else incoming.parts,
                 transport=incoming.transport,
                 external_id=incoming.external_id,
                 in_reply_to=_answered(place.conversation.pk, incoming),
@@ -120,7 +121,9 @@ def _store(batch: Sequence[tuple[Place, Incoming]], known: set[tuple[str, str]])
         if number.portal:
             tree.grown(message, number)
         if incoming.attachments:
-            _attach(incoming.attachments, message)
+            files = _attach(incoming.attachments, message)
+            if not incoming.guard and place.agent is not None:
+                incoming.notice = cannot_take(place.agent, files)
         result.messages.append(message)
         live.message_stored(message, listed=number.portal)
         if decision is not None:
@@ -171,11 +174,12 @@ def _actor(sender: Participant) -> str:
     return f"person:{sender.person.username}" if sender.person is not None else f"guest:{sender.external_id}"
 
 
-def _attach(ids: Sequence[UUID], message: Message) -> None:
-    """The files belong to the message from now on. Raises ``AttachmentsGone``."""
+def _attach(ids: Sequence[UUID], message: Message) -> list[Attachment]:
+    """The files belong to the message from now on; returns them. Raises ``AttachmentsGone``."""
     unsent = Attachment.objects.filter(pk__in=ids, message=None)
     if unsent.update(message=message, conversation_id=message.conversation_id) != len(ids):
         raise AttachmentsGone
+    return list(message.attachments.all())
 
 
 def _known(batch: Sequence[tuple[Place, Incoming]]) -> set[tuple[str, str]]:

@@ -29,6 +29,7 @@ from chat.deliveries.run import run_delivery
 from chat.matrix.preview import Preview
 from chat.models import Delivery, Participant, ParticipantKind, Turn
 from chat.turns import claim, finish, waiting
+from chat.turns.files import files_of
 from chat.turns.history import history_of
 from chat.turns.places import Place, known_place, place_of
 from chat.turns.slots import SLOTS
@@ -195,6 +196,7 @@ def _request(turn: Turn, backend: Backend) -> ReplyRequest:
         history=place.history if traits.keeps_history else history_of(turn),
         definition=agent.definition,
         timeout_seconds=settings.TURN_TIMEOUT,
+        attachments=files_of(message),
         approvals=waiting.words(turn),
         unheard=waiting.is_unheard(turn),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import time
 from collections.abc import Iterator, Sequence
@@ -11,6 +12,7 @@ from agents.backends.base import (
     AgentGone,
     AgentInfo,
     AgentListing,
+    AttachedFile,
     BackendRejected,
     Chunk,
     Finished,
@@ -23,8 +25,9 @@ from agents.backends.base import (
     ShouldStop,
     TextDelta,
 )
-from agents.backends.demo.characters import CHARACTERS, Character, Pause, Scene, echo
+from agents.backends.demo.characters import CHARACTERS, Character, Part, Pause, Scene, echo
 from agents.backends.demo.memory import MemoryFile
+from agents.backends.files import is_text
 from agents.backends.registry import kind_of
 from ops.words import counted
 
@@ -74,7 +77,7 @@ class DemoBackend:
         yield RunStarted(f"demo-run-{request.idempotency_id}-{request.attempt}")
         said = 0
         scene = Scene(request, self.memory)
-        for part in character.play(scene):
+        for part in itertools.chain(_seen(request.attachments), character.play(scene)):
             if isinstance(part, Pause):
                 # Without a speed nothing waits, so tests of long answers take no time.
                 if self._wait(part.seconds if self.speed else 0.0, should_stop):
@@ -144,6 +147,16 @@ class DemoBackend:
             if left <= 0:
                 return False
             time.sleep(min(LOOK_UP_SECONDS, left))
+
+
+def _seen(files: Sequence[AttachedFile]) -> Iterator[Part]:
+    """What came with the message, described: these agents look at files as far as a script can."""
+    for file in files:
+        more = ""
+        if is_text(file.media_type):
+            words = len(file.read().decode("utf-8", "replace").split())
+            more = f", {counted(words, 'word')}"
+        yield TextDelta(f"I was given *{file.name}* ({file.media_type}, {file.size:,} bytes{more}).\n\n")
 
 
 def _extra(number: int) -> Character:

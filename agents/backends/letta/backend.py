@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 from urllib.parse import quote
@@ -31,6 +31,7 @@ from agents.backends.base import (
     Speaker,
     ToolCall,
 )
+from agents.backends.files import Given, given
 from agents.backends.http import HttpServer
 from agents.backends.letta.approvals import approval_message, no_longer_waiting, read_waiting, refuse
 from agents.backends.letta.capabilities import Capabilities
@@ -150,7 +151,7 @@ class LettaBackend:
         background = self.can.background and recovery.may_reattach and not request.approvals
         path, extra = self._path(request, background)
         body: dict[str, Any] = {
-            "messages": _input(request),
+            "messages": _input(request, self.spec.options),
             "streaming": True,
             "stream_tokens": True,
             "include_pings": True,
@@ -314,21 +315,31 @@ class LettaBackend:
         return error
 
 
-def _input(request: ReplyRequest) -> list[dict[str, Any]]:
+def _input(request: ReplyRequest, options: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The input messages: words about tool calls, what was said in this branch before, the message itself."""
     messages: list[dict[str, Any]] = [approval_message(request.approvals)] if request.approvals else []
     if request.approvals and not request.unheard:
         return messages
     for item in request.history:
-        text = item.text if item.role == "assistant" else _said_by(Speaker(item.name), item.text)
-        messages.append({"role": item.role, "content": text})
+        what = given(item.text, item.attachments, LettaBackend.traits, options)
+        speaker = Speaker("" if item.role == "assistant" else item.name)
+        messages.append({"role": item.role, "content": _content(speaker, what)})
     message = {
         "role": "user",
-        "content": _said_by(request.speaker, request.text),
+        "content": _content(request.speaker, given(request.text, request.attachments, LettaBackend.traits, options)),
         "otid": request.idempotency_id,
         "name": _name_for_model(request.speaker.name),
     }
     return [*messages, {key: value for key, value in message.items() if value}]
+
+
+def _content(speaker: Speaker, what: Given) -> Any:
+    """Text, or text and pictures (``letta/schemas/letta_message_content.py``); the server stores pictures itself."""
+    text = _said_by(speaker, what.text)
+    if what.is_plain:
+        return text
+    sources = [{"type": "base64", "media_type": file.media_type, "data": data} for file, data in what.images]
+    return [{"type": "text", "text": text}, *({"type": "image", "source": source} for source in sources)]
 
 
 def _agent(agent_id: str) -> str:

@@ -18,7 +18,7 @@ TURN_FIELDS = (
     *("created_at", "started_at", "first_token_at", "finished_at", "input_tokens", "output_tokens", "finish_reason"),
 )
 # A part is shown as it was stored, except for what only we need.
-_HIDDEN_PARTS = frozenset({"edit", "mentions"})
+_HIDDEN_PARTS = frozenset({"edit", "mentions", "attachments", "media"})
 
 
 def message_json(messages: Iterable[Message]) -> list[dict[str, Any]]:
