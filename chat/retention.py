@@ -6,7 +6,7 @@ from datetime import datetime
 
 from django.db.models import Exists, OuterRef, QuerySet
 
-from chat.models import Delivery, DeliveryState, Message, Turn
+from chat.models import AccessAttempt, Delivery, DeliveryState, Message, Turn
 from chat.models.turn import OPEN_TURN_STATES
 from ops.retention import register_retention
 
@@ -31,3 +31,13 @@ def old_messages(before: datetime) -> QuerySet[Message]:
 
 
 register_retention("messages", label="messages", rows=old_messages, time_field="stored_at")
+
+
+def old_attempts(before: datetime) -> QuerySet[AccessAttempt]:
+    """Attempts to get in from before a time."""
+    return AccessAttempt.objects.filter(at__lt=before)
+
+
+register_retention(
+    "attempts", label="attempts to get in", rows=old_attempts, time_field="at", default_days=90, automatic=True
+)

@@ -41,10 +41,11 @@ def catch_up() -> None:
 
 @shared_task(name="chat.prune", ignore_result=True)
 def prune() -> None:
-    """Forget old notes about refused events."""
-    from chat.services.pruning import prune_refused
+    """Forget old notes about refused events, and sessions that expired."""
+    from chat.services.pruning import prune_refused, prune_sessions
 
     prune_refused()
+    prune_sessions()
 
 
 @shared_task(name="chat.prune_portal", ignore_result=True)

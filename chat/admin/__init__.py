@@ -1,6 +1,7 @@
 """Pages about people and what is said."""
 
 from chat.admin import (  # noqa: F401
+    accounts,
     attachments,
     attempts,
     conversations,

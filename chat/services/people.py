@@ -65,7 +65,7 @@ def person_save(*, person: Person, changed: Sequence[str], actor: str) -> Person
         if fresh or stored["email"] != person.email:
             email_follow(person=person, verified=True)
         if stored and any(stored[name] and not getattr(person, name) for name in ("is_active", "is_staff")):
-            end_all(person=person, reason="changed by an operator", actor=actor)
+            end_all(person=person, reason="changed by an operator")
         if fresh or changed:
             record(
                 actor=actor,
@@ -98,7 +98,7 @@ def person_profile_save(*, person: Person, changed: Sequence[str], actor: str) -
 def person_password_changed(*, person: Person, actor: str) -> None:
     """Note that a person's password was set by somebody, and end what they have open; the password itself is nowhere in the log."""
     with transaction.atomic():
-        end_all(person=person, reason="new password", actor=actor)
+        end_all(person=person, reason="new password")
         record(actor=actor, action="person.password_changed", target=person)
 
 
@@ -107,7 +107,7 @@ def person_set_password(*, person: Person, password: str, actor: str, keep_sessi
     with transaction.atomic():
         person.set_password(password)
         person.save(update_fields=["password"])
-        end_all(person=person, reason="new password", keep_session=keep_session, actor=actor)
+        end_all(person=person, reason="new password", keep_session=keep_session)
         record(actor=actor, action="person.password_set", target=person)
     return person
 
@@ -122,7 +122,7 @@ def person_deactivate(*, person: Person, reason: str, actor: str) -> Person:
         person.is_active = False
         _note_activity(person, actor, reason)
         person.save(update_fields=["is_active", "deactivated_at", "deactivated_by", "deactivated_reason"])
-        end_all(person=person, reason="deactivated", actor=actor)
+        end_all(person=person, reason="deactivated")
         record(
             actor=actor,
             action="person.deactivated",
@@ -162,7 +162,7 @@ def person_delete(*, person: Person, conversations: Literal["keep", "delete"] = 
     with transaction.atomic():
         person_check(person=person, is_active=False, is_staff=False)
         pk, name = person.pk, person.get_username()
-        end_all(person=person, reason="deleted", tokens=True, actor=actor)
+        end_all(person=person, reason="deleted", tokens=True)
         if conversations == "delete":
             conversations_of_person_delete(person=person, actor=actor)
         record(

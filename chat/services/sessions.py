@@ -28,17 +28,11 @@ from ops.services.audit import record
 
 def access_ended(person_id: int) -> None:
     """Tell a person's open sockets, once this transaction counts, to ask whether they may stay."""
-    transaction.on_commit(partial(_tell, person_id))
+    transaction.on_commit(lambda: live.publish_person(person_id, {"type": "access"}))
 
 
-def _tell(person_id: int) -> None:
-    tell = getattr(live, "publish_person", None)
-    if tell is not None:
-        tell(person_id, {"type": "access"})
-
-
-def end_all(*, person: Person, reason: str, keep_session: str = "", tokens: bool = False, actor: str) -> None:
-    """End every browser, program and ticket of a person, inside the caller's transaction; writes no audit event of its own.
+def end_all(*, person: Person, reason: str, keep_session: str = "", tokens: bool = False) -> None:
+    """End every browser, program and ticket of a person, inside the caller's transaction; the audit event is the caller's.
 
     ``keep_session`` is the key of the one browser that stays: whoever keeps it has to renew the proof in it
     (``session_renew``). ``tokens``: their personal tokens end too.
@@ -62,7 +56,7 @@ def end_all(*, person: Person, reason: str, keep_session: str = "", tokens: bool
 def sign_out_everywhere(*, person: Person, actor: str, keep_session: str = "", tokens: bool = False) -> None:
     """End every browser and program of a person (see ``end_all``)."""
     with transaction.atomic():
-        end_all(person=person, reason="signed out everywhere", keep_session=keep_session, tokens=tokens, actor=actor)
+        end_all(person=person, reason="signed out everywhere", keep_session=keep_session, tokens=tokens)
         record(
             actor=actor,
             action="person.signed_out_everywhere",

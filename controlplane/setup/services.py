@@ -11,6 +11,7 @@ from agents.matrix.errors import MatrixError, Taken
 from agents.matrix.synapse_admin import SynapseAdmin
 from agents.services.backends import homeserver_service
 from chat.models import Person
+from chat.services.people import person_set_password
 from controlplane.models import SetupLink
 from controlplane.setup.links import operator_exists, use_up
 from ops.logs import get_logger
@@ -51,10 +52,7 @@ def set_password(*, link: SetupLink, password: str) -> Person:
         if link.person_id is None or not use_up(link):
             raise LinkUsed
         person = Person.objects.select_for_update().get(pk=link.person_id)
-        person.set_password(password)
-        person.save(update_fields=["password"])
-        audit.record(actor="setup_link", action="person.password_set", target=person)
-    return person
+        return person_set_password(person=person, password=password, actor="setup_link")
 
 
 def accounts_homeserver() -> Service | None:
