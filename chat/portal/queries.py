@@ -96,14 +96,36 @@ def branch_page(membership: Membership, *, before: int | None, limit: int) -> tu
         at = next((place for place, (_, seq) in enumerate(path) if seq == before), None)
         path = path[at + 1 :] if at is not None else [step for step in path if step[1] < before]
     chain, more = [pk for pk, _ in path[:limit]], len(path) > limit
+    return _messages(conversation.pk, chain, orphans=not more), path[limit - 1][1] if more else None
+
+
+def branch_below(
+    head_id: int | None, *, through: int, before: int | None, limit: int | None
+) -> tuple[list[Message], int | None]:
+    """As ``branch_page``, for the branch that ends at a message, without what is numbered higher than ``through``, and without notices.
+
+    ``limit`` None: all of it. Two queries.
+    """
+    path = [step for step in _walk("SELECT %s", [head_id], None) if step[1] <= through] if head_id is not None else []
+    if before is not None:
+        at = next((place for place, (_, seq) in enumerate(path) if seq == before), None)
+        path = path[at + 1 :] if at is not None else [step for step in path if step[1] < before]
+    chain = [pk for pk, _ in path[:limit]]
+    found = Message.objects.select_related("sender").in_bulk(chain)
+    more = limit is not None and len(path) > limit
+    return [found[pk] for pk in reversed(chain) if pk in found], path[len(chain) - 1][1] if more else None
+
+
+def _messages(conversation_id: int, chain: Sequence[int], *, orphans: bool) -> list[Message]:
+    """A part of a branch (newest first) with the notices about it, oldest first. ``orphans``: notices about nothing as well."""
     wanted = Q(pk__in=chain) | Q(parent__in=chain, role=Role.NOTICE)
-    if not more:
-        wanted |= Q(conversation=conversation, parent=None, role=Role.NOTICE)
+    if orphans:
+        wanted |= Q(conversation=conversation_id, parent=None, role=Role.NOTICE)
     rows = list(Message.objects.filter(wanted).select_related("sender"))
     place = {pk: number for number, pk in enumerate(reversed(chain))}
     # A notice stands behind what it is about, among what followed that in the order in which it was stored.
     rows.sort(key=lambda row: (place.get(row.pk, place.get(row.parent_id or 0, -2) + 1), row.pk))
-    return rows, path[limit - 1][1] if more else None
+    return rows
 
 
 def _path_up(conversation: Conversation, most: int | None) -> list[tuple[int, int]]:
@@ -116,6 +138,10 @@ def _path_up(conversation: Conversation, most: int | None) -> list[tuple[int, in
     else:
         start = "SELECT id FROM chat_message WHERE conversation_id = %s AND role <> 'notice' ORDER BY seq DESC LIMIT 1"
         values = [conversation.pk]
+    return _walk(start, values, most)
+
+
+def _walk(start: str, values: Sequence[int], most: int | None) -> list[tuple[int, int]]:
     with connection.cursor() as cursor:
         cursor.execute(_WALK.format(start=start), [*values, most or 2**31 - 1])
         return list(cursor.fetchall())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from chat.access.grants import NotYours
 from chat.search.wish import WishInvalid
 from chat.services.attachments import AttachmentRefused
+from chat.services.shares import CannotShare
 from ops.api.problems import NOT_FOUND, FieldError, Problem, declare, translate
 
 _ATTACHMENTS = {
@@ -19,6 +20,14 @@ _ATTACHMENTS = {
     )
 }
 
+_SHARING = {
+    known.code: known
+    for known in (
+        declare("share.off", 403, "Sharing by link is switched off"),
+        declare("share.empty", 409, "There is nothing to share yet"),
+        declare("share.too_many", 409, "There are too many links"),
+    )
+}
 SEARCH_INVALID = declare("search.invalid", 422, "A condition of the search cannot be understood")
 
 translate(NotYours, lambda error: Problem(NOT_FOUND, error.sentence))
@@ -27,3 +36,4 @@ translate(
     WishInvalid,
     lambda error: Problem(SEARCH_INVALID, error.sentence, errors=[FieldError("q", error.sentence, "query")]),
 )
+translate(CannotShare, lambda error: Problem(_SHARING[error.code], error.sentence))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ninja import Router
 
-from chat.api.people import agents, attachments, conversations, messages, search, versions
+from chat.api.people import agents, attachments, conversations, messages, search, shares, versions
 from chat.api.people.auth import PersonBearer, PersonSession
 
 PREFIX = "v1/chat"
@@ -16,6 +16,7 @@ ROUTERS: tuple[Router, ...] = (
     versions.router,
     attachments.router,
     search.router,
+    shares.router,
 )
 
 
