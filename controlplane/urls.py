@@ -19,6 +19,7 @@ handler429 = "chat.portal.people_limited.too_many"
 urlpatterns = [
     path("", include("ops.urls")),
     path("", include("chat.api.sign_in_urls")),
+    path("", include("chat.openai.urls")),
     path("api/", api.urls),
     path("webhook/new-agent", new_agent, name="new-agent"),
     path("", include("chat.matrix.urls")),

@@ -37,7 +37,7 @@ from agents.backends.base import (
     ToolCall,
 )
 from agents.backends.files import Given, given
-from agents.backends.history import HISTORY_CHARACTERS, HISTORY_ITEMS, bounded, labelled, several_speak
+from agents.backends.history import HISTORY_CHARACTERS, HISTORY_ITEMS, chosen, instructed, labelled, several_speak
 from agents.backends.http import HttpServer
 from agents.backends.http_errors import words_of
 from agents.backends.redact import short
@@ -189,8 +189,8 @@ class AnthropicBackend:
             "messages": self._messages(request),
             "stream": True,
         }
-        if definition.get("system_prompt"):
-            body["system"] = str(definition["system_prompt"])
+        if system := instructed(definition.get("system_prompt"), request):
+            body["system"] = system
         if thinking:
             body["thinking"] = {"type": "enabled", "budget_tokens": max(1024, thinking)}
         if request.speaker.id:
@@ -207,11 +207,13 @@ class AnthropicBackend:
     def _messages(self, request: ReplyRequest) -> list[dict[str, Any]]:
         """Alternating roles, beginning with ``user``: neighbours of one role are merged, as the API wants them."""
         options = self.spec.options
-        history = bounded(
-            request.history,
+        history = chosen(
+            request,
             int(options.get("history_items", HISTORY_ITEMS)),
             int(options.get("history_characters", HISTORY_CHARACTERS)),
         )
+        while history and history[0].role == "assistant":
+            history.pop(0)
         show = several_speak(request, history)
         said: list[tuple[str, str, Given]] = []
         for item in history:

@@ -121,6 +121,8 @@ class ReplyRequest:
     hold another branch. ``approvals`` are the words about tool calls on which the run stopped (``Finished("approval")``): they go
     instead of the text, unless the server has not heard that yet (``unheard``); then the text goes after them.
     ``attachments`` came with the text.
+    ``instructions`` are the caller's own, to be followed besides the agent's; ``whole_history``: the caller chose the history, so it
+    is passed on whole (both for backends that keep no history).
     """
 
     agent_external_id: str
@@ -131,6 +133,8 @@ class ReplyRequest:
     conversation_ref: str = ""
     resume_ref: str = ""
     history: Sequence[HistoryItem] = ()
+    instructions: str = ""
+    whole_history: bool = False
     definition: dict[str, Any] = field(default_factory=dict)
     timeout_seconds: float = 180.0
     attachments: Sequence[AttachedFile] = ()

@@ -27,6 +27,18 @@ def bounded(history: Sequence[HistoryItem], items: int, characters: int) -> list
     return kept
 
 
+def chosen(request: ReplyRequest, items: int, characters: int) -> list[HistoryItem]:
+    """The history to send: within the limits, or what the caller chose."""
+    if request.whole_history:
+        return [item for item in request.history if item.text.strip()]
+    return bounded(request.history, items, characters)
+
+
+def instructed(prompt: object, request: ReplyRequest) -> str:
+    """The agent's own system prompt, and behind it what the caller wants to be followed."""
+    return "\n\n".join(text for text in (str(prompt or "").strip(), request.instructions.strip()) if text)
+
+
 def several_speak(request: ReplyRequest, history: Sequence[HistoryItem]) -> bool:
     """Whether more than one voice besides the agent's is heard, so that each message must say whose it is."""
     names = {item.name for item in history if item.role == "user" and item.name}

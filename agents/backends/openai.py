@@ -37,7 +37,15 @@ from agents.backends.base import (
     ToolCall,
 )
 from agents.backends.files import Given, given
-from agents.backends.history import HISTORY_CHARACTERS, HISTORY_ITEMS, bounded, labelled, name_field, several_speak
+from agents.backends.history import (
+    HISTORY_CHARACTERS,
+    HISTORY_ITEMS,
+    chosen,
+    instructed,
+    labelled,
+    name_field,
+    several_speak,
+)
 from agents.backends.http import HttpServer
 from agents.backends.http_errors import ERROR_OF_STATUS, is_about_credit, words_of
 from agents.backends.redact import short
@@ -195,16 +203,16 @@ class OpenAIBackend:
 
     def _body(self, request: ReplyRequest) -> dict[str, Any]:
         options, definition = self.spec.options, request.definition
-        history = bounded(
-            request.history,
+        history = chosen(
+            request,
             int(options.get("history_items", HISTORY_ITEMS)),
             int(options.get("history_characters", HISTORY_CHARACTERS)),
         )
         show = several_speak(request, history)
         messages: list[dict[str, Any]] = []
-        system = definition.get("system_prompt") or options.get("system_prompt")
+        system = instructed(definition.get("system_prompt") or options.get("system_prompt"), request)
         if system:
-            messages.append({"role": "system", "content": str(system)})
+            messages.append({"role": "system", "content": system})
         for item in history:
             if item.role == "assistant":
                 messages.append({"role": "assistant", "content": item.text})

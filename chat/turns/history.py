@@ -12,12 +12,16 @@ from django.db.models import Exists, OuterRef
 from agents.backends.base import HistoryItem
 from agents.backends.files import remark
 from chat.models import Attachment, Message, MessageState, Role, Turn
+from chat.turns.client import TRANSPORT
 from chat.turns.files import as_file, earlier_files, shown_again
+
+_WHOLE = 100_000
 
 
 def history_of(turn: Turn) -> list[HistoryItem]:
     """The newest ``HISTORY_MESSAGES`` before the turn's message: in a portal conversation those of its own branch, else all, by number."""
-    limit = settings.HISTORY_MESSAGES
+    # A client of the OpenAI-compatible API chose itself what is to be known.
+    limit = _WHOLE if turn.message.transport == TRANSPORT else settings.HISTORY_MESSAGES
     if not limit:
         return []
     if turn.message.parent_id is not None:

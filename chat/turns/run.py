@@ -29,6 +29,7 @@ from chat.deliveries.run import run_delivery
 from chat.matrix.preview import Preview
 from chat.models import Delivery, Participant, ParticipantKind, Turn
 from chat.turns import claim, finish, waiting
+from chat.turns.client import from_client
 from chat.turns.files import files_of
 from chat.turns.history import history_of
 from chat.turns.places import Place, known_place, place_of
@@ -184,9 +185,10 @@ def _stop_upstream(turn: Turn, backend: Backend) -> None:
 def _request(turn: Turn, backend: Backend) -> ReplyRequest:
     traits, agent, message = kind_of(turn.agent.service.kind).traits, turn.agent, turn.message
     place = place_of(turn, backend, _installation()) if traits.has_conversations else Place("")
+    client = from_client(message)
     return ReplyRequest(
         agent_external_id=agent.external_id,
-        text=message.text,
+        text=client.told(fresh=bool(place.history)) + message.text if traits.keeps_history else message.text,
         speaker=_speaker(message.sender),
         idempotency_id=idempotency_id(turn),
         # A turn that stepped back because the backend was busy has never been heard there.
@@ -194,6 +196,8 @@ def _request(turn: Turn, backend: Backend) -> ReplyRequest:
         conversation_ref=place.ref,
         resume_ref=turn.upstream_ref,
         history=place.history if traits.keeps_history else history_of(turn),
+        instructions="" if traits.keeps_history else client.instructions,
+        whole_history=client.whole,
         definition=agent.definition,
         timeout_seconds=settings.TURN_TIMEOUT,
         attachments=files_of(message),
