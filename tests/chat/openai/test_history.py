@@ -251,6 +251,7 @@ def test_a_memory_is_never_fed_twice(stage: Stage, ada: Person, letta: Agent) ->
     assert client.heard.text == (
         "[What was said before in this conversation:\nI said: one\n\nYou said: You said: one]\n\ntwo"
     )
+    assert not client.heard.history, "told once, before the message"
     client.ask("three")
     assert (client.heard.conversation_ref, client.heard.text) == ("conv-2", "three")
     heard = [(request.conversation_ref, request.text) for request in stage.world.requests]
