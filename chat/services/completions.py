@@ -3,10 +3,10 @@
 Such a client is recognised by what it sends: the digest of its history finds the conversation of ours in which the same was said
 (``ClientPrefix``), and the question goes on there, so that the person finds it in the portal's archive as one conversation.
 
-*Backends that keep no history* are sent exactly the client's: an edited or regenerated message becomes a branch, and a history that was
-never said here is stored before the question. *Backends that keep it* (Letta) are sent only what is new. Memory cannot be taken back, so
-a question goes on in a conversation only at its end; anywhere else a fresh one is begun, and what went before is told at its
-beginning, once.
+An edited or regenerated message becomes a branch, and a history that was never said here is stored before the question. *Backends that
+keep no history* are sent exactly the client's. *Backends that keep it in conversations of their own* (Letta) are sent only what is new
+where a branch goes on at its end; any other gets a conversation of the server's own, at whose beginning what was said before is told once
+(``chat.turns.places``). *Agents with one memory for everything* are told only what they have not heard anywhere.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from agents.backends.registry import kind_of
-from agents.models import Agent, MemoryPolicy
+from agents.models import Agent
 from chat.models import (
     OPEN_TURN_STATES,
     Attachment,
@@ -43,7 +43,8 @@ from chat.services.chains import chain_store
 from chat.services.conversations import participant
 from chat.services.messages import Below, CannotSend, Sent, check_agent, message_send
 from chat.services.tree import title_of
-from chat.turns.client import TRANSPORT, from_client, part_of
+from chat.turns.client import TRANSPORT, FromClient, from_client
+from chat.turns.places import remembers_branches
 from ops.services.audit import record
 
 # How far back in a history a known place is looked for; and how many that are alike are looked at.
@@ -80,14 +81,14 @@ def completion_start(*, person: Person, agent: Agent, asked: Asked, repeated: bo
     sent: Sent | None = None
     with transaction.atomic():
         place = _place_of(person, agent, said, digests)
-        if _keeps_history(agent):
-            conversation, parent_id, before = _in_memory(person, agent, asked, digests, place, actor)
-            instructions = asked.instructions
+        if _remembers_all(agent):
+            conversation, parent_id, unheard = _in_memory(person, agent, said, digests, place, actor)
         else:
             if place is not None and (turn := _regenerated(place, asked, digests, person, agent, actor)) is not None:
                 return Sent(turn.message, turn)
             conversation, parent_id = _in_tree(person, agent, said, digests, place, actor)
-            before, instructions = "", asked.instructions
+            unheard = ""
+        client = FromClient(asked.instructions, unheard, asked.instructions != _last_instructions(parent_id))
         try:
             sent = message_send(
                 agent=agent,
@@ -106,7 +107,7 @@ def completion_start(*, person: Person, agent: Agent, asked: Asked, repeated: bo
             refused = error
         message = sent.message if sent is not None else refused.message if refused is not None else None
         assert message is not None
-        message.parts = part_of(instructions, before)
+        message.parts = client.parts()
         message.save(update_fields=["parts"])
         ClientPrefix.objects.create(person=person, agent=agent, digest=digests[-1], message=message)
     if refused is not None or sent is None:
@@ -176,7 +177,7 @@ def _after(question: Message, said: Sequence[Said], number: int) -> _Place | Non
     return None
 
 
-# Backends that keep no history
+# In the tree of a conversation
 
 
 def _in_tree(
@@ -211,51 +212,37 @@ def _is_answering(conversation: Conversation) -> bool:
     return Turn.objects.filter(conversation=conversation, state__in=OPEN_TURN_STATES).exists()
 
 
-# Backends that keep it
+# Backends that keep all of it in one memory
 
 
-def _keeps_history(agent: Agent) -> bool:
-    return kind_of(agent.service.kind).traits.keeps_history
+def _remembers_all(agent: Agent) -> bool:
+    return kind_of(agent.service.kind).traits.keeps_history and remembers_branches(agent)
 
 
 def _in_memory(
-    person: Person, agent: Agent, asked: Asked, digests: Sequence[str], place: _Place | None, actor: str
+    person: Person, agent: Agent, said: Sequence[Said], digests: Sequence[str], place: _Place | None, actor: str
 ) -> tuple[Conversation, int | None, str]:
-    """(conversation, parent, what is told before the message)."""
-    said, isolated = asked.said, _is_isolated(agent)
+    """(conversation, parent, what the agent has not heard)."""
     rest = said[place.known : -1] if place is not None else said[:-1]
     if place is not None and not rest:
         conversation = Conversation.objects.select_for_update().get(pk=place.conversation.pk)
         if conversation.head_id == place.parent.pk:
-            new = asked.instructions if asked.instructions != _last_instructions(conversation) else ""
-            return conversation, place.parent.pk, _told(new, [])
+            return conversation, place.parent.pk, ""
     conversation = _begin(person, agent, said, actor)
     parent_id = _insert(conversation, person, agent, said, digests, 0, None, actor)
-    # An agent with one memory for everybody remembers what was said elsewhere.
-    unheard = said[:-1] if isolated else rest
-    return conversation, parent_id, _told(asked.instructions, unheard)
+    return conversation, parent_id, _told(rest)
 
 
-def _is_isolated(agent: Agent) -> bool:
-    return kind_of(agent.service.kind).traits.has_conversations and agent.memory_policy == MemoryPolicy.ISOLATED
+def _told(said: Sequence[Said]) -> str:
+    """What was said elsewhere, in words that a model takes for what they are."""
+    return "\n\n".join(f"{'You' if one.role == 'assistant' else 'I'} said: {one.text}" for one in said if one.text)
 
 
-def _last_instructions(conversation: Conversation) -> str:
-    latest = (
-        Message.objects.filter(conversation=conversation, role=Role.USER, transport=TRANSPORT).order_by("-seq").first()
-    )
-    return from_client(latest).instructions if latest is not None else ""
-
-
-def _told(instructions: str, said: Sequence[Said]) -> str:
-    """What is put before the message, in words that a model takes for what they are."""
-    parts = []
-    if instructions:
-        parts.append(f"[Instructions for this conversation:\n{instructions}]")
-    if said:
-        lines = "\n\n".join(f"{'You' if one.role == 'assistant' else 'I'} said: {one.text}" for one in said if one.text)
-        parts.append(f"[What was said before in this conversation:\n{lines}]")
-    return "".join(f"{part}\n\n" for part in parts)
+def _last_instructions(parent_id: int | None) -> str:
+    """Those of the question before this one: of the one that ``parent_id`` is, or answers."""
+    parent = Message.objects.filter(pk=parent_id).select_related("in_reply_to").first() if parent_id else None
+    asked = parent.in_reply_to if parent is not None and parent.role == Role.ASSISTANT else parent
+    return from_client(asked).instructions if asked is not None else ""
 
 
 # Storing

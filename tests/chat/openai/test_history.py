@@ -248,14 +248,14 @@ def test_a_memory_is_never_fed_twice(stage: Stage, ada: Person, letta: Agent) ->
     client.said.pop()
     client.again()
     assert client.heard.conversation_ref == "conv-2"
-    assert client.heard.text == (
-        "[What was said before in this conversation:\nI said: one\n\nYou said: You said: one]\n\ntwo"
-    )
-    assert not client.heard.history, "told once, before the message"
+    assert client.heard.text == "two"
+    assert history(client.heard) == [("user", "one"), ("assistant", "You said: one")], "told once"
     client.ask("three")
     assert (client.heard.conversation_ref, client.heard.text) == ("conv-2", "three")
+    assert not client.heard.history
     heard = [(request.conversation_ref, request.text) for request in stage.world.requests]
     assert len(set(heard)) == len(heard)
+    assert Conversation.objects.count() == 1
 
 
 def test_chats_that_begin_alike_are_two(stage: Stage, ada: Person, letta: Agent) -> None:
@@ -270,9 +270,18 @@ def test_a_history_from_elsewhere_is_told_once(stage: Stage, ada: Person, letta:
     client = Client(stage, ada, letta)
     client.said = [Said("user", "my number is 4711"), Said("assistant", "noted")]
     client.ask("which?")
-    assert "I said: my number is 4711" in client.heard.text
+    assert history(client.heard) == [("user", "my number is 4711"), ("assistant", "noted")]
     client.ask("thanks")
-    assert client.heard.text == "thanks"
+    assert (client.heard.text, history(client.heard)) == ("thanks", [])
+
+
+def test_a_branch_is_told_the_instructions_again(stage: Stage, ada: Person, letta: Agent) -> None:
+    client = Client(stage, ada, letta)
+    client.instructions = "Be brief."
+    client.ask("one"), client.ask("two")
+    client.said.pop()
+    client.again()
+    assert client.heard.text == "[Instructions for this conversation:\nBe brief.]\n\ntwo"
 
 
 def test_an_agent_with_one_memory_for_all_is_not_told_what_it_heard(stage: Stage, ada: Person, letta: Agent) -> None:
@@ -283,6 +292,14 @@ def test_an_agent_with_one_memory_for_all_is_not_told_what_it_heard(stage: Stage
     client.said.pop()
     client.again()
     assert (client.heard.text, client.heard.conversation_ref) == ("two", "")
+    assert not client.heard.history
+    client.said = [Said("user", "my number is 4711"), Said("assistant", "noted")]
+    client.ask("which?")
+    assert client.heard.text == (
+        "[What was said before in this conversation:\nI said: my number is 4711\n\nYou said: noted]\n\nwhich?"
+    )
+    client.ask("thanks")
+    assert client.heard.text == "thanks"
 
 
 # Refusals
