@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from django.db.models import Q, Sum
+from django.db.models import BigIntegerField, Case, F, OuterRef, Q, QuerySet, Subquery, Sum, Value, When
+from django.db.models.functions import Coalesce
 
 from chat.models import Person, Quota, UsageDay
 from chat.usage_figures import today
@@ -75,3 +76,20 @@ def standing_of_person(person: Person) -> list[Standing]:
     quotas = list(Quota.objects.filter(Q(person=person) | Q(role=person.role)).select_related("person"))
     found = standings(quotas, person=person)
     return [one for quota in quotas for one in found[quota.pk] if one.limit is not None]
+
+
+def with_use(quotas: QuerySet[Quota]) -> Any:
+    """Quotas with ``used_messages`` and ``used_tokens`` of today; None for a role, whose limit is one for each of its people."""
+    rows = UsageDay.objects.filter(Q(person=OuterRef("person")) | Q(agent=OuterRef("agent")), day=today()).order_by()
+    sums: Any = rows.annotate(one=Value(1)).values("one")
+
+    def used(*names: str) -> Any:
+        total: Any = sum((F(name) for name in names[1:]), F(names[0]))
+        found = Coalesce(
+            Subquery(sums.annotate(n=Sum(total)).values("n"), output_field=BigIntegerField()),
+            Value(0),
+            output_field=BigIntegerField(),
+        )
+        return Case(When(role="", then=found), default=None, output_field=BigIntegerField())
+
+    return quotas.annotate(used_messages=used("messages"), used_tokens=used("input_tokens", "output_tokens"))

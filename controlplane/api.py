@@ -13,7 +13,7 @@ from ninja import NinjaAPI, Swagger
 
 from agents.api import agents as agent_routes
 from agents.api import mappings, rooms, sync
-from chat.api import conversations, deliveries, messages, traces, turns
+from chat.api import conversations, deliveries, desk_invites, desk_people, desk_usage, messages, traces, turns
 from chat.api.people import routers as people_routers
 from controlplane.api_schema import complete
 from ops.api import (
@@ -95,6 +95,11 @@ for _prefix, _router in (
     ("turns", turns.router),
     ("traces", traces.router),
     ("deliveries", deliveries.router),
+    ("people", desk_people.router),
+    ("invites", desk_invites.router),
+    ("quotas", desk_usage.quotas),
+    ("usage", desk_usage.usage),
+    ("access-attempts", desk_usage.attempts),
     ("jobs", jobs.router),
     ("sync", sync.router),
     ("checks", checks.router),

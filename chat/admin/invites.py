@@ -9,7 +9,6 @@ from typing import Any
 
 from django.contrib import admin
 from django.core.exceptions import ValidationError
-from django.db.models import F, Q
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.urls import URLPattern, path, reverse
 from django.utils import timezone
@@ -18,6 +17,7 @@ from unfold.decorators import display
 
 from chat.access.registration import mode
 from chat.admin.invite_forms import CodeForm, ExtendForm, InviteForm, end_of
+from chat.invite_words import invites_in, true_state
 from chat.models import AccessAttempt, Invite, Person
 from chat.services.invites import (
     invite_check,
@@ -58,20 +58,6 @@ class StateFilter(admin.SimpleListFilter):
 
     def queryset(self, request: HttpRequest, queryset: Any) -> Any:
         return invites_in(queryset, self.value() or "")
-
-
-def invites_in(rows: Any, state: str) -> Any:
-    """Those of one state, as ``Invite.state`` tells it; all for ""."""
-    expired = Q(expires_at__isnull=False, expires_at__lte=timezone.now())
-    used_up = Q(max_uses__isnull=False, uses__gte=F("max_uses"))
-    if state == "revoked":
-        return rows.exclude(revoked_at=None)
-    rows = rows.filter(revoked_at=None) if state else rows
-    if state == "expired":
-        return rows.filter(expired)
-    if state == "used_up":
-        return rows.exclude(expired).filter(used_up)
-    return rows.exclude(expired).exclude(used_up) if state == "open" else rows
 
 
 @admin.register(Invite)
@@ -263,27 +249,3 @@ def csv_lines(rows: Iterable[Invite]) -> Iterator[str]:
 
 def _iso(moment: datetime | None) -> str:
     return moment.isoformat(timespec="seconds") if moment else ""
-
-
-def true_state(invite: Invite | None, reason: str) -> str:
-    """One sentence with what is true; for operators alone."""
-    if invite is None:
-        return {
-            "ok": "That is Portagent's code of the day, which counts for a transition. Anybody can work it out: give stored invitations instead.",
-            "invalid": "That is no code: it has no letters or digits that a code could be made of.",
-        }.get(reason, "No invitation has this code. It was mistyped, cut off, or belongs to another installation.")
-    if reason == "ok":
-        closed = " But registration is closed, so nobody can join now." if mode() == "closed" else ""
-        left = (
-            "any number of people"
-            if invite.max_uses is None
-            else counted(invite.max_uses - invite.uses, "more person", "more people")
-        )
-        return f"It counts: {left} may join by it{', until ' + html.relative(invite.expires_at) if invite.expires_at else ''}.{closed}"
-    if reason == "expired" and invite.expires_at is not None:
-        return f"It expired {html.relative(invite.expires_at)}. Extend it, and the same link counts again."
-    if reason == "used_up":
-        return f"It is used up: {counted(invite.uses, 'person has', 'people have')} joined by it. Allow more, and the same link counts again."
-    if reason == "revoked" and invite.revoked_at is not None:
-        return f"It was revoked {html.relative(invite.revoked_at)} by {invite.revoked_by or 'somebody'}. Bring it back, and it counts again."
-    return f"It does not count: {reason}."

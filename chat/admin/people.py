@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import Any
 
-from allauth.mfa.models import Authenticator
-from allauth.usersessions.models import UserSession
 from django.contrib import admin, messages
 from django.contrib.auth.admin import UserAdmin
 from django.contrib.auth.models import Group
 from django.core.exceptions import ValidationError
-from django.db.models import Count, Exists, IntegerField, Max, OuterRef, Subquery
-from django.db.models.functions import Coalesce, Greatest
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
 from django.urls import URLPattern, path, reverse
-from django.utils import timezone
 from unfold.decorators import display
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
@@ -23,14 +17,12 @@ from agents.matrix.names import valid_user_id
 from chat.admin.looking import stop_view
 from chat.admin.people_deeds import person_deeds
 from chat.admin.people_page import person_context
-from chat.models import AccessAttempt, Person
+from chat.models import Person
+from chat.queries_people import with_numbers
 from chat.services.open_sessions import NothingOpen, open_end
 from chat.services.people import person_check, person_password_changed, person_save
 from ops import html
 from ops.admin.base import Deed, OperatorAdmin, actor_of
-
-# Failed attempts to get in that the list counts.
-FAILURES_COUNT = timedelta(days=7)
 
 # All operators may do the same; groups of permissions would only pretend otherwise.
 if admin.site.is_registered(Group):
@@ -85,21 +77,7 @@ class PersonAdmin(UserAdmin, OperatorAdmin):
     empty_title = "Nobody yet"
 
     def get_queryset(self, request: HttpRequest) -> Any:
-        """With numbers from other tables, each by a query of its own below the page's rows: none is multiplied by a join."""
-        sessions = UserSession.objects.filter(user=OuterRef("pk")).order_by().values("user")
-        failed: Any = AccessAttempt.objects.filter(person=OuterRef("pk"), at__gt=timezone.now() - FAILURES_COUNT)
-        failed = failed.exclude(outcome="ok").order_by().values("person")
-        seen = Coalesce(Subquery(sessions.annotate(at=Max("last_seen_at")).values("at")), "last_login")
-        return (
-            super()
-            .get_queryset(request)
-            .annotate(
-                open_sessions=Subquery(sessions.annotate(n=Count("pk")).values("n"), output_field=IntegerField()),
-                failed=Subquery(failed.annotate(n=Count("pk")).values("n"), output_field=IntegerField()),
-                has_second=Exists(Authenticator.objects.filter(user=OuterRef("pk"))),
-                seen_at=Coalesce(Greatest(seen, "last_login"), seen, "last_login"),
-            )
-        )
+        return with_numbers(super().get_queryset(request))
 
     def get_urls(self) -> list[URLPattern]:
         wrap = self.admin_site.admin_view
