@@ -156,7 +156,7 @@ export class Composer {
   #buttons() {
     this.sendButton.disabled = this.isEmpty || this.tray.isBusy;
     const waits = !this.stopButton.hidden;
-    $('.send-word', this.sendButton).textContent = this.editing ? gettext('Say it so') : waits ? gettext('Queue') : gettext('Send');
+    $('.send-word', this.sendButton).textContent = waits && !this.editing ? gettext('Queue') : gettext('Send');
   }
 
   #fit() {
