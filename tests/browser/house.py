@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -100,6 +101,14 @@ def say(page: Any, text: str) -> None:
 def answers(page: Any) -> Any:
     """Answers that are finished."""
     return page.locator(".message.agent:not(.live)")
+
+
+def until(happened: Callable[[], Any], what: str, seconds: float = WAIT / 1000) -> None:
+    """Wait for something. (Playwright's own way evaluates text in the page, which the security policy forbids.)"""
+    end = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < end, f"This did not happen: {what}"
+        time.sleep(0.05)
 
 
 def fits(page: Any) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.browser.house import PASSWORD, PHONE_DARK, WAIT, WIDE_LIGHT, Portal, answers, fits, say
+from tests.browser.house import PASSWORD, PHONE_DARK, WAIT, WIDE_LIGHT, Portal, answers, fits, say, until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
@@ -36,7 +36,7 @@ def test_from_an_invitation_to_signing_out_everywhere(portal: Portal, name: str,
     page.locator("input[type=password]").first.fill(PASSWORD)
     assert fits(page)
     page.locator("input[type=password]").first.press("Enter")
-    page.wait_for_function("!location.pathname.startsWith('/join')")
+    until(lambda: "/join" not in page.url, "joined")
 
     # Choose somebody, and speak. The answer comes in while it is made.
     page.goto(f"{portal.url}/chat/")
@@ -52,9 +52,7 @@ def test_from_an_invitation_to_signing_out_everywhere(portal: Portal, name: str,
     page.reload()
     page.locator(".message.live .block").first.wait_for()
     before = page.inner_text(".message.live .said")
-    page.wait_for_function(
-        "(before) => document.querySelector('.message.live .said')?.textContent.length > before.length + 3", arg=before
-    )
+    until(lambda: len(page.inner_text(".message.live .said")) > len(before) + 3, "the answer goes on")
 
     # A second tab sees the same.
     other = context.new_page()
