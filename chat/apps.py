@@ -10,6 +10,6 @@ class ChatConfig(AppConfig):
     verbose_name = "Conversations"
 
     def ready(self) -> None:
-        from chat import checks, metrics, retention, support, wiring  # noqa: F401
+        from chat import checks, jobs, metrics, retention, support, wiring  # noqa: F401
         from chat.access import registration, second_factor  # noqa: F401
         from chat.doctor import faults, portal, proofs, routing, selftest, silent, slow, targets  # noqa: F401

@@ -13,7 +13,17 @@ from ninja import NinjaAPI, Swagger
 
 from agents.api import agents as agent_routes
 from agents.api import mappings, rooms, sync
-from chat.api import conversations, deliveries, desk_invites, desk_people, desk_usage, messages, traces, turns
+from chat.api import (
+    conversations,
+    deliveries,
+    desk_invites,
+    desk_people,
+    desk_usage,
+    imports,
+    messages,
+    traces,
+    turns,
+)
 from chat.api.people import routers as people_routers
 from controlplane.api_schema import complete
 from ops.api import (
@@ -100,6 +110,7 @@ for _prefix, _router in (
     ("quotas", desk_usage.quotas),
     ("usage", desk_usage.usage),
     ("access-attempts", desk_usage.attempts),
+    ("imports", imports.router),
     ("jobs", jobs.router),
     ("sync", sync.router),
     ("checks", checks.router),
