@@ -14,6 +14,7 @@ from agents.services.backends import homeserver_of
 from chat.deliveries import outbox
 from chat.models import Participant, ParticipantKind
 from chat.services.conversations import conversation_of
+from chat.services.portal_rooms import room_left
 from chat.wakeup import wake_deliveries
 from ops.logs import get_logger
 from ops.models import Service
@@ -67,6 +68,8 @@ def _membership(room: Room, user_id: str, membership: str, sender: str) -> None:
             Mapping.objects.filter(pk=mapping.pk).update(problem="", problem_since=None)
             mapping.problem = ""
         return
+    if membership in {"leave", "ban"}:
+        room_left(room=room, user_id=user_id)
     Invitation.objects.filter(room=room, user_id=user_id).exclude(state=states[membership]).update(
         state=states[membership], error="", updated_at=timezone.now()
     )

@@ -10,7 +10,7 @@ from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError
 
 from chat.models import Person
-from controlplane.setup.services import accounts_homeserver, reserved
+from chat.services.matrix_account import accounts_homeserver, reserved
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*\Z")
 

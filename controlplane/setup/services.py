@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from django.conf import settings
 from django.db import transaction
 
 from agents.matrix.errors import MatrixError, Taken
-from agents.matrix.synapse_admin import SynapseAdmin
-from agents.services.backends import homeserver_service
 from chat.models import Person
+from chat.services.matrix_account import accounts_homeserver, register, remember
 from chat.services.people import person_set_password
 from controlplane.models import SetupLink
 from controlplane.setup.links import operator_exists, use_up
 from ops.logs import get_logger
-from ops.models import Service
 from ops.services import audit
 from ops.services.jobs import job_start
 
@@ -55,18 +52,6 @@ def set_password(*, link: SetupLink, password: str) -> Person:
         return person_set_password(person=person, password=password, actor="setup_link")
 
 
-def accounts_homeserver() -> Service | None:
-    """The homeserver on which we may make people's accounts: one whose registration shared secret we have."""
-    service = homeserver_service()
-    return service if service is not None and (service.credentials or {}).get("registration_shared_secret") else None
-
-
-def reserved(service: Service, localpart: str) -> bool:
-    """Whether the homeserver keeps this name for us or for agents."""
-    prefix = service.options.get("user_prefix") or settings.MATRIX_USER_PREFIX
-    return localpart == service.options.get("sender_localpart") or localpart.startswith(prefix)
-
-
 def give_matrix_account(*, person: Person, password: str) -> MatrixOutcome:
     """Make the person's account on the homeserver (same name, same password) and have a sync invite it.
 
@@ -75,10 +60,9 @@ def give_matrix_account(*, person: Person, password: str) -> MatrixOutcome:
     service = accounts_homeserver()
     if service is None or person.matrix_user_id:
         return MatrixOutcome(person.matrix_user_id)
-    admin = SynapseAdmin(service.base_url, str(service.credentials["registration_shared_secret"]))
     sentence = ""
     try:
-        user_id = admin.register_user(person.username, password, displayname=person.display_name or person.username)
+        user_id = register(service, person, person.username, password)
     except Taken:
         if not service.options.get("local"):
             # On somebody's homeserver it may be anybody's account.
@@ -98,13 +82,7 @@ def give_matrix_account(*, person: Person, password: str) -> MatrixOutcome:
             f"Your Matrix account could not be made: {error.sentence} Everything else is ready. To try again, run "
             f"manage.py setup_link --for {person.username} and open the link it prints.",
         )
-    finally:
-        admin.close()
     with transaction.atomic():
-        person.matrix_user_id = user_id
-        person.save(update_fields=["matrix_user_id"])
-        audit.record(
-            actor="setup_link", action="person.matrix_account", target=person, after={"matrix_user_id": user_id}
-        )
+        remember(person=person, user_id=user_id, actor="setup_link")
         job_start(kind="agents.sync", title=f"Invite {user_id}", actor=f"person:{person.username}", once=True)
     return MatrixOutcome(user_id, sentence)

@@ -16,12 +16,12 @@ from django.views.decorators.http import require_http_methods, require_safe
 from agents.models import Room, RoomKind
 from agents.services.backends import homeserver_service
 from chat.models import Person
+from chat.services.matrix_account import accounts_homeserver
 from controlplane.models import SetupLink
 from controlplane.setup.forms import OperatorForm, PasswordForm
 from controlplane.setup.links import find_link
 from controlplane.setup.services import (
     LinkUsed,
-    accounts_homeserver,
     create_first_operator,
     give_matrix_account,
     set_password,

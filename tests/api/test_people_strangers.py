@@ -6,13 +6,16 @@ The routes are read from the routers: a new one is tried as soon as it exists, a
 from __future__ import annotations
 
 import uuid
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.utils import timezone
 
+from agents.models import Invitation, Room
 from chat.api.people.routers import ROUTERS
-from chat.models import Attachment, Conversation, Membership, Message, Turn
+from chat.models import Attachment, Conversation, Membership, Message, ProgramLogin, Turn
+from chat.services.personal_tokens import personal_token_create
 from tests.api.people import ChatApi, conversation_with, person_named, said
 
 pytestmark = pytest.mark.django_db
@@ -23,6 +26,7 @@ BODIES: dict[str, Any] = {
     "chat_conversation_draft": {"text": "x"},
     "chat_say": {"client_id": "x", "text": "Hello"},
     "chat_edit": {"client_id": "x", "text": "Hello"},
+    "chat_share": {},
     "chat_approve": {"call_id": "c1", "approve": True},
 }
 
@@ -41,7 +45,7 @@ def _routes() -> list[Any]:
 
 
 @pytest.fixture
-def theirs(ada):
+def theirs(ada, homeserver):
     """Everything that Grace has, by the name of the parameter under which an address takes it."""
     grace = person_named("grace")
     membership = conversation_with(grace, ada, "Secret plans")
@@ -53,7 +57,16 @@ def theirs(ada):
     attachment = Attachment.objects.create(
         owner=grace, name="plan.txt", media_type="text/plain", size=1, sha256="0" * 64, path="00/0"
     )
+    login = ProgramLogin.objects.create(person=grace, digest="d", expires_at=now + timedelta(days=1))
+    token, _ = personal_token_create(person=grace, name="mine", actor="test")
+    grace.matrix_user_id = "@grace:hs"
+    grace.save()
+    room = Room.objects.create(homeserver=homeserver, room_id="!theirs:hs", kind="direct")
+    Invitation.objects.create(room=room, user_id="@grace:hs", state="joined")
     return {
+        "room_id": room.pk,
+        "session_id": login.pk,
+        "token_id": token.pk,
         "conversation_id": membership.conversation_id,
         "message_id": message.pk,
         "turn_id": turn.pk,

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from ninja import Router
 
-from chat.api.people import agents, attachments, conversations, messages, search, shares, versions
+from chat.api.people import agents, attachments, conversations, me, messages, rooms, search, shares, versions
 from chat.api.people.auth import PersonBearer, PersonSession
 
 PREFIX = "v1/chat"
 
 ROUTERS: tuple[Router, ...] = (
     agents.router,
+    me.router,
     conversations.router,
     messages.router,
     versions.router,
     attachments.router,
     search.router,
+    rooms.router,
     shares.router,
 )
 
