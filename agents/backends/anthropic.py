@@ -121,7 +121,8 @@ class AnthropicBackend:
                     return
             raise BackendBroken(f"{where}: the stream ended without its end marker.")
         except StopRequested:
-            yield Finished("cancelled")  # closing the connection is all that this API has for it
+            # Closing the connection is all that this API has for it; what the input took was said at the beginning.
+            yield Finished("cancelled", reply.input_tokens)
 
     def cancel(self, agent_external_id: str, run_ref: str, conversation_ref: str = "") -> None:
         """There is no such call: a reply ends when its connection is closed."""
@@ -242,7 +243,7 @@ class MessageReply:
         self._said = False
         self._stop = ""
         self._tools: dict[int, dict[str, str]] = {}
-        self._input: int | None = None
+        self.input_tokens: int | None = None
         self._output: int | None = None
 
     def feed(self, event: SseEvent) -> Iterator[Chunk]:
@@ -299,14 +300,14 @@ class MessageReply:
             )
         if not self._said:
             raise BackendBroken(f"{self._where}: an empty reply (stop reason {self._stop or 'none'}).")
-        yield Finished(STOPS.get(self._stop, self._stop or "end"), self._input, self._output)
+        yield Finished(STOPS.get(self._stop, self._stop or "end"), self.input_tokens, self._output)
 
     def _count(self, usage: Any) -> None:
         if not isinstance(usage, dict):
             return
         if isinstance(usage.get("input_tokens"), int):
             cached = (usage.get(key) or 0 for key in ("cache_read_input_tokens", "cache_creation_input_tokens"))
-            self._input = usage["input_tokens"] + sum(cached)
+            self.input_tokens = usage["input_tokens"] + sum(cached)
         if isinstance(usage.get("output_tokens"), int):
             self._output = usage["output_tokens"]
 

@@ -55,7 +55,8 @@ def done(turn: Turn, collector: Collector, *, previewed: bool = True) -> list[in
     ``previewed`` is false when certainly no part of the answer was shown before.
     """
     assert collector.finished is not None
-    cancelled = collector.finished.reason == "cancelled"
+    finished = collector.used()
+    cancelled = finished.reason == "cancelled"
     text = collector.text.strip()
     now = timezone.now()
     deliveries: list[int | Delivery] = []
@@ -75,17 +76,17 @@ def done(turn: Turn, collector: Collector, *, previewed: bool = True) -> list[in
             reply=reply,
             finished_at=now,
             first_token_at=turn.first_token_at,
-            finish_reason=collector.finished.reason[:50],
+            finish_reason=finished.reason[:50],
             # What was used before it stopped for approval counts as well.
-            input_tokens=_sum(turn.input_tokens if turn.approvals else None, collector.finished.input_tokens),
-            output_tokens=_sum(turn.output_tokens if turn.approvals else None, collector.finished.output_tokens),
+            input_tokens=_sum(turn.input_tokens if turn.approvals else None, finished.input_tokens),
+            output_tokens=_sum(turn.output_tokens if turn.approvals else None, finished.output_tokens),
             partial="",
             partial_parts=[],
             error_code="",
             error_public="",
             error_reason="",
         )
-        _count(turn, collector.finished, answers=1 if reply is not None else 0)
+        _count(turn, finished, answers=1 if reply is not None else 0)
     live.turn_changed(turn, answered=reply is not None and reply.parent_id is not None)
     return deliveries
 
@@ -94,7 +95,7 @@ def waits(
     turn: Turn, collector: Collector, calls: Sequence[ToolCall], *, foreign: bool = False
 ) -> list[int | Delivery]:
     """The answer stops until somebody allows or refuses these calls: the lease is given back, its place in line is kept."""
-    finished = collector.finished or Finished("approval")
+    finished = collector.used()
     text = collector.text
     known = waiting.asked(turn, calls, text_end=len(text), parts_end=len(collector.parts), foreign=foreign)
     deliveries: list[int | Delivery] = []

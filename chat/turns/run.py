@@ -135,6 +135,7 @@ def _answer(turn: Turn) -> Sequence[int | Delivery]:
             collector.finished = Finished("cancelled")
         else:
             request = _request(turn, backend)
+            collector.characters_sent = len(request.text) + sum(len(item.text) for item in request.history)
             for entry in waiting.last_round(turn.approvals):
                 if entry["approve"] is False:
                     collector.refused(entry["id"], entry["name"], entry["reason"])

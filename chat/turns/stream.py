@@ -35,6 +35,8 @@ PERSIST_EVERY = 0.5
 RENEW_EVERY = 10.0
 CHECK_STOP_EVERY = 0.5
 MAX_TEXT = 2_000_000
+# What models of many makers come near to in European languages.
+CHARACTERS_A_TOKEN = 4
 
 
 class LeaseLost(Exception):
@@ -76,6 +78,8 @@ class Collector:
         self._persisted_length = 0
         self._fields: dict[str, Any] = {}
         # Calls that wait for somebody's word, until their results come.
+        self.characters_sent = 0
+        self._said_before = self._reasoned_before = 0
         self.asked: dict[str, ToolCall] = {}
         self._refused: set[str] = set()
         if turn.approvals:
@@ -87,7 +91,8 @@ class Collector:
         self._pieces = [text] if text else []
         self._length = self._published = self._persisted_length = len(text)
         self._reasoned = sum(len(part["text"]) for part in self.parts if part["type"] == "reasoning")
-        self._reasoning_published = self._reasoned
+        self._reasoning_published = self._reasoned_before = self._reasoned
+        self._said_before = self._length
         self._joint = "\n\n" if text.strip() and not text.endswith("\n") else ""
 
     @property
@@ -195,6 +200,21 @@ class Collector:
     def beside_text(self) -> list[dict[str, Any]]:
         """What came beside the text, each part with its place among all."""
         return [{"index": index, **part} for index, part in enumerate(self.parts) if part["type"] != "text"]
+
+    def used(self) -> Finished:
+        """How the answer ended, with what it used: where the server does not say (many do not for an answer that was stopped), it is
+        estimated from what was sent and said since this attempt began."""
+        finished = self.finished or Finished("approval")
+        if (
+            finished.output_tokens is not None
+            or self._said_before + self._reasoned_before == self._length + self._reasoned
+        ):
+            return finished
+        said = self._length + self._reasoned - self._said_before - self._reasoned_before
+        input_tokens = finished.input_tokens
+        if input_tokens is None:
+            input_tokens = round(self.characters_sent / CHARACTERS_A_TOKEN)
+        return Finished(finished.reason, input_tokens, max(1, round(said / CHARACTERS_A_TOKEN)))
 
     def refused(self, call_id: str, name: str, reason: str) -> None:
         """Somebody refused a call; not every server says so in its stream."""

@@ -218,16 +218,23 @@ def test_a_rate_limit_of_the_model_is_told_apart(server, agent):
         ask(connect(server), input_of(agent, "[error 429]"))
 
 
-def test_a_stop_ends_the_run_on_the_server_too(server, agent):
+def test_a_stop_ends_the_run_on_the_server_and_the_model_too(server, agent, model_stub):
     backend = connect(server)
-    begin = time.monotonic()
-    chunks = ask(backend, input_of(agent, "[slow 300] [long 200]"), lambda: time.monotonic() - begin > 2)
+    begin, mark = time.monotonic(), secrets.token_hex(4)
+    chunks = ask(backend, input_of(agent, f"[slow 300] [long 200] {mark}"), lambda: time.monotonic() - begin > 2)
     assert time.monotonic() - begin < 40
     assert chunks[-1] == Finished("cancelled")
     run = next(chunk.ref for chunk in chunks if isinstance(chunk, RunStarted))
     with server.client() as client:
         assert client.get(f"/v1/runs/{run}").json()["status"] == "cancelled"
     backend.cancel(agent, run)
+    # The model would go on for most of a minute.
+    for _ in range(100):
+        if any(mark in entry["text"] for entry in model_stub.ledger(path="hung up")):
+            break
+        time.sleep(0.2)
+    else:
+        pytest.fail("The model goes on speaking to nobody.")
 
 
 def test_a_second_input_at_the_same_time_is_busy(letta):

@@ -138,7 +138,11 @@ class Provider:
         )
         if body.get("stream"):
             wants_usage = bool((body.get("stream_options") or {}).get("include_usage"))
-            return await self._stream(request, script, head, call, usage if wants_usage else None)
+            try:
+                return await self._stream(request, script, head, call, usage if wants_usage else None)
+            except (asyncio.CancelledError, ConnectionError):
+                self.ledger.add(path="hung up", text=text)
+                raise
         if script.garbage:
             return web.Response(text="<html>this is no completion", content_type="text/html")
         if script.truncate:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -42,6 +42,10 @@ class Asked:
 
     def stream(self, *parts: str | float | bytes | dict[str, Any], cut: bool = False) -> None:
         """Server-sent events: text as it is, a dict as one event, a number as a silence. ``cut`` breaks the connection off."""
+        self.stream_from(parts, cut=cut)
+
+    def stream_from(self, parts: Iterable[str | float | bytes | dict[str, Any]], *, cut: bool = False) -> None:
+        """As ``stream``, of parts that are made one by one."""
         out = self._handler
         out.send_response(200)
         out.send_header("Content-Type", "text/event-stream; charset=utf-8")

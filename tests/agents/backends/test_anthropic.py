@@ -209,7 +209,7 @@ def test_a_timeout_and_a_stop(server):
     with pytest.raises(BackendTimeout):
         ask(connect(server), request(agent="a1", timeout_seconds=0.6))
     begin = time.monotonic()
-    assert ask(connect(server), request(agent="a1"), StopAtFirstWord())[-1] == Finished("cancelled")
+    assert ask(connect(server), request(agent="a1"), StopAtFirstWord())[-1] == Finished("cancelled", 7)
     assert time.monotonic() - begin < 30
 
 
