@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, BinaryIO
 
 from agents.matrix.calls import V1, V3, Calls, dumps
 from agents.matrix.errors import MatrixError, Refused, Taken, TokenRefused
@@ -102,6 +102,18 @@ class AccountCalls(Calls):
             action=action,
         )
         return self._text(answer, "content_uri", action)
+
+    def download_media(self, mxc: str, target: BinaryIO, *, limit: int, user_id: str | None = None) -> int:
+        """Write a file of the media store to ``target`` (authenticated media, Matrix 1.11); returns its size.
+
+        Raises :class:`Refused` for what is no ``mxc://server/id`` or larger than ``limit`` bytes.
+        """
+        action = "download a file"
+        server, _, media_id = mxc.removeprefix("mxc://").partition("/")
+        if not mxc.startswith("mxc://") or not server or not media_id or "/" in media_id:
+            raise Refused("this is no address of a file", where=self.base_url, action=action)
+        path = f"{V1}/media/download/{quote_part(server)}/{quote_part(media_id)}"
+        return self.download(path, target, limit=limit, query=f"{self._as(user_id)}&timeout_ms=20000", action=action)
 
     def ping(self, appservice_id: str, txn_id: str | None = None) -> PingResult:
         """Ask the homeserver to call us (``POST /_matrix/client/v1/appservice/{id}/ping``).

@@ -23,6 +23,7 @@ __all__ = [
     "ParsedMessage",
     "content_size",
     "edit_content",
+    "file_content",
     "mentions",
     "notice_content",
     "parse_message",
@@ -64,6 +65,32 @@ def edit_content(
     content["m.new_content"] = new
     content["m.relates_to"] = {"rel_type": "m.replace", "event_id": event_id}
     return content
+
+
+def file_content(
+    name: str,
+    media_type: str,
+    size: int,
+    url: str,
+    *,
+    width: int | None = None,
+    height: int | None = None,
+    extra: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """A file that was uploaded to ``url``: an image, sound or film where clients can show it as one, else a file."""
+    kinds = {"image": "m.image", "audio": "m.audio", "video": "m.video"}
+    info: dict[str, Any] = {"mimetype": media_type, "size": size}
+    if width and height:
+        info |= {"w": width, "h": height}
+    return {
+        "m.mentions": {},
+        **(extra or {}),
+        "msgtype": kinds.get(media_type.partition("/")[0], "m.file"),
+        "body": name,
+        "filename": name,
+        "url": url,
+        "info": info,
+    }
 
 
 def reply_to(content: Mapping[str, Any], event_id: str, *, thread_root: str | None = None) -> dict[str, Any]:

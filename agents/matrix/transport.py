@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import ssl
 from functools import lru_cache
-from typing import Any
+from typing import Any, BinaryIO
 from urllib.parse import quote, urlsplit, urlunsplit
 
 import httpx
@@ -145,6 +145,35 @@ class Transport:
             return json.loads(response.content)
         except (ValueError, RecursionError):
             raise self.not_matrix(action) from None
+
+    def download(
+        self, path: str, target: BinaryIO, *, limit: int, query: str = "", action: str = "", timeout: float = 60.0
+    ) -> int:
+        """Write what is at ``path`` to a file as it arrives; returns its size in bytes.
+
+        Raises :class:`MatrixError`, :class:`Refused` for what is larger than ``limit`` bytes.
+        """
+        url = f"{self.base_url}{strip_token(path)}{'?' + query if query else ''}"
+        size = 0
+        try:
+            with self._http.stream("GET", url, timeout=httpx.Timeout(timeout, connect=self.timeout)) as response:
+                if response.status_code != 200:
+                    raise from_response(
+                        response.status_code,
+                        response.read(),
+                        response.headers,
+                        where=self.base_url,
+                        action=action,
+                        secret=self._token,
+                    )
+                for piece in response.iter_bytes():
+                    size += len(piece)
+                    if size > limit:
+                        raise Refused(f"it is larger than {limit:,} bytes", where=self.base_url, action=action)
+                    target.write(piece)
+        except (httpx.HTTPError, httpx.InvalidURL, RuntimeError) as error:
+            raise self._unreachable(error, action) from None
+        return size
 
     def not_matrix(self, action: str) -> MatrixError:
         """The error for a success whose body is not what Matrix prescribes."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from agents.matrix.content import edit_content, notice_content, reply_to, text_content
+from agents.matrix.content import edit_content, file_content, notice_content, reply_to, text_content
 from agents.matrix.errors import (
     Forbidden,
     HomeserverUnreachable,
@@ -19,10 +19,12 @@ from agents.matrix.split import split_for_events
 from agents.models import Account, Room
 from agents.services.backends import Homeserver, NoHomeserver, homeserver_of
 from agents.sync.rooms import register_sender
+from chat.attachments import folder
 from chat.deliveries.run import DeliveryFailed, DeliveryLost
 from chat.deliveries.txn import digest, marker, txn_id
 from chat.matrix.state_events import account_of_direct_room
-from chat.models import Delivery, Message, Role
+from chat.models import Attachment, Delivery, Message, Role
+from chat.turns.files import has_files
 from ops.leases import renew
 from ops.logs import get_logger
 
@@ -63,7 +65,9 @@ class _Sender:
     def __init__(self, delivery: Delivery, message: Message, room: Room, homeserver: Homeserver) -> None:
         self.delivery, self.message, self.room, self.homeserver = delivery, message, room, homeserver
         self.room_id = room.room_id or ""
-        self.shown: list[dict[str, Any]] = [dict(entry) for entry in delivery.shown]
+        # Files stand behind the text, whose pieces may become more when it is edited.
+        self.shown: list[dict[str, Any]] = [dict(entry) for entry in delivery.shown if "attachment" not in entry]
+        self.files: list[dict[str, Any]] = [dict(entry) for entry in delivery.shown if "attachment" in entry]
         self.extra = marker(message.hop, message=message.pk, turn=delivery.turn_id)
         as_agent = delivery.speak_as == "agent" and delivery.account is not None
         self.user_id = delivery.account.user_id if as_agent and delivery.account else homeserver.sender_id
@@ -83,7 +87,10 @@ class _Sender:
                 self._keep()
         if rest:
             self._attach_whole(len(pieces))
-        return {"shown": self.shown, "edits": self.delivery.edits}
+        if not self.as_agent and has_files(self.message):
+            for attachment in self.message.attachments.all():
+                self._send_file(attachment)
+        return {"shown": [*self.shown, *self.files], "edits": self.delivery.edits}
 
     def _most_pieces(self) -> int:
         """What the preview's edits and the last one leave of the events that a reply may be."""
@@ -95,7 +102,8 @@ class _Sender:
         if self.message.role == Role.NOTICE:
             return [self.message.text]
         # Somebody who spoke elsewhere; the room is told who it was.
-        return split_for_events(f"**{_plain(str(self.message.sender))}:** {self.message.text}")
+        name = _plain(str(self.message.sender))
+        return split_for_events(f"**{name}:** {self.message.text}" if self.message.text else f"**{name}** sends:")
 
     def _show(self, number: int, piece: str) -> None:
         rendered = render(piece)
@@ -179,9 +187,29 @@ class _Sender:
         txn = txn_id(self.delivery, "file")
         self.shown.append({"txn": txn, "event_id": self._put(content, txn), "digest": ""})
 
+    def _send_file(self, attachment: Attachment) -> None:
+        """A file of the message. Its event has an id made from the row: sent again, it is the same event."""
+        if any(entry["attachment"] == str(attachment.pk) for entry in self.files):
+            return
+        self._keep()
+        try:
+            with folder.open_content(attachment.path) as file:
+                data = file.read()
+        except FileNotFoundError:
+            log.warning("delivery.file_gone", attachment=str(attachment.pk))
+            return
+        url = self.homeserver.client.upload_media(data, attachment.media_type, attachment.name, user_id=self.user_id)
+        content = file_content(
+            attachment.name, attachment.media_type, attachment.size, url,
+            width=attachment.width, height=attachment.height, extra=self.extra,
+        )  # fmt: skip
+        txn = txn_id(self.delivery, f"file.{attachment.pk.hex}")
+        event_id = self._put(content, txn)
+        self.files.append({"txn": txn, "event_id": event_id, "attachment": str(attachment.pk)})
+
     def _keep(self) -> None:
         """Note how far it came, so that whoever takes over goes on from there."""
-        if not renew(self.delivery, shown=self.shown):
+        if not renew(self.delivery, shown=[*self.shown, *self.files]):
             raise DeliveryLost
 
 

@@ -20,7 +20,7 @@ from agents.matrix.markdown import clean_text
 from agents.models import Account, Mapping, Room, RoomKind
 from chat.intake.incoming import Incoming
 from chat.intake.store import Place, store
-from chat.matrix import courtesy, gaps, state_events
+from chat.matrix import courtesy, gaps, media, state_events
 from chat.models import ParticipantKind, RefusedEvent
 from chat.services import messages as message_services
 from chat.services.conversations import conversation_of
@@ -299,6 +299,7 @@ def _from_message(
         sender_kind=ParticipantKind.AGENT if sender_agent_id is not None else ParticipantKind.GUEST,
         sender_agent_id=sender_agent_id,
         text=_text(parsed),
+        parts=_parts(parsed),
         received_at=received_at,
         said_at=said_at,
         hop=hop + 1 if sender_agent_id is not None and isinstance(hop, int) else 0,
@@ -308,13 +309,21 @@ def _from_message(
 
 
 def _text(parsed: ParsedMessage) -> str:
+    """What was written, and what came along; the file itself is fetched when the agent is to be given it (``chat.matrix.media``)."""
     if parsed.media is None:
         return parsed.body
     kind = parsed.msgtype.removeprefix("m.")
     name = parsed.media.filename or parsed.body or "without a name"
     size = f", {parsed.media.size:,} bytes" if parsed.media.size else ""
-    note = f"[{kind} “{name}” ({parsed.media.mimetype or 'unknown type'}{size}); its content cannot be passed on]"
+    sealed = "; it is encrypted, its content cannot be passed on" if parsed.media.encrypted else ""
+    note = f"[{kind} “{name}” ({parsed.media.mimetype or 'unknown type'}{size}){sealed}]"
     return f"{parsed.body}\n{note}" if parsed.body and parsed.body != name else note
+
+
+def _parts(parsed: ParsedMessage) -> list[dict[str, Any]]:
+    if parsed.media is None or parsed.media.encrypted:
+        return []
+    return [media.part(parsed.media.url, parsed.media.filename or parsed.body, parsed.media.size)]
 
 
 def _is_ours(sender: str, homeserver: Service) -> bool:

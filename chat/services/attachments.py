@@ -65,6 +65,17 @@ def attachment_store(*, person: Person, file: BinaryIO, name: str, actor: str) -
         ) from error
 
 
+def attachment_take_in(*, file: BinaryIO, name: str, owner: Person | None) -> Attachment:
+    """Take in a file that came with a message from elsewhere; whoever calls gives it its message. Raises ``AttachmentRefused``."""
+    try:
+        with folder.being_written() as received:
+            _receive(file, received)
+            return _store(owner, received, name)
+    except folder.NoSpace as error:
+        log.error("attachment.no_space", error=str(error))
+        raise AttachmentRefused("There is no room for files on the server.", code="attachment.no_space") from error
+
+
 def _receive(file: BinaryIO, received: BinaryIO) -> None:
     size, most = 0, largest_bytes()
     while chunk := file.read(folder.CHUNK):
@@ -76,7 +87,7 @@ def _receive(file: BinaryIO, received: BinaryIO) -> None:
         raise AttachmentRefused("The file is empty.", code="attachment.empty")
 
 
-def _store(person: Person, received: BinaryIO, name: str) -> Attachment:
+def _store(person: Person | None, received: BinaryIO, name: str) -> Attachment:
     media_type = kind_of(received)
     if media_type is None:
         labels = ", ".join(kind.label for kind in KINDS)
@@ -101,7 +112,7 @@ def _store(person: Person, received: BinaryIO, name: str) -> Attachment:
         return _keep(person, drawn, shown)
 
 
-def _keep(person: Person, file: BinaryIO, row: Attachment) -> Attachment:
+def _keep(person: Person | None, file: BinaryIO, row: Attachment) -> Attachment:
     content = folder.keep(file)
     row.owner, row.sha256, row.size, row.path = person, content.sha256, content.size, content.path
     row.save(force_insert=True)

@@ -26,6 +26,7 @@ from agents.models import AgentState
 from agents.services.backends import spec_of
 from chat import live
 from chat.deliveries.run import run_delivery
+from chat.matrix import media
 from chat.matrix.preview import Preview
 from chat.models import Delivery, Participant, ParticipantKind, Turn
 from chat.turns import claim, finish, waiting
@@ -134,6 +135,8 @@ def _answer(turn: Turn) -> Sequence[int | Delivery]:
             _stop_upstream(turn, backend)
             collector.finished = Finished("cancelled")
         else:
+            if media.waits(turn.message):
+                media.fetch(turn)
             request = _request(turn, backend)
             collector.characters_sent = len(request.text) + sum(len(item.text) for item in request.history)
             for entry in waiting.last_round(turn.approvals):
@@ -189,7 +192,7 @@ def _request(turn: Turn, backend: Backend) -> ReplyRequest:
     client = from_client(message)
     return ReplyRequest(
         agent_external_id=agent.external_id,
-        text=client.told(fresh=bool(place.history)) + message.text if traits.keeps_history else message.text,
+        text=(client.told(fresh=bool(place.history)) if traits.keeps_history else "") + media.text_for_agent(message),
         speaker=_speaker(message.sender),
         idempotency_id=idempotency_id(turn),
         # A turn that stepped back because the backend was busy has never been heard there.

@@ -263,6 +263,12 @@ class FakeHomeserver:
         self.media[uri] = body
         return {"content_uri": uri}
 
+    def _do_download(self, user: str, route: list[str], query: dict[str, str], body: Any) -> Any:
+        content = self.media.get(f"mxc://{route[5]}/{route[6]}")
+        if content is None:
+            raise Refusal(404, "M_NOT_FOUND", "No such file")
+        return content
+
     def _do_createRoom(self, user: str, route: list[str], query: dict[str, str], body: Any) -> Any:
         alias = f"#{body['room_alias_name']}:{SERVER_NAME}" if body.get("room_alias_name") else ""
         if alias and alias in self.aliases:

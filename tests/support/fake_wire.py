@@ -69,6 +69,8 @@ def kind_of(method: str, route: list[str]) -> str:
     if len(route) < 4:
         return "unknown"
     head = route[3]
+    if head == "media":
+        return "download"
     if head == "account":
         return "whoami"
     if head == "devices":
