@@ -157,4 +157,4 @@ def test_a_message_of_files_alone_says_whose_they_are(stage: Stage) -> None:
     talk = opened(stage)
     say(talk, "", attachments=[upload(b"Milk", "notes.txt")])
     stage.run_deliveries()
-    assert "**Grace** sends:" == stage.fake.messages_of(str(stage.room().room_id))[-2]["content"]["body"]
+    assert stage.fake.messages_of(str(stage.room().room_id))[-2]["content"]["body"] == "**Grace** sends:"
