@@ -91,6 +91,8 @@ class Preview:
         except Exception:
             log.exception("preview.failed")
         finally:
+            # Counted from when the homeserver has it: one that was slow once must not get the next edit on its heels.
+            self._due = max(self._due, time.monotonic() + settings.MATRIX_EDIT_INTERVAL)
             connection.close_if_unusable_or_obsolete()
 
     def _send_now(self, text: str) -> None:

@@ -218,6 +218,26 @@ def test_a_slow_answer_grows_in_one_event(stage: Stage, clock: Clock, monkeypatc
     assert len({event["sender"] for event in events}) == 1
 
 
+def test_a_homeserver_that_was_slow_does_not_get_the_next_edit_at_once(
+    stage: Stage, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    received: list[float] = []
+
+    class Late(Inline):
+        def submit(self, function: Any, /, *arguments: Any, **named: Any) -> Any:
+            # The first one is long on its way, the others are not.
+            clock.now += 0.0 if received else 3.0
+            done = super().submit(function, *arguments, **named)
+            received.append(clock.now)
+            return done
+
+    monkeypatch.setattr(preview_module, "_pool", Late())
+    chat(stage, *[part for number in range(40) for part in (f"word{number} ", later(clock, 0.25))])
+    stage.run_turns()
+    assert len(received) > 3
+    assert min(after - before for before, after in pairwise(received)) >= 1.0, received
+
+
 def test_the_last_edit_waits_its_second(stage: Stage, clock: Clock) -> None:
     room_id, _ = chat(stage, "One ", later(clock, 1.2), "two ", later(clock, 0.1), "three")
     stage.run_turns()
