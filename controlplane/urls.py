@@ -27,5 +27,6 @@ urlpatterns = [
     path("", home, name="home"),
     path("setup/", include("controlplane.setup.urls")),
     path("account/", include("chat.portal.account_urls")),
+    path("ws/", include("chat.socket.urls")),
     path("", include("chat.portal.urls")),
 ]

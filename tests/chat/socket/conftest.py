@@ -12,7 +12,7 @@ from tests.up.running import Up
 
 
 @pytest.fixture(scope="session")
-def _embedded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Up, Place]]:
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Up, Place]]:
     up = Up(Path(tmp_path_factory.mktemp("socket")), "--no-homeserver", LOG_LEVEL="debug")
     up.start(120)
     place = Place(up.url, up.environment)
@@ -25,8 +25,8 @@ def _embedded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Up, Pl
 
 
 @pytest.fixture
-def embedded(_embedded: tuple[Up, Place]) -> Iterator[Place]:
-    _, place = _embedded
+def embedded(running: tuple[Up, Place]) -> Iterator[Place]:
+    _, place = running
     place.speed(0)
     yield place
     place.hang_up()

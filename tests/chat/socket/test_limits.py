@@ -1,0 +1,146 @@
+"""Size, speed, number, silence: each limit is said clearly, and ends the socket where it has to."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+
+import pytest
+
+from tests.chat.socket.place import Person, Place, State
+
+pytestmark = pytest.mark.e2e
+
+
+@pytest.mark.parametrize("text", ["", "nonsense", "[]", "1", '"x"', "{}", '{"type": 5}', "[" * 50_000, '{"type"'])
+def test_what_is_no_frame_ends_the_socket(embedded: Place, ada: Person, text: str) -> None:
+    client = ada.client()
+    client.socket.send(text)
+    closed = client.until_closed()
+    assert (closed.code, client.frames[-1]["type"]) == (4400, "bye")
+
+
+def test_a_binary_frame_ends_the_socket(embedded: Place, ada: Person) -> None:
+    client = ada.client()
+    client.socket.send(b'{"type": "ping"}')
+    assert client.until_closed().code == 4400
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        {"type": "nonsense", "id": "a"},
+        {"type": "subscribe", "id": "a"},
+        {"type": "subscribe", "id": "a", "conversation": "1"},
+        {"type": "subscribe", "id": "a", "conversation": True},
+        {"type": "subscribe", "id": "a", "conversation": -1},
+        {"type": "subscribe", "id": "a", "conversation": 10**30},
+        {"type": "subscribe", "id": "a", "conversation": 1, "cursor": "x"},
+        {"type": "subscribe", "id": "a", "conversation": 1, "turns": {"1": "2"}},
+        {"type": "subscribe", "id": "a", "conversation": 1, "turns": {"x": "1:2"}},
+        {"type": "subscribe", "id": "a", "conversation": 1, "turns": []},
+        {"type": "send", "id": "a", "conversation": 1, "client_id": "has space", "text": "x"},
+        {"type": "send", "id": "a", "conversation": 1, "client_id": "", "text": "x"},
+        {"type": "send", "id": "a", "conversation": 1, "client_id": "x" * 65, "text": "x"},
+        {"type": "send", "id": "a", "conversation": 1, "client_id": "x", "text": "nul \x00"},
+        {"type": "send", "id": "a", "conversation": 1, "client_id": "x", "text": "half \ud83d"},
+        {"type": "send", "id": "a", "conversation": 1, "client_id": "x", "text": "x", "attachments": [1]},
+        {"type": "approve", "id": "a", "turn": 1, "call": "c", "approve": "yes"},
+    ],
+)
+def test_a_frame_that_cannot_be_used_is_answered(embedded: Place, ada: Person, frame: dict[str, object]) -> None:
+    client = ada.client()
+    client.socket.send(json.dumps(frame))
+    answer = client.until("error")
+    assert (answer["code"], answer["id"]) == ("frame.invalid", "a")
+    client.do("ping")
+
+
+def test_a_large_frame_ends_the_socket(embedded: Place, ada: Person) -> None:
+    conversation = ada.conversation()
+    client = ada.client()
+    client.do("send", conversation=conversation, client_id="big", text="x" * 200_000)
+    client.send("send", id=2, conversation=conversation, client_id="bigger", text="x" * 300_000)
+    assert client.until_closed().code == 4413
+    client = ada.client()
+    # The server does not even read all of one that is much too large.
+    client.socket.send(json.dumps({"type": "ping", "id": "x" * 2_000_000}))
+    assert client.until_closed().code in {1009, 1006}
+
+
+def test_a_flood_is_refused_and_then_ended(embedded: Place, ada: Person) -> None:
+    client = ada.client()
+    for number in range(70):
+        client.send("ping", id=number)
+    answers = [client.until(lambda frame, n=number: frame.get("id") == n) for number in range(70)]
+    refused = [one for one in answers if one["type"] == "error"]
+    assert refused
+    assert all(one["code"] == "rate.limited" and one["retry_after"] > 0 for one in refused)
+    assert len(refused) < 20
+    time.sleep(1.5)
+    client.do("ping")
+    for number in range(400):
+        client.send("ping", id=number)
+    assert client.until_closed().code == 4429
+
+
+def test_a_person_s_sockets_are_counted(embedded: Place, ada: Person) -> None:
+    opened = [ada.client() for _ in range(50)]
+    assert embedded.client(query=f"ticket={ada.ticket()}").until_closed().code == 4429
+    other = embedded.person("other").client()
+    other.do("ping")
+    opened.pop().socket.close()
+    until = time.monotonic() + 10
+    while time.monotonic() < until:
+        client = embedded.client(query=f"ticket={ada.ticket()}")
+        if client.next()["type"] == "welcome":
+            break
+    else:
+        raise AssertionError("a socket that was closed still counts")
+
+
+def test_silence_ends_the_socket_and_any_word_keeps_it(embedded: Place, ada: Person) -> None:
+    embedded.ask("from ops.live import live_set\nlive_set(key='socket.heartbeat_seconds', value=5, actor='test')")
+    try:
+        ada.client()
+        time.sleep(3.2)
+        silent, alive = ada.client(pongs=False), ada.client()
+        assert alive.frames[-1]["heartbeat"] == 5
+        began = time.monotonic()
+        assert silent.until_closed(25).code == 4408
+        assert 8 < time.monotonic() - began < 20
+        assert [frame for frame in silent.frames if frame["type"] == "ping"], "it was asked first"
+        alive.quiet(6)
+        alive.do("ping")
+    finally:
+        embedded.ask("from ops.live import live_clear\nlive_clear(key='socket.heartbeat_seconds', actor='test')")
+
+
+def test_a_slow_reader_is_cut_and_goes_on_where_it_was(embedded: Place, ada: Person) -> None:
+    conversation = ada.conversation()
+    # Its system takes little for it, so that the rest waits at the server.
+    narrow = socket.socket()
+    narrow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    narrow.connect(("127.0.0.1", int(embedded.url.rpartition(":")[2])))
+    slow = ada.client(sock=narrow, max_queue=1)
+    slow.subscribe(conversation)
+    other = ada.client()
+    other.subscribe(conversation)
+    text = "A long line that has to be read. " * 6000
+    for number in range(60):
+        sent = other.do("send", conversation=conversation, client_id=f"m{number}", text=text)
+        other.until_over(sent["turn"])
+        ended = embedded.ask("from chat.socket import statistics\nresult = statistics.snapshot().closes")
+        if number > 30 and ended:
+            break
+    closed = slow.until_closed(60)
+    assert closed.code == 1013, closed
+    held = slow.state
+    assert len(held.messages) < len(other.state.messages)
+    again = ada.client(state=held)
+    again.subscribe(conversation)
+    again.until(lambda _: len(held.messages) == len(other.state.messages), 60)
+    assert held.messages == other.state.messages
+    # Nothing of it held up the others.
+    assert isinstance(held, State)
