@@ -222,7 +222,9 @@ class Client:
         while True:
             left = end - time.monotonic()
             if left <= 0:
-                raise TimeoutError(f"nothing of it within {seconds} s; the last frames: {self.frames[-5:]}")
+                raise TimeoutError(
+                    f"nothing of it within {seconds} s; the last frames: {str(self.frames[-5:])[-1500:]}"
+                )
             try:
                 frame = self.next(left)
             except TimeoutError:
@@ -250,7 +252,7 @@ class Client:
                 return closed
             except TimeoutError:
                 break
-        raise TimeoutError(f"not closed within {seconds} s; the last frames: {self.frames[-5:]}")
+        raise TimeoutError(f"not closed within {seconds} s; the last frames: {str(self.frames[-5:])[-1500:]}")
 
     def quiet(self, seconds: float) -> list[dict[str, Any]]:
         """What comes within some seconds."""

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from tests.chat.socket.place import Person, Place, State
+from tests.chat.socket.place import Person, Place
 
 pytestmark = pytest.mark.e2e
 
@@ -121,19 +121,16 @@ def test_a_slow_reader_is_cut_and_goes_on_where_it_was(embedded: Place, ada: Per
     conversation = ada.conversation()
     # Its system takes little for it, so that the rest waits at the server.
     narrow = socket.socket()
-    narrow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    narrow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
     narrow.connect(("127.0.0.1", int(embedded.url.rpartition(":")[2])))
     slow = ada.client(sock=narrow, max_queue=1)
     slow.subscribe(conversation)
     other = ada.client()
     other.subscribe(conversation)
-    text = "A long line that has to be read. " * 6000
-    for number in range(60):
+    text = "A long line that has to be read. " * 5000
+    for number in range(40):
         sent = other.do("send", conversation=conversation, client_id=f"m{number}", text=text)
         other.until_over(sent["turn"])
-        ended = embedded.ask("from chat.socket import statistics\nresult = statistics.snapshot().closes")
-        if number > 30 and ended:
-            break
     closed = slow.until_closed(60)
     assert closed.code == 1013, closed
     held = slow.state
@@ -142,5 +139,3 @@ def test_a_slow_reader_is_cut_and_goes_on_where_it_was(embedded: Place, ada: Per
     again.subscribe(conversation)
     again.until(lambda _: len(held.messages) == len(other.state.messages), 60)
     assert held.messages == other.state.messages
-    # Nothing of it held up the others.
-    assert isinstance(held, State)
