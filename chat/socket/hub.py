@@ -267,10 +267,7 @@ class Hub:
             self.presence.take(watched, frame)
         else:
             watched.take(frame)
-            if kind == "turn":
-                # Its message comes with it.
-                self.want_conversation(watched.id)
-            elif kind == "delta":
+            if kind == "delta":
                 self.renderings.want(watched, frame["turn"])
 
     # Reading what changed.
@@ -280,17 +277,19 @@ class Hub:
         self._conversations.add(conversation_id)
         self._something.set()
 
-    def want_turn(self, turn_id: int) -> None:
-        """Read a turn's row: at once, or in a moment if it was read just now."""
+    def want_turn(self, conversation_id: int, turn_id: int) -> None:
+        """Read a turn's row, and its conversation's new messages with it: at once, or in a moment if it was read just now."""
         now = time.monotonic()
         wait = self._read_at.get(turn_id, 0.0) + LEAST_BETWEEN_READS - now
         if wait > 0:
-            asyncio.get_running_loop().call_later(wait, self._add_turn, turn_id)
+            asyncio.get_running_loop().call_later(wait, self._add_turn, conversation_id, turn_id)
             return
-        self._add_turn(turn_id)
+        self._add_turn(conversation_id, turn_id)
 
-    def _add_turn(self, turn_id: int) -> None:
+    def _add_turn(self, conversation_id: int, turn_id: int) -> None:
         self._turns.add(turn_id)
+        # Its message, if it left one, is told before its last state.
+        self._conversations.add(conversation_id)
         self._something.set()
 
     def want_line(self, person_id: int, conversation_id: int) -> None:
@@ -397,7 +396,7 @@ class Hub:
             if watched.place is not None and found.places.get(pk, watched.place) != watched.place:
                 self.want_conversation(pk)
             for turn_id in watched.turns_to_read(by_conversation.get(pk, {}), ended.get(pk, [])):
-                self.want_turn(turn_id)
+                self.want_turn(pk, turn_id)
         for pair, state in found.lists.items():
             if self._listed.get(pair) != state:
                 self.want_line(*pair)

@@ -73,13 +73,15 @@ class TurnRead:
 
 @dataclass(slots=True)
 class CatchUp:
-    """What a new subscription is told. ``gap``: too much is missing; ``messages`` is empty then. ``people``: how many have it."""
+    """What a new subscription is told. ``gap``: too much is missing; ``messages`` is empty then. ``people``: how many have it;
+    ``ended``: turns that ended lately, with their state."""
 
     place: Place
     messages: list[dict[str, Any]]
     gap: bool
     turns: list[TurnRead]
     people: int
+    ended: dict[int, str]
 
 
 @dataclass(slots=True)
@@ -124,7 +126,8 @@ def catch_up(
     named = Q(pk__in=list(turn_ids)) if turn_ids else Q(pk__in=[])
     turns = Turn.objects.filter(named | Q(state__in=OPEN_TURN_STATES), conversation_id=conversation_id)
     people = Membership.objects.filter(conversation_id=conversation_id, removed_at=None).count()
-    return CatchUp(place, messages, gap, _turns(turns), people)
+    lately = Turn.objects.filter(conversation_id=conversation_id, finished_at__gte=timezone.now() - 2 * _LOOK_BACK)
+    return CatchUp(place, messages, gap, _turns(turns), people, dict(lately.values_list("pk", "state")))
 
 
 @in_thread

@@ -49,7 +49,9 @@ class Renderings:
             known = self._known.get((watched.id, turn_id))
             if known is not None:
                 for index, html, done in known.blocks.all():
-                    subscription.connection.push(_frame(turn_id, index, html, done, known.start_of(index)))
+                    subscription.connection.push(
+                        _frame(turn_id, known.life[0] or 0, index, html, done, known.start_of(index))
+                    )
             self.want(watched, turn_id)
 
     def want(self, watched: Watched, turn_id: int) -> None:
@@ -89,7 +91,7 @@ class Renderings:
                     for subscription in watched.subscriptions.values():
                         if subscription.render and subscription.begun:
                             for index, html, done, start in updates:
-                                subscription.connection.push(_frame(turn_id, index, html, done, start))
+                                subscription.connection.push(_frame(turn_id, life[0] or 0, index, html, done, start))
                 # A long answer takes long to render, and is rendered less often.
                 await asyncio.sleep(max(EVERY, 8 * took + 0.02))
                 if len(answer.shown) > len(text):
@@ -113,5 +115,6 @@ def _render(known: _Rendering, text: str, starts: list[int]) -> list[tuple[int, 
     return [(index, html, done, known.start_of(index)) for index, html, done in updates]
 
 
-def _frame(turn_id: int, index: int, html: str, done: bool, start: int) -> str:
-    return encode({"type": "rendered", "turn": turn_id, "block": index, "html": html, "done": done, "start": start})
+def _frame(turn_id: int, fence: int, index: int, html: str, done: bool, start: int) -> str:
+    data = {"turn": turn_id, "fence": fence, "block": index, "html": html, "done": done, "start": start}
+    return encode({"type": "rendered", **data})

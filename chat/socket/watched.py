@@ -38,10 +38,10 @@ class Subscription:
 class Watched:
     """A conversation and its subscriptions. Everything here happens on the hub's loop and asks no database.
 
-    ``want_turn`` is called with the id of a turn whose row has to be read.
+    ``want_turn`` is called with the conversation's and a turn's id when the turn's row has to be read.
     """
 
-    def __init__(self, conversation_id: int, want_turn: Callable[[int], None]) -> None:
+    def __init__(self, conversation_id: int, want_turn: Callable[[int, int], None]) -> None:
         self.id = conversation_id
         self.place: Place | None = None
         self.subscriptions: dict[Connection, Subscription] = {}
@@ -59,7 +59,7 @@ class Watched:
         turn_id = frame["turn"]
         if frame["type"] == "turn":
             if self.over.get(turn_id) != frame["state"]:
-                self._want_turn(turn_id)
+                self._want_turn(self.id, turn_id)
             return
         if turn_id in self.over:
             return
@@ -67,7 +67,7 @@ class Watched:
         if answer is None:
             answer = self.answers[turn_id] = Answer(turn_id)
         if take_frame(answer, frame):
-            self._want_turn(turn_id)
+            self._want_turn(self.id, turn_id)
         self._tell_answer(answer)
 
     def _tell_answer(self, answer: Answer) -> None:
@@ -237,8 +237,12 @@ class Watched:
         subscription.seq, subscription.revision = max(seq, place.seq), max(revision, place.revision)
         for turn in over:
             connection.push(turn_frame(turn))
-            subscription.readers.pop(turn.id, None)
-            subscription.told.pop(turn.id, None)
+        # What ended before is news to nobody here, unless others still wait for its last word; then this one has it already.
+        for turn_id, state in [*found.ended.items(), *((turn.id, str(turn.row.state)) for turn in over)]:
+            if turn_id not in self.answers:
+                self._end(turn_id, state)
+            elif turn_id not in subscription.readers:
+                subscription.readers[turn_id] = Reader.of_all()
         await connection.wire.room()
         # From here on nothing is waited for: what came meanwhile is told, then it hears what the others hear.
         for turn in found.turns:

@@ -237,6 +237,7 @@ class Reader:
     sent: int = 0
     fence: int | None = None
     reasoned: int = 0
+    deaf: bool = False
     _life: int = -1
     _parts: set[int] = field(default_factory=set)
 
@@ -245,12 +246,17 @@ class Reader:
         """The same as text: attempt and length."""
         return f"{self.fence or 0}:{self.sent}"
 
+    @classmethod
+    def of_all(cls) -> Reader:
+        """Somebody who needs nothing of an answer: it was over when they came."""
+        return cls(deaf=True)
+
     def news(self, answer: Answer) -> list[Event]:
         """Everything that the answer has and the client has not: ``reset``, ``delta``, ``reasoning``, ``part``, in their order."""
         events: list[Event] = []
         if self._life < 0:
             self._life = answer.life
-        if answer.fence is None:
+        if answer.fence is None or self.deaf:
             return events
         another = self.fence is not None and self.fence != answer.fence and (self.fence, answer.fence) != (0, 1)
         differs = answer.life != self._life

@@ -10,7 +10,7 @@ import random
 from typing import Any
 
 from channels.layers import InMemoryChannelLayer
-from channels_redis.pubsub import RedisPubSubChannelLayer
+from channels_redis.pubsub import RedisPubSubLoopLayer
 
 _chance = {"all": 1.0, "some": 0.66, "": 0.0}[os.environ.get("LOSSY", "")]
 _rng = random.Random(7)
@@ -28,7 +28,7 @@ def _make_lossy(layer: type[Any]) -> None:
     layer.receive = lossy
 
 
-for _layer in (InMemoryChannelLayer, RedisPubSubChannelLayer):
+for _layer in (InMemoryChannelLayer, RedisPubSubLoopLayer):
     _make_lossy(_layer)
 
 from controlplane.asgi import application  # noqa: E402
