@@ -15,7 +15,18 @@ from typing import Any, Literal
 RESULTS = Path(__file__).resolve().parent / "results"
 WIDTH = 80
 # What every figure depends on; a benchmark adds the servers that it talked to.
-PACKAGES = ("django", "celery", "channels", "daphne", "django-ninja", "httpx", "matrix-nio", "psycopg", "redis")
+PACKAGES = (
+    "django",
+    "celery",
+    "channels",
+    "daphne",
+    "django-ninja",
+    "httpx",
+    "matrix-nio",
+    "psycopg",
+    "redis",
+    "websockets",
+)
 
 
 @dataclass(frozen=True, slots=True)
