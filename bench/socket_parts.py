@@ -54,7 +54,7 @@ def running_house(report: Report, *, threads: int, workers: int = 1, floor: str 
         stack = Stack(database_url=postgres.create_database("bench"), redis_url=redis.url)
         stack.manage("migrate", "-v0")
         parts: list[Part] = [
-            Server(stack, "web", "controlplane.asgi:application"),
+            Server(stack, "web", "bench.inside.socket_web:application"),
             Server(stack, "floor", f"bench.inside.socket_floor:{floor}"),
         ]
         for number in range(workers if threads else 0):

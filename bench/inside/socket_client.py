@@ -57,7 +57,7 @@ class Follower:
         )
         self.text, first = "", True
         while True:
-            raw = await self.socket.recv()
+            raw = await asyncio.wait_for(self.socket.recv(), 120)
             frame = json.loads(raw)
             kind = frame.get("type")
             if kind is None or kind == "delta":
@@ -73,6 +73,8 @@ class Follower:
                 self.bytes += len(raw) + (2 if len(raw) < 126 else 4)
             elif kind == "ping":
                 await self.socket.send('{"type":"pong"}')
+            elif kind == "error":
+                raise RuntimeError(frame)
             elif kind == "turn" and frame["final"]:
                 self.wrong += frame["length"] != len(self.text) or len(self.text.split()) != words
                 return
