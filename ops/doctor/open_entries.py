@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ops.doctor.catalogue import entries, register_open
 
-_BY_GROUP = {"G": "the portal", "J": "backup and restore", "K": "voice", "L": "conversations between agents"}
+_BY_GROUP = {"J": "backup and restore", "K": "voice", "L": "conversations between agents"}
 _ONE_BY_ONE = {
     "mcp.websocket": "the MCP server",
     "mapping.import_invalid": "the import of mappings",

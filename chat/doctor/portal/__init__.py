@@ -10,4 +10,6 @@ from chat.doctor.portal import (  # noqa: F401
     origins,
     passwords,
     sessions,
+    socket_faults,
+    sockets,
 )

@@ -117,10 +117,10 @@ def plan(work: RepairWork) -> Plan:
         tuple(
             Change(
                 f"person:{one.person_id}",
-                f"{one.user_agent[:60] or 'a program'}, last used {one.used_at:%Y-%m-%d}",
+                f"{one.user_agent[:60] or 'a program'}, last used {one.last_used_at or one.created_at:%Y-%m-%d}",
                 "signed in",
                 "ended",
-            )  # type: ignore[attr-defined]
+            )
             for one in found
         ),
         {"logins": [str(one.pk) for one in found]},
