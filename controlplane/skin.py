@@ -20,6 +20,12 @@ def _on_turns(request: HttpRequest) -> bool:
     return request.path.startswith(turns) and not request.path.startswith(dead)
 
 
+def _on_attempts(request: HttpRequest) -> bool:
+    """The check of sockets lives below the attempts' address and has an entry of its own."""
+    attempts, check = str(reverse_lazy("admin:chat_accessattempt_changelist")), str(reverse_lazy("admin:socket_check"))
+    return request.path.startswith(attempts) and not request.path.startswith(check)
+
+
 def _on_quotas(request: HttpRequest) -> bool:
     """The page of use lives below the quotas' address and has an entry of its own."""
     quotas, use = str(reverse_lazy("admin:chat_quota_changelist")), str(reverse_lazy("admin:usage"))
@@ -84,6 +90,7 @@ NAVIGATION: list[dict[str, Any]] = [
             {**_item("Checks", "fact_check", "ops_checkstate_changelist"), "active": _on_checks},
             _item("Settings", "tune", "ops_livesetting_changelist"),
             _item("Jobs", "pending_actions", "ops_job_changelist", "badge_jobs", "sb-badge-working"),
+            _item("WebSocket check", "swap_calls", "socket_check"),
             {**_item("Logs", "article", "ops_logline_changelist"), "active": _on_logs},
             _item("Captured calls", "cell_tower", "ops_capture_changelist"),
             _item("Support bundle", "folder_zip", "support"),
@@ -97,7 +104,7 @@ NAVIGATION: list[dict[str, Any]] = [
         "items": [
             _item("People", "group", "chat_person_changelist"),
             _item("Invitations", "mail", "chat_invite_changelist"),
-            _item("Attempts to get in", "door_front", "chat_accessattempt_changelist"),
+            {**_item("Attempts to get in", "door_front", "chat_accessattempt_changelist"), "active": _on_attempts},
             {**_item("Quotas", "speed", "chat_quota_changelist"), "active": _on_quotas},
             _item("Use", "monitoring", "usage"),
             _item("API tokens", "key", "ops_apitoken_changelist"),

@@ -6,9 +6,10 @@ without an operator's word, and not without an export that can be read back.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 from django.db import models
@@ -25,7 +26,8 @@ _BATCH = 1000
 @dataclass(frozen=True, slots=True)
 class RetentionKind:
     """A kind of rows. ``rows(before)`` are those from before a time that nothing needs any more; ``time_field`` says from when a row is;
-    ``default_days`` 0 keeps them for ever."""
+    ``default_days`` 0 keeps them for ever. ``size(rows)`` says about how many bytes go with them, and ``files(rows)`` which files lie
+    beside them, so that an export keeps these too."""
 
     kind: str
     label: str
@@ -33,6 +35,8 @@ class RetentionKind:
     time_field: str
     default_days: int
     automatic: bool
+    size: Callable[[models.QuerySet[Any]], int] | None = None
+    files: Callable[[Sequence[Any]], Iterable[Path]] | None = None
 
     @property
     def key(self) -> str:
@@ -52,6 +56,7 @@ class Due:
     before: datetime
     count: int
     oldest: datetime | None
+    size: int | None = None
 
 
 _kinds: dict[str, RetentionKind] = {}
@@ -94,12 +99,14 @@ def register_retention(
     time_field: str,
     default_days: int = 0,
     automatic: bool = False,
+    size: Callable[[models.QuerySet[Any]], int] | None = None,
+    files: Callable[[Sequence[Any]], Iterable[Path]] | None = None,
 ) -> RetentionKind:
     """Make a kind of rows known, and its days a live setting. Models with encrypted fields are refused: an export would show them."""
     model = rows(timezone.now()).model
     if any(isinstance(field, EncryptedField) for field in model._meta.fields):
         raise ValueError(f"{model._meta.label} holds secrets; its rows cannot be exported.")
-    known = RetentionKind(kind, label, rows, time_field, default_days, automatic)
+    known = RetentionKind(kind, label, rows, time_field, default_days, automatic, size, files)
     _kinds[kind] = known
     register_live(
         known.key,
@@ -121,15 +128,20 @@ def on_hold() -> bool:
     return bool(live(HOLD))
 
 
-def due(kind: RetentionKind, *, grace: timedelta = timedelta(0)) -> Due | None:
-    """What of a kind is due; None when nothing is, or when it is kept for ever."""
-    days = kind.days()
+def due(
+    kind: RetentionKind, *, grace: timedelta = timedelta(0), days: int | None = None, measure: bool = False
+) -> Due | None:
+    """What of a kind is due, or would be after ``days``; None when nothing is, or when it is kept for ever. ``measure`` asks for the size too."""
+    days = kind.days() if days is None else days
     if not days:
         return None
     before = timezone.now() - timedelta(days=days) - grace
     # Without its default order: only the count and the oldest are asked for.
     found = kind.rows(before).order_by().aggregate(count=Count("pk"), oldest=Min(kind.time_field))
-    return Due(kind, before, found["count"], found["oldest"]) if found["count"] else None
+    if not found["count"]:
+        return None
+    size = kind.size(kind.rows(before).order_by()) if measure and kind.size is not None else None
+    return Due(kind, before, found["count"], found["oldest"], size)
 
 
 def purge_automatic() -> dict[str, int]:

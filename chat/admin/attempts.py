@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from django.contrib import admin
 from django.http import HttpRequest
-from django.urls import reverse
+from django.urls import URLPattern, path, reverse
 from unfold.decorators import display
 
 from chat.admin.people_page import outcome_words
+from chat.admin.socket_check import check_view, ticket_view
 from chat.models import AccessAttempt
 from ops import html
 from ops.admin.base import OperatorAdmin
@@ -53,6 +55,14 @@ class AccessAttemptAdmin(OperatorAdmin):
     empty_text = (
         "Sign-ins, invitations, registrations, resets, tokens and sockets appear here, kept for a limited time."
     )
+
+    def get_urls(self) -> list[URLPattern]:
+        wrap = self.admin_site.admin_view
+        own = [
+            path("socket/", wrap(partial(check_view, self)), name="socket_check"),
+            path("socket/ticket/", wrap(ticket_view), name="socket_check_ticket"),
+        ]
+        return [*own, *super().get_urls()]
 
     @display(description="When")
     def at_text(self, row: AccessAttempt) -> str:

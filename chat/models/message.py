@@ -39,7 +39,7 @@ class Message(models.Model):
 
     conversation = models.ForeignKey(Conversation, on_delete=models.CASCADE, related_name="messages")
     seq = models.PositiveIntegerField()
-    sender = models.ForeignKey(Participant, on_delete=models.PROTECT, related_name="messages")
+    sender = models.ForeignKey(Participant, on_delete=models.RESTRICT, related_name="messages")
     role = models.CharField(max_length=10, choices=Role.choices)
     state = models.CharField(max_length=10, choices=MessageState.choices, default=MessageState.STORED)
     text = models.TextField()

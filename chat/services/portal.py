@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 from uuid import UUID
 
+from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.db.models import F
 from django.utils import timezone
@@ -169,14 +170,16 @@ def _delete_for(conversation_id: int, person: Person, actor: str) -> int:
     if conversation is None:
         return 0
     Membership.objects.filter(conversation=conversation, person=person).delete()
-    if conversation.memberships.exists() or conversation.links.filter(room__isnull=False).exists():
+    if conversation.hold or conversation.memberships.exists() or conversation.links.filter(room__isnull=False).exists():
         return 0
     conversation_delete(conversation=conversation, actor=actor)
     return 1
 
 
 def conversation_delete(*, conversation: Conversation, actor: str) -> None:
-    """Delete a conversation with all that was said in it, for good."""
+    """Delete a conversation with all that was said in it, for good. Raises ``ValidationError`` while a legal hold is on it."""
+    if conversation.hold:
+        raise ValidationError(f"{conversation} is held: {conversation.hold}. Release it first.")
     with transaction.atomic():
         record(actor=actor, action="conversation.deleted", target=conversation)
         messages = Message.objects.filter(conversation=conversation).order_by("-pk")

@@ -9,15 +9,20 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from django.apps import apps
+from django.conf import settings
 from django.core import serializers
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db import DEFAULT_DB_ALIAS, models, transaction
 from django.db.models.deletion import Collector
+
+# Files that belong to removed rows, below the folder of the exports.
+FILES = "files"
 
 
 class Writer:
@@ -108,3 +113,35 @@ def _batch_of(line: bytes) -> int | None:
     if not line.endswith(b"\n"):
         return None
     return int(line[len(b'{"batch": ') :].split(b",", 1)[0])
+
+
+def keep_files(files: Iterable[Path], folder: Path) -> int:
+    """Keep files of the data directory beside an export, at their own places below it: linked, or copied where that cannot be. Returns how
+    many were there."""
+    root = Path(settings.DATA_DIR)
+    kept = 0
+    for path in files:
+        place = folder / FILES / path.relative_to(root)
+        if place.exists() or not path.is_file():
+            continue
+        place.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        try:
+            os.link(path, place)
+        except OSError:
+            shutil.copy2(path, place)
+        kept += 1
+    return kept
+
+
+def bring_files_back(folder: Path) -> int:
+    """Put kept files back where they lay; those that are there stay as they are. Returns how many came back."""
+    root, kept = Path(settings.DATA_DIR), folder / FILES
+    back = 0
+    for path in kept.rglob("*") if kept.is_dir() else ():
+        place = root / path.relative_to(kept)
+        if not path.is_file() or place.exists():
+            continue
+        place.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        shutil.copy2(path, place)
+        back += 1
+    return back

@@ -11,7 +11,8 @@ from django.db import DatabaseError, transaction
 
 from ops.choices import IssueState
 from ops.doctor.repairs import Change, Plan, RepairRefused, RepairWork, register_repair
-from ops.doctor_data.exports import Writer, read_back
+from ops.doctor_data.exports import Writer, bring_files_back, keep_files, read_back
+from ops.doctor_data.usage import text
 from ops.models import AlertMessage, AlertState, Issue
 from ops.registry import CheckOutcome, Fix, ServiceField, register_check
 from ops.retention import Due, due, on_hold, register_retention, retention_kinds
@@ -98,7 +99,7 @@ def plan(work: RepairWork) -> Plan:
         raise RepairRefused(
             f"No kind is called {wanted}; there are {', '.join(kind.kind for kind in retention_kinds())}."
         )
-    found = [one for kind in kinds if (one := due(kind))]
+    found = [one for kind in kinds if (one := due(kind, measure=True))]
     if not found:
         return Plan("Nothing is older than it may be.")
     return Plan(
@@ -116,7 +117,8 @@ def plan(work: RepairWork) -> Plan:
 
 def _words(one: Due) -> str:
     oldest = f" (oldest {one.oldest:%Y-%m-%d})" if one.oldest else ""
-    return f"{one.count:,} {one.kind.label}{oldest}"
+    size = f", about {text(one.size)}" if one.size else ""
+    return f"{one.count:,} {one.kind.label}{oldest}{size}"
 
 
 def apply(work: RepairWork) -> dict[str, Any]:
@@ -136,6 +138,8 @@ def apply(work: RepairWork) -> dict[str, Any]:
         work.remember(files=files)
         with Writer(path) as writer:
             while batch := list(rows[:_BATCH]):
+                if kind.files is not None:
+                    keep_files(kind.files(batch), folder)
                 writer.remove(batch)
                 done += len(batch)
                 work.progress(done, work.plan.data["rows"], kind.label)
@@ -156,6 +160,7 @@ def undo(work: RepairWork) -> None:
     missing = [path for path in files if not path.is_file()]
     if missing:
         raise RepairRefused(f"The export {missing[0]} is gone; without it nothing can be brought back.")
+    bring_files_back(files[0].parent)
     try:
         with transaction.atomic():
             back = sum(read_back(path) for path in reversed(files))
