@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from django.utils import timezone
 
+from chat import live
 from chat.models import Message, Participant, ParticipantKind, Role
 from chat.services import tree
 from chat.services.conversations import participant, take_number
@@ -19,8 +20,10 @@ def notice_store(
             conversation_id, kind=ParticipantKind.GUEST, external_id="switchboard", name="Switchboard"
         )
     number = take_number(conversation_id)
-    return Message.objects.create(
+    notice = Message.objects.create(
         conversation_id=conversation_id, seq=number.seq, sender=speaker, role=Role.NOTICE, text=sentence,
         transport="notice", in_reply_to=about, received_at=now, stored_at=now,
         parent_id=tree.notice_parent(number, about.pk if about is not None else None),
     )  # fmt: skip
+    live.message_stored(notice, listed=number.portal)
+    return notice

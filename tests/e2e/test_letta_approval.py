@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import io
 import secrets
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from agents.models import Agent
 from chat.models import Message, Role, Turn
 from chat.services.approvals import approval_decide
+from chat.services.attachments import attachment_store
 from chat.services.turns import turn_cancel
 from ops.models import Service
-from tests.chat.portal_helpers import again, begin, edit, message, say, shown
+from tests.chat.portal_helpers import again, begin, edit, message, person, say, shown
 from tests.peers.letta import Letta
 from tests.peers.model_stub import ModelStub
 from tests.support.stage import Stage, _fake_homeserver, stage
@@ -164,3 +168,20 @@ def test_each_branch_is_a_conversation_of_its_own(stage: Stage, agent: Agent, mo
     heard = model_stub.ledger()[-1]["messages"]
     assert [one["content"] for one in heard if one["role"] == "user"] == ["Grace: [say anew] uno"]
     assert shown(talk) == ["[say anew] uno", "anew"]
+
+
+def test_a_picture_reaches_the_model(
+    stage: Stage, agent: Agent, model_stub: ModelStub, settings: Any, tmp_path: Path
+) -> None:
+    settings.ATTACHMENTS_DIR = tmp_path / "attachments"
+    out = io.BytesIO()
+    Image.new("RGB", (4, 4), "red").save(out, "PNG")
+    out.seek(0)
+    picture = attachment_store(person=person(), file=out, name="cat.png", actor="test")
+    talk = begin(stage, name=agent.name)
+    say(talk, "[say a cat] Look", attachments=[str(picture.pk)])
+    stage.run_turns()
+    assert shown(talk)[-1] == "a cat"
+    content = model_stub.ledger()[-1]["messages"][-1]["content"]
+    assert [part["type"] for part in content] == ["text", "image_url"]
+    assert content[1]["image_url"]["url"].startswith("data:image/png;base64,")
