@@ -50,10 +50,14 @@ def prune() -> None:
 
 @shared_task(name="chat.prune_portal", ignore_result=True)
 def prune_portal() -> None:
-    """Forget files that were never sent, and contents that nobody needs."""
+    """Forget files that were never sent, contents that nobody needs, exports of yesterday, conversations deleted a month ago."""
     from chat.services.attachments import prune_attachments
+    from chat.services.exports import prune_exports
+    from chat.services.portal import purge_removed
 
+    purge_removed()
     prune_attachments()
+    prune_exports()
 
 
 @shared_task(name=RESET_MAIL, ignore_result=True)

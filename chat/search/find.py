@@ -143,7 +143,7 @@ def _by_index(
 
 def _candidates(terms: Sequence[str], below: int | None) -> list[tuple[int, int]]:
     """The newest messages of anybody that hold the terms, by the index: their ids, and their conversations'."""
-    values: list[object]
+    values: list[int | str]
     if connection.vendor == "sqlite":
         match = " AND ".join('"' + term.replace('"', '""') + '"' for term in terms)
         statement, values = _BY_FTS, [below or 2**63 - 1, match, CANDIDATES]

@@ -6,6 +6,7 @@ Whoever calls has found the conversation through the person's ``Membership`` (``
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import timedelta
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -27,6 +28,8 @@ from ops.services.audit import record
 DRAFT_CHARS = 100_000
 DRAFT_ATTACHMENTS = 20
 _BATCH = 500
+# What was deleted can be brought back for so long.
+REMOVED_FOR = timedelta(days=30)
 
 
 def conversation_start(*, person: Person, agent: Agent, title: str = "", actor: str) -> Membership:
@@ -143,6 +146,19 @@ def draft_save(
     return draft
 
 
+def purge_removed() -> int:
+    """Delete for good what was deleted ``REMOVED_FOR`` ago, as far as nobody else has it and nothing holds it. Returns how many."""
+    before, count = timezone.now() - REMOVED_FOR, 0
+    rows = Membership.objects.filter(removed_at__lt=before, conversation__hold="").order_by("pk")
+    while batch := list(rows.select_related("person", "conversation")[:_BATCH]):
+        for row in batch:
+            with transaction.atomic():
+                # Conditional: it may have been brought back this moment.
+                if Membership.objects.filter(pk=row.pk, removed_at__lt=before).exists():
+                    count += _delete_for(row.conversation_id, row.person, "system")
+    return count
+
+
 def draft_files(membership: Membership) -> list[Attachment]:
     """The files of a draft that are still there and were not sent, in their order."""
     ids = [pk for pk in membership.draft.get("attachments", ()) if isinstance(pk, str)]
@@ -155,7 +171,7 @@ def draft_files(membership: Membership) -> list[Attachment]:
 def conversations_of_person_delete(*, person: Person, actor: str) -> int:
     """Delete the conversations that a person has in the portal, for good. Returns how many.
 
-    One that others have too, or that a room of its agent shows, goes on for them: only the person's view of it goes.
+    One that others have too, that a room of its agent shows, or that a legal hold keeps, goes on: only the person's view of it goes.
     """
     count = 0
     ids = list(Membership.objects.filter(person=person).order_by("pk").values_list("conversation_id", flat=True))

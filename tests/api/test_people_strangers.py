@@ -15,6 +15,7 @@ from django.utils import timezone
 from agents.models import Invitation, Room
 from chat.api.people.routers import ROUTERS
 from chat.models import Attachment, Conversation, Membership, Message, ProgramLogin, Turn
+from chat.services.exports import export_start
 from chat.services.personal_tokens import personal_token_create
 from tests.api.people import ChatApi, conversation_with, person_named, said
 
@@ -63,7 +64,9 @@ def theirs(ada, homeserver):
     grace.save()
     room = Room.objects.create(homeserver=homeserver, room_id="!theirs:hs", kind="direct")
     Invitation.objects.create(room=room, user_id="@grace:hs", state="joined")
+    job = export_start(person=grace, actor="test")
     return {
+        "job_id": job.pk,
         "room_id": room.pk,
         "session_id": login.pk,
         "token_id": token.pk,

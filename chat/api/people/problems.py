@@ -5,6 +5,7 @@ from __future__ import annotations
 from chat.access.grants import NotYours
 from chat.search.wish import WishInvalid
 from chat.services.attachments import AttachmentRefused
+from chat.services.imports import CannotImport
 from chat.services.matrix_account import NoMatrixAccount
 from chat.services.portal_rooms import CannotOpenRoom
 from chat.services.shares import CannotShare
@@ -44,6 +45,7 @@ _MATRIX = {
         declare("matrix.failed", 502, "The homeserver did not do it"),
     )
 }
+IMPORT_REFUSED = declare("import.refused", 422, "The file holds no conversations that can be read")
 SEARCH_INVALID = declare("search.invalid", 422, "A condition of the search cannot be understood")
 
 translate(NotYours, lambda error: Problem(NOT_FOUND, error.sentence))
@@ -55,3 +57,4 @@ translate(
 translate(CannotShare, lambda error: Problem(_SHARING[error.code], error.sentence))
 translate(CannotOpenRoom, lambda error: Problem(_MATRIX[error.code], error.sentence))
 translate(NoMatrixAccount, lambda error: Problem(_MATRIX[error.code], error.sentence))
+translate(CannotImport, lambda error: Problem(IMPORT_REFUSED, error.sentence))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ninja import Router
 
-from chat.api.people import agents, attachments, conversations, me, messages, rooms, search, shares, versions
+from chat.api.people import agents, attachments, conversations, me, messages, rooms, search, shares, transfer, versions
 from chat.api.people.auth import PersonBearer, PersonSession
 
 PREFIX = "v1/chat"
@@ -19,6 +19,7 @@ ROUTERS: tuple[Router, ...] = (
     search.router,
     rooms.router,
     shares.router,
+    transfer.router,
 )
 
 
