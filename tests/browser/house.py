@@ -46,7 +46,7 @@ class Portal:
 
     def context(self, **options: Any) -> Any:
         """A browser of somebody's own. What it complains about is collected."""
-        context = self.browser.new_context(timezone_id="Europe/Berlin", locale="en-GB", **{**WIDE_LIGHT, **options})
+        context = self.browser.new_context(timezone_id="Europe/Berlin", **{"locale": "en-GB", **WIDE_LIGHT, **options})
         context.set_default_timeout(WAIT)
         self.contexts.append(context)
         context.on("page", self._listen)

@@ -166,8 +166,17 @@ def test_dialogs_and_menus(portal: Portal, device: dict[str, Any]) -> None:
         check(page, "signing in again")
 
 
+def test_what_is_wrong_is_found(portal: Portal) -> None:
+    """The check itself can fail."""
+    page = portal.context().new_page()
+    page.goto(f"{portal.url}/account/login/")
+    page.evaluate("document.querySelector('main').append(document.createElement('button'))")
+    with pytest.raises(AssertionError, match="button-name"):
+        check(page, "a button without a name")
+
+
 def test_a_german_page_is_german(portal: Portal) -> None:
-    page = portal.signed_in("frieda", extra_http_headers={"Accept-Language": "de"})
+    page = portal.signed_in("frieda", locale="de-DE")
     page.locator(".agent-card").first.wait_for()
     assert page.locator("html").get_attribute("lang") == "de"
     assert page.inner_text("#pick-title") == "Mit wem möchtest du sprechen?"
