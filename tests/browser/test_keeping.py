@@ -61,6 +61,7 @@ def test_an_ended_session_costs_nothing(portal: Portal) -> None:
         portal.up.ask(
             "from django.contrib.sessions.models import Session\nSession.objects.all().delete()\nresult = True"
         )
+        page.locator("#strip", has_text="Your session has ended").wait_for()
         say(page, "said after the session ended")
         dialog = page.get_by_role("dialog", name="Sign in again")
         dialog.wait_for()
@@ -85,7 +86,7 @@ def test_without_a_connection_messages_wait_and_are_said_once(portal: Portal) ->
         page.context.set_offline(False)
         until(lambda: answers(page).count() == 2, "it is sent and answered")
     count = portal.up.ask(
-        f"from chat.models import Message\nresult = Message.objects.filter(conversation_id={conversation}, text='said without a connection').count()"
+        f"from chat.models import Message\nresult = Message.objects.filter(conversation_id={conversation}, role='user', text='said without a connection').count()"
     )
     assert count == 1
 
@@ -111,7 +112,7 @@ def test_two_tabs_are_in_step(portal: Portal) -> None:
     until(lambda: other.locator(".jack-row", has_text="A name of its own").count() == 0, "gone in the other tab")
     page.get_by_role("button", name="Undo").click()
     page.locator(".jack-row", has_text="A name of its own").wait_for()
-    assert page.inner_text("#title") == "A name of its own"
+    until(lambda: page.inner_text("#title") == "A name of its own", "it is open again")
 
 
 def test_files_are_shown_sent_and_refused_with_a_reason(portal: Portal, tmp_path: Any) -> None:

@@ -28,7 +28,7 @@ me.name = desk.dataset.name;
 me.preferences = JSON.parse($('#preferences').textContent);
 
 api.setUp({ csrfCookie: desk.dataset.csrfCookie, signIn: signInAgain });
-socket.setUp({ signIn: signInAgain });
+socket.setUp();
 
 const conversation = new Conversation();
 const picker = new AgentPicker($('#thread'));
@@ -283,7 +283,7 @@ on('line', ({ name, wait }) => {
       strip('attention', wait > 3 ? fill(gettext('No connection. Trying again in %(time)s. What you write is kept.'), { time: duration(wait) }) : gettext('No connection. Trying again. What you write is kept.'), { kind: 'line', action: socket.now, deed: gettext('Try now') });
       urgently(gettext('No connection.'));
     }, performance.now() - lostAt > 1500 ? 0 : 1500);
-  } else if (name === 'signed-out') strip('attention', gettext('Your session has ended.'), { kind: 'line', action: () => signInAgain().then((done) => done && socket.now()), deed: gettext('Sign in') });
+  } else if (name === 'signed-out') strip('attention', gettext('Your session has ended.'), { kind: 'line', action: signInAgain, deed: gettext('Sign in') });
   else if (name === 'refused') strip('trouble', gettext('The server refuses this page’s connection. Load the page again; if that does not help, tell an operator that this address is not allowed.'), { kind: 'line' });
 });
 

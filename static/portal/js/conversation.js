@@ -33,7 +33,7 @@ export class Conversation {
     };
     document.addEventListener('visibilitychange', () => this.seen());
     window.addEventListener('focus', () => this.seen());
-    on('line', ({ name }) => { if (name === 'open' && this.id && this.failed) this.open(this.id); });
+    on('line', ({ name }) => { this.signedOut = name === 'signed-out'; if (name === 'open' && this.id && this.failed) this.open(this.id); });
     setInterval(() => this.poll(), POLL);
     this.forget();
   }
@@ -197,7 +197,7 @@ export class Conversation {
 
   /* Where no line can be opened (a proxy that does not let WebSockets through) answers still come, only less smoothly. */
   async poll() {
-    if (isOpen() || this.polling || !this.id || this.failed || !this.openTurns.length || document.visibilityState !== 'visible') return;
+    if (isOpen() || this.signedOut || this.polling || !this.id || this.failed || !this.openTurns.length || document.visibilityState !== 'visible') return;
     this.polling = true;
     const { epoch } = this;
     try {
@@ -486,7 +486,7 @@ export class Conversation {
     this.info.last_read_seq = last;
     const { id } = this;
     clearTimeout(this.reading);
-    this.reading = setTimeout(() => api.post(`/conversations/${id}/read`, { seq: last }).then(() => emit('conversation-read', id)).catch(() => {}), 400);
+    this.reading = setTimeout(() => api.post(`/conversations/${id}/read`, { seq: last }, { again: false }).then(() => emit('conversation-read', id)).catch(() => {}), 400);
   }
 }
 

@@ -1,7 +1,7 @@
 /* The line to the server: one WebSocket, opened again whenever it breaks, with each subscription resumed from where it stood.
    Writing goes over HTTP, which is idempotent and has its own errors; what happens comes over this line. */
 import { get } from './api.js';
-import { emit } from './store.js';
+import { emit, on } from './store.js';
 
 const PROTOCOL = 'switchboard.v1';
 const WAITS = [0.3, 1, 2, 4, 8, 15];
@@ -16,13 +16,11 @@ let heartbeat = 20;
 let lastFrame = 0;
 let beating = 0;
 let number = 0;
-let askToSignIn = async () => false;
-let stopped = false;
 const subscriptions = new Map();
 const waiting = new Map();
 
-export function setUp({ signIn }) {
-  askToSignIn = signIn;
+export function setUp() {
+  on('signed-in', () => { attempts = 0; now(); });
   window.addEventListener('online', now);
   window.addEventListener('offline', () => state('lost'));
   document.addEventListener('visibilitychange', () => document.visibilityState === 'visible' && !ready && now());
@@ -72,7 +70,6 @@ function nextId() {
 function state(name, more = {}) { emit('line', { name, ...more }); }
 
 function connect() {
-  stopped = false;
   state('connecting', { attempts });
   const opened = new WebSocket(`${location.protocol === 'https:' ? 'wss' : 'ws'}://${location.host}/ws`, [PROTOCOL]);
   socket = opened;
@@ -145,10 +142,9 @@ async function closed(event) {
   if (SIGNED_OUT.includes(event.code) || attempts === 2) {
     // A refused handshake carries no code: after a few attempts it is asked whether anybody is still signed in.
     const standing = await get('/account/again', { again: false }).catch(() => null);
-    if (standing && !standing.person && !stopped) {
-      stopped = true;
+    if (standing && !standing.person) {
+      // Nobody is interrupted while they write: the page says so, and asks when something is sent.
       state('signed-out');
-      if (await askToSignIn()) { attempts = 0; connect(); }
       return;
     }
   }
