@@ -88,7 +88,7 @@ def test_errors_of_the_page_reach_the_log(portal: Portal) -> None:
         page.evaluate(
             "const s = document.createElement('script'); s.src = '/static/portal/no-such-file.js'; document.head.append(s)"
         )
-        until(lambda: len(sent) >= 2, "two reports")
+        until(lambda: (page.wait_for_timeout(50), len(sent) >= 2)[1], "two reports")
     assert {one["kind"] for one in sent} == {"script", "missing"}
     asked = "from ops.models import LogLine\nresult = list(LogLine.objects.filter(event='page.error').values_list('extra', flat=True))"
     until(lambda: len(portal.up.ask(asked)) >= 2, "the log has them")
