@@ -20,6 +20,18 @@ def _on_turns(request: HttpRequest) -> bool:
     return request.path.startswith(turns) and not request.path.startswith(dead)
 
 
+def _on_settings(request: HttpRequest) -> bool:
+    """Retention lives below the settings' address and has an entry of its own."""
+    all_of_them, retention = str(reverse_lazy("admin:ops_livesetting_changelist")), str(reverse_lazy("admin:retention"))
+    return request.path.startswith(all_of_them) and not request.path.startswith(retention)
+
+
+def _on_invites(request: HttpRequest) -> bool:
+    """The import lives below the invitations' address and has an entry of its own."""
+    invites, bring = str(reverse_lazy("admin:chat_invite_changelist")), str(reverse_lazy("admin:portagent"))
+    return request.path.startswith(invites) and not request.path.startswith(bring)
+
+
 def _on_attempts(request: HttpRequest) -> bool:
     """The check of sockets lives below the attempts' address and has an entry of its own."""
     attempts, check = str(reverse_lazy("admin:chat_accessattempt_changelist")), str(reverse_lazy("admin:socket_check"))
@@ -88,7 +100,8 @@ NAVIGATION: list[dict[str, Any]] = [
             _item("Status board", "lightbulb", "board"),
             _item("Services", "dns", "ops_service_changelist"),
             {**_item("Checks", "fact_check", "ops_checkstate_changelist"), "active": _on_checks},
-            _item("Settings", "tune", "ops_livesetting_changelist"),
+            {**_item("Settings", "tune", "ops_livesetting_changelist"), "active": _on_settings},
+            _item("Retention", "auto_delete", "retention"),
             _item("Jobs", "pending_actions", "ops_job_changelist", "badge_jobs", "sb-badge-working"),
             _item("WebSocket check", "swap_calls", "socket_check"),
             {**_item("Logs", "article", "ops_logline_changelist"), "active": _on_logs},
@@ -103,7 +116,8 @@ NAVIGATION: list[dict[str, Any]] = [
         "title": "Who may do what",
         "items": [
             _item("People", "group", "chat_person_changelist"),
-            _item("Invitations", "mail", "chat_invite_changelist"),
+            {**_item("Invitations", "mail", "chat_invite_changelist"), "active": _on_invites},
+            _item("Import from Portagent", "move_down", "portagent"),
             {**_item("Attempts to get in", "door_front", "chat_accessattempt_changelist"), "active": _on_attempts},
             {**_item("Quotas", "speed", "chat_quota_changelist"), "active": _on_quotas},
             _item("Use", "monitoring", "usage"),

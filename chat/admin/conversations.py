@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import admin, messages
-from django.core.exceptions import PermissionDenied
-from django.db.models import Prefetch
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.core.exceptions import PermissionDenied, ValidationError
+from django.db.models import Exists, OuterRef, Prefetch
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
 from django.shortcuts import render
 from django.urls import URLPattern, path, reverse
 from django.utils.safestring import SafeString, mark_safe
@@ -17,16 +17,69 @@ from agents.admin.common import client_address
 from agents.matrix.markdown import render as render_markdown
 from agents.models import Agent
 from chat.admin.common import DELIVERY_LAMPS, TURN_LAMPS
+from chat.admin.looking import ReasonForm
 from chat.admin.silent import silent_live_view, silent_view
-from chat.models import OPEN_TURN_STATES, Conversation, Link, Message, Participant, Person, RefusedEvent, Role
+from chat.models import (
+    OPEN_TURN_STATES,
+    Conversation,
+    Link,
+    Membership,
+    Message,
+    Participant,
+    Person,
+    RefusedEvent,
+    Role,
+    Turn,
+    TurnState,
+)
 from chat.queries import Hop, trace, traces
+from chat.services.approvals import approval_decide
+from chat.services.branches import path as branch_path
+from chat.services.branches import siblings
+from chat.services.holds import conversation_hold, conversation_release
 from chat.services.messages import CannotSend
 from chat.services.probes import test_message_send
+from chat.services.turns import WrongState
+from chat.turns.waiting import pending
 from ops import html
-from ops.admin.base import OperatorAdmin, actor_of
+from ops.admin.base import Deed, OperatorAdmin, actor_of
 
 PAGE = 40
 GREETING = "This is a test from the operator. Please answer with one short sentence."
+
+
+class PlaceFilter(admin.SimpleListFilter):
+    """Of the portal, of rooms, and held."""
+
+    title = "place"
+    parameter_name = "place"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [("portal", "Portal"), ("room", "Matrix room"), ("held", "Legal hold")]
+
+    def queryset(self, request: HttpRequest, queryset: Any) -> Any:
+        if self.value() == "portal":
+            return queryset.filter(portal=True)
+        if self.value() == "room":
+            return queryset.filter(Exists(Link.objects.filter(conversation=OuterRef("pk"), room__isnull=False)))
+        return queryset.exclude(hold="") if self.value() == "held" else queryset
+
+
+class PersonFilter(admin.SimpleListFilter):
+    """Those of one person, whose page leads here; offered only then."""
+
+    title = "person"
+    parameter_name = "person"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        key = request.GET.get("person", "")
+        person = Person.objects.filter(pk=int(key)).first() if key.isdigit() and len(key) < 18 else None
+        return [(key, str(person))] if person is not None else []
+
+    def queryset(self, request: HttpRequest, queryset: Any) -> Any:
+        if not self.value():
+            return queryset
+        return queryset.filter(Exists(Membership.objects.filter(conversation=OuterRef("pk"), person=int(self.value()))))  # type: ignore[arg-type]
 
 
 @admin.register(Conversation)
@@ -34,8 +87,10 @@ class ConversationAdmin(OperatorAdmin):
     list_display = ("title_text", "who", "messages_count", "open_room", "last_message")
     search_fields = ("title", "participants__name", "participants__external_id", "links__room__room_id")
     search_help_text = "Title, participant, Matrix id or room id"
+    list_filter = (PlaceFilter, PersonFilter)
     ordering = ("-last_message_at", "-id")
     detail_template = "switchboard/conversation.html"
+    expected_errors = (ValidationError, WrongState)
     intro = "What was said, with the way of each message: when it arrived, was stored, was answered, was delivered, and where it stopped."
     empty_title = "Nothing was said yet"
     empty_text = "A conversation begins when somebody writes in an agent's room, or when you send a test message from an agent's page."
@@ -52,6 +107,7 @@ class ConversationAdmin(OperatorAdmin):
         own = [
             path("silent/<slug:kind>/<int:pk>/", wrap(silent_view), name="chat_silent"),
             path("silent/<slug:kind>/<int:pk>/live/", wrap(silent_live_view), name="chat_silent_live"),
+            path("<int:object_id>/approve/", wrap(self.approve_view), name="chat_conversation_approve"),
             path("test/<int:agent_id>/", wrap(self.test_view), name="chat_test"),
             path("test/<int:agent_id>/<int:message_id>/", wrap(self.watch_view), name="chat_test_watch"),
             path("test/<int:agent_id>/<int:message_id>/live/", wrap(self.live_view), name="chat_test_live"),
@@ -74,21 +130,70 @@ class ConversationAdmin(OperatorAdmin):
     @display(description="Room")
     def open_room(self, row: Conversation) -> str:
         address = next((client_address(one.room) for one in row.links.all() if one.room), "")
-        return html.outside(address, "Open") if address else "API"
+        return html.outside(address, "Open") if address else "Portal" if row.portal else "API"
 
     @display(description="Last message", ordering="last_message_at")
     def last_message(self, row: Conversation) -> str:
         return html.ago(row.last_message_at)
 
+    def deeds(self) -> tuple[Deed, ...]:
+        return (
+            Deed("hold", "Hold", self.hold, shown=lambda row: not row.hold, button="Legal hold…", form=lambda data, row: ReasonForm(data),
+                 explain=lambda row: "Nothing of it is removed, neither for its age nor with its people, until you release it."),
+            Deed("release", "Release", self.release, shown=lambda row: bool(row.hold), button="Release the hold…",
+                 explain=lambda row: f"It is held: {row.hold}. Afterwards the rules of retention apply to it again."),
+        )  # fmt: skip
+
+    def hold(self, request: HttpRequest, row: Conversation, asked: dict[str, Any]) -> str:
+        conversation_hold(conversation=row, reason=asked["reason"], actor=actor_of(request))
+        return f"{row} is held."
+
+    def release(self, request: HttpRequest, row: Conversation) -> str:
+        conversation_release(conversation=row, actor=actor_of(request))
+        return f"{row} is no longer held."
+
+    def approve_view(self, request: HttpRequest, object_id: int) -> HttpResponse:
+        """Allow or refuse a call that an agent waits for."""
+        row: Conversation = self._row(request, str(object_id))
+        if request.method != "POST":
+            return HttpResponseNotAllowed(["POST"])
+        key = request.POST.get("turn", "")
+        turn = Turn.objects.filter(conversation=row, pk=int(key)).first() if key.isdigit() else None
+        if turn is None:
+            raise Http404("There is no such turn here.")
+        allow = request.POST.get("do") == "approve"
+        try:
+            approval_decide(
+                turn=turn,
+                call_id=request.POST.get("call", ""),
+                approve=allow,
+                reason=request.POST.get("reason", "")[:500],
+                actor=actor_of(request),
+            )
+        except WrongState as error:
+            messages.error(request, error.sentence)
+        else:
+            messages.success(request, "The call is allowed." if allow else "The call is refused.")
+        return HttpResponseRedirect(self.address_of(row))
+
     def detail_context(self, request: HttpRequest, row: Conversation) -> dict[str, Any]:
         rows, first, last = self._page_of(request, row)
+        shown = set(branch_path(row)) if row.portal and row.head_id else set()
+        beside = siblings(row.pk, [one.pk for one in rows]) if row.portal else {}
         hops = traces([one for one in rows if one.role == Role.USER])
         room = next((one.room for one in row.links.all() if one.room), None)
         refused = (
             list(RefusedEvent.objects.filter(place=room.room_id)[:10]) if room is not None and room.room_id else []
         )
         return {
-            "items": [_item(one, hops) for one in rows],
+            "items": [_item(one, hops, shown, beside.get(one.pk, [])) for one in rows],
+            "members": list(row.memberships.select_related("person").order_by("pk")[:50]) if row.portal else [],
+            "waiting": [
+                {"turn": turn, "calls": pending(turn)}
+                for turn in Turn.objects.filter(conversation=row, state=TurnState.WAITING_APPROVAL).select_related(
+                    "agent"
+                )[:20]
+            ],
             "participants": list(row.participants.all()),
             "room": room,
             "room_address": client_address(room),
@@ -108,7 +213,7 @@ class ConversationAdmin(OperatorAdmin):
         found = (
             Message.objects.filter(conversation=row, seq__lt=limit)
             .select_related("sender")
-            .prefetch_related("turns")
+            .prefetch_related("turns", "attachments")
             .order_by("-seq")[:PAGE]
         )
         rows = list(found)[::-1]
@@ -180,10 +285,15 @@ def _live(agent: Agent, message_id: int) -> dict[str, Any]:
     }
 
 
-def _item(message: Message, hops: dict[int, Any]) -> dict[str, Any]:
-    """What the timeline shows of a message."""
+def _item(message: Message, hops: dict[int, Any], shown: set[int], beside: list[int]) -> dict[str, Any]:
+    """What the timeline shows of a message. ``aside``: it stands in a branch that is not shown; ``variant``: which of how many."""
     turns = list(message.turns.all())
     return {
+        "aside": bool(shown) and message.pk not in shown,
+        "variant": f"‹{beside.index(message.pk) + 1}/{len(beside)}›"
+        if len(beside) > 1 and message.pk in beside
+        else "",
+        "files": list(message.attachments.all()),
         "message": message,
         "is_agent": message.role == Role.ASSISTANT,
         "hops": hops.get(message.pk, []),

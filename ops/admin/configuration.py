@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from django.contrib import admin, messages
@@ -12,6 +13,7 @@ from django.utils.text import slugify
 
 from ops import html
 from ops.admin.base import OperatorAdmin, actor_of, is_operator
+from ops.admin.retention import retention_view
 from ops.choices import Lamp
 from ops.configuration import listing
 from ops.configuration.schema import configuration
@@ -33,6 +35,7 @@ class SettingsAdmin(OperatorAdmin):
             path("", wrap(self.list_view), name="ops_livesetting_changelist"),
             path("test/", wrap(self.test_view), name="ops_setting_test"),
             path("reach/", wrap(self.reach_view), name="ops_reach"),
+            path("retention/", wrap(partial(retention_view, self)), name="retention"),
         ]
         return [*own, *super().get_urls()]
 
