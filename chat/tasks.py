@@ -41,11 +41,13 @@ def catch_up() -> None:
 
 @shared_task(name="chat.prune", ignore_result=True)
 def prune() -> None:
-    """Forget old notes about refused events, and sessions that expired."""
+    """Forget old notes about refused events, and sessions that expired; close the looks of operators that are over."""
+    from chat.services.impersonation import impersonations_expire
     from chat.services.pruning import prune_refused, prune_sessions
 
     prune_refused()
     prune_sessions()
+    impersonations_expire()
 
 
 @shared_task(name="chat.prune_portal", ignore_result=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterable, Iterator
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from django.contrib import admin
@@ -17,6 +18,7 @@ from unfold.decorators import display
 
 from chat.access.registration import mode
 from chat.admin.invite_forms import CodeForm, ExtendForm, InviteForm, end_of
+from chat.admin.portagent import portagent_job_view, portagent_view
 from chat.invite_words import invites_in, true_state
 from chat.models import AccessAttempt, Invite, Person
 from chat.services.invites import (
@@ -85,6 +87,8 @@ class InviteAdmin(OperatorAdmin):
         own = [
             path("check/", wrap(self.check_view), name="chat_invite_check"),
             path("csv/", wrap(self.csv_view), name="chat_invite_csv"),
+            path("portagent/", wrap(partial(portagent_view, self)), name="portagent"),
+            path("portagent/<uuid:job_id>/", wrap(partial(portagent_job_view, self)), name="portagent_job"),
         ]
         return [*own, *super().get_urls()]
 

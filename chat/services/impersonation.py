@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from functools import partial
 
 from django.core.exceptions import ValidationError
 from django.db import transaction
@@ -77,9 +78,7 @@ def _end(row: Impersonation, *, actor: str, because: str) -> None:
         message=because,
         after={"seconds": round((row.ended_at - row.started_at).total_seconds())},
     )
-    publish = getattr(live, "publish_person", None)
-    if publish is not None:
-        transaction.on_commit(lambda: publish(row.person_id, {"type": "access"}))
+    transaction.on_commit(partial(live.publish_person, row.person_id, {"type": "access"}))
 
 
 def impersonations_expire() -> int:

@@ -55,7 +55,9 @@ def _store(request: HttpRequest) -> HttpResponse:
         if "hold" in request.POST:
             wanted = request.POST["hold"] == "on"
             live_set(key=HOLD, value=wanted, actor=actor_of(request))
-            messages.success(request, "Nothing is removed for its age now." if wanted else "The rules of retention apply again.")
+            messages.success(
+                request, "Nothing is removed for its age now." if wanted else "The rules of retention apply again."
+            )
             return back
         changed = []
         for kind in retention_kinds():
