@@ -18,7 +18,7 @@ from ops.logs import get_logger
 
 log = get_logger(__name__)
 
-READY_SECONDS = 90.0
+READY_SECONDS = 180.0
 # It has run well for so long: the next death is a new story.
 _WELL_SECONDS = 120.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0

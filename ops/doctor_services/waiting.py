@@ -10,7 +10,7 @@ from ops.models import Process
 from ops.processes.queries import alive, is_gone
 
 END_SECONDS = 25.0
-READY_SECONDS = 60.0
+READY_SECONDS = 120.0
 _PAUSE = 0.25
 
 

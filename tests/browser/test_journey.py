@@ -9,7 +9,7 @@ import pytest
 
 from tests.browser.house import PASSWORD, PHONE_DARK, WIDE_LIGHT, Portal, answers, fits, say, until
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1200)]
 
 
 def invitation(portal: Portal) -> str:

@@ -17,7 +17,7 @@ from tests.e2e.matrix_client import Person, run
 from tests.peers.install import ensure_synapse
 from tests.up.running import Up
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1200)]
 
 DEFINE = """
 from agents.services.agents import agent_define

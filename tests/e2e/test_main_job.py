@@ -19,7 +19,7 @@ from tests.peers.letta import Letta
 from tests.peers.switchboard import Stack
 from tests.peers.synapse import MatrixUser, Synapse
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1200)]
 
 AGENTS = 120
 

@@ -12,7 +12,7 @@ from tests.e2e.matrix_client import Person, run
 from tests.peers.switchboard import Stack
 from tests.peers.synapse import MatrixUser, Synapse
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1200)]
 
 
 class Rooms:

@@ -10,7 +10,7 @@ import pytest
 from tests.e2e.matrix_client import Person, run
 from tests.faults.house import House, running_house
 
-pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(1200)]
 
 # Faults that pass: the answer comes, and the person never hears of it.
 PASSING: dict[str, dict[str, Any]] = {

@@ -17,7 +17,7 @@ from tests.peers.install import ensure_synapse
 from tests.peers.letta_stub import LettaStub
 from tests.up.running import Up
 
-pytestmark = [pytest.mark.faults, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(1200)]
 
 ROOMS, MESSAGES, KILLS = 4, 8, 3
 

@@ -13,7 +13,7 @@ import pytest
 from tests.e2e.matrix_client import Person, run
 from tests.faults.house import House, running_house
 
-pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(1200)]
 
 ROOMS, MESSAGES = 10, 20
 

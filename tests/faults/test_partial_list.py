@@ -9,7 +9,7 @@ import pytest
 
 from tests.faults.house import House, running_house
 
-pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(1200)]
 
 AGENTS = 12
 

@@ -14,7 +14,7 @@ import pytest
 from tests.faults.house import House, running_house
 from tests.peers.switchboard import PROJECT
 
-pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(1200)]
 
 AGENTS = 25
 

@@ -66,7 +66,7 @@ class _Spawner:
     def run(self, call: Callable[[], subprocess.Popen[bytes]]) -> subprocess.Popen[bytes]:
         result: Future[subprocess.Popen[bytes]] = Future()
         self._orders.put((call, result))
-        return result.result(timeout=60)
+        return result.result(timeout=240)
 
 
 @functools.cache
@@ -92,7 +92,7 @@ class Peer:
     """
 
     name = "peer"
-    ready_seconds = 30.0
+    ready_seconds = 180.0
     stop_signal = signal.SIGTERM
     stop_seconds = 10.0
     death_signal = signal.SIGKILL

@@ -43,7 +43,7 @@ class Letta(Peer):
     """
 
     name = "letta"
-    ready_seconds = 150.0
+    ready_seconds = 500.0
 
     def __init__(
         self,
@@ -81,7 +81,7 @@ class Letta(Peer):
             cwd=self.folder,
             capture_output=True,
             text=True,
-            timeout=150,
+            timeout=400,
             check=False,
         )
         if done.returncode:
@@ -128,7 +128,7 @@ class Letta(Peer):
     def client(self) -> httpx.Client:
         """An HTTP client with the password, for what has no method here."""
         headers = {"Authorization": f"Bearer {self.password}"} if self.password else {}
-        return httpx.Client(base_url=self.url, headers=headers, timeout=60)
+        return httpx.Client(base_url=self.url, headers=headers, timeout=240)
 
     def _call(self, method: str, path: str, **kw: Any) -> Any:
         with self.client() as client:

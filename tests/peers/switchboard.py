@@ -24,7 +24,7 @@ PROJECT = Path(__file__).resolve().parents[2]
 class Part(Peer):
     """One process of a stack."""
 
-    ready_seconds = 60.0
+    ready_seconds = 240.0
 
     def __init__(self, stack: Stack, name: str, arguments: Sequence[str]) -> None:
         self.name = name

@@ -86,7 +86,7 @@ class Synapse(Peer):
             [*command, "--generate-config", "--report-stats=no"],
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=240,
             cwd=self.folder,
             check=False,
         )

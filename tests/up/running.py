@@ -71,14 +71,14 @@ class Up:
             )
         return self.process
 
-    def start(self, seconds: float = 180.0) -> float:
+    def start(self, seconds: float = 400.0) -> float:
         """Start and wait until it says that it is ready. Returns the seconds that took."""
         began = time.monotonic()
         self.spawn()
         self.wait_ready(seconds)
         return time.monotonic() - began
 
-    def wait_ready(self, seconds: float = 180.0) -> None:
+    def wait_ready(self, seconds: float = 400.0) -> None:
         """Wait until what was spawned says that it is ready."""
         assert self.process is not None
         until = time.monotonic() + seconds

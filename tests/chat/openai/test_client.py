@@ -16,7 +16,7 @@ from tests.chat.portagent.fixtures import PNG
 from tests.peers.letta_stub import LettaStub
 from tests.up.running import Up
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1200)]
 
 PREPARE = """
 import json

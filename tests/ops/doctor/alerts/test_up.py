@@ -8,7 +8,7 @@ import pytest
 
 from tests.up.running import Up
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1200)]
 
 
 def wait_for(hook, start, seconds=60.0):

@@ -11,7 +11,7 @@ import pytest
 from tests.peers.base import PROJECT_ROOT, free_port
 from tests.up.running import clean_environment
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(200)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1200)]
 
 # The program that deployments start, with a watch that looks more often.
 WEB = """
