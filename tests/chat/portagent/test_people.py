@@ -21,6 +21,13 @@ pytestmark = pytest.mark.django_db
 OLD = "portagent-Pässword 1"
 
 
+@pytest.fixture(autouse=True)
+def _real_hashers(settings: Any) -> None:
+    """Those of the project, not the quick one that other tests use."""
+    quick = "django.contrib.auth.hashers.MD5PasswordHasher"
+    settings.PASSWORD_HASHERS = [name for name in settings.PASSWORD_HASHERS if name != quick]
+
+
 def signs_in(name: str, password: str) -> Person | None:
     found = authenticate(RequestFactory().get("/"), username=name, password=password)
     assert found is None or isinstance(found, Person)
