@@ -35,7 +35,9 @@ def old_messages(before: datetime) -> QuerySet[Message]:
     open_delivery = Delivery.objects.filter(message=OuterRef("pk"), state__in=_UNSETTLED)
     # Its answer's delivery goes with the turn, and so with the question.
     open_answer = Delivery.objects.filter(turn__message=OuterRef("pk"), state__in=_UNSETTLED)
-    settled = Message.objects.filter(stored_at__lt=before, conversation__hold="")
+    # The tip of the branch that is shown stays as well: without it nothing would be. What goes stands above it in its branch.
+    tip = Conversation.objects.filter(head=OuterRef("pk"))
+    settled = Message.objects.filter(stored_at__lt=before, conversation__hold="").exclude(Exists(tip))
     return (
         settled.filter(Exists(newer))
         .exclude(Exists(open_turn))

@@ -13,10 +13,11 @@ _django = get_asgi_application()
 
 from chat.matrix.door import AppserviceDoor  # noqa: E402 - needs the apps that the line above sets up
 from chat.socket.door import door  # noqa: E402
+from controlplane.body_limit import BodyLimit  # noqa: E402
 from ops.alerts import watch  # noqa: E402
 from ops.processes import reporter  # noqa: E402
 
-application = ProtocolTypeRouter({"http": AppserviceDoor(_django), "websocket": door})
+application = ProtocolTypeRouter({"http": AppserviceDoor(BodyLimit(_django)), "websocket": door})
 
 # Whatever server has loaded this is a web server, unless it has said that it is more (`up`).
 reporter.start("web")

@@ -108,7 +108,12 @@ def _documents(file: BinaryIO, report: Report) -> Iterator[tuple[str, Any]]:
     file.seek(0)
     if not zipfile.is_zipfile(file):
         file.seek(0)
-        yield "", _parse(file.read(), "The file")
+        data = file.read(LARGEST_MEMBER + 1)
+        if len(data) > LARGEST_MEMBER:
+            raise CannotImport(
+                f"The file is larger than {LARGEST_MEMBER // 1024 // 1024} MB. Split it, or send its parts in a ZIP."
+            )
+        yield "", _parse(data, "The file")
         return
     file.seek(0)
     with zipfile.ZipFile(file) as archive:

@@ -1,0 +1,76 @@
+"""How large a request's body may be, asked before anything of it is kept: Django would write all of it to the disk first, for anybody."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from django.conf import settings
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Application = Callable[[Any, Receive, Send], Awaitable[None]]
+
+_MB = 1024 * 1024
+# What multipart adds around a file.
+_AROUND = 64 * 1024
+UPLOADS = "/api/v1/chat/attachments"
+IMPORTS = "/api/v1/chat/import"
+LARGEST_IMPORT = 512 * _MB
+
+
+def largest(path: str) -> int:
+    """The largest body that an address takes, in bytes."""
+    if path == UPLOADS:
+        return int(settings.ATTACHMENT_MAX_MB * _MB) + _AROUND
+    if path == IMPORTS:
+        return LARGEST_IMPORT
+    return int(settings.DATA_UPLOAD_MAX_MEMORY_SIZE)
+
+
+class BodyLimit:
+    """Answers 413 to a body that says it is too large, and to one that turns out to be while it comes in."""
+
+    def __init__(self, application: Application) -> None:
+        self.application = application
+
+    async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
+        most = largest(scope.get("path", ""))
+        given = dict(scope.get("headers", ())).get(b"content-length", b"")
+        if given.isdigit() and int(given) > most:
+            await _refuse(scope, send, most)
+            return
+        seen, refused = 0, False
+
+        async def counted() -> Message:
+            nonlocal seen, refused
+            message = await receive()
+            seen += len(message.get("body", b""))
+            if seen > most and not refused:
+                refused = True
+                await _refuse(scope, send, most)
+            return {"type": "http.disconnect"} if refused else message
+
+        async def once(message: Message) -> None:
+            if not refused:
+                await send(message)
+
+        await self.application(scope, counted, once)
+
+
+async def _refuse(scope: Any, send: Send, most: int) -> None:
+    problem = {
+        "type": "urn:switchboard:problem:request.too_large",
+        "title": "The request is too large",
+        "status": 413,
+        "detail": f"This address takes at most {most // _MB} MB.",
+        "instance": scope.get("path", ""),
+        "code": "request.too_large",
+        "errors": [],
+        "request_id": "",
+    }
+    headers = [(b"content-type", b"application/problem+json"), (b"connection", b"close")]
+    await send({"type": "http.response.start", "status": 413, "headers": headers})
+    await send({"type": "http.response.body", "body": json.dumps(problem).encode()})
