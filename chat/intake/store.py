@@ -162,7 +162,12 @@ def _store(batch: Sequence[tuple[Place, Incoming]], known: set[tuple[str, str]])
 
 def _decision(place: Place, incoming: Incoming) -> tuple[Turn, tuple[bool, str]] | None:
     """``!approve`` and ``!deny …`` of somebody in the room answer a turn that waits for it; anywhere else they are words as any other."""
-    if not incoming.text.startswith("!") or incoming.guard or incoming.sender_kind == ParticipantKind.AGENT:
+    # "command": it was found to be one before, in a transaction that had to be repeated.
+    if (
+        not incoming.text.startswith("!")
+        or incoming.guard not in {"", "command"}
+        or incoming.sender_kind == ParticipantKind.AGENT
+    ):
         return None
     word = approvals.word_in(incoming.text)
     turn = approvals.waiting_in(place.conversation.pk) if word is not None else None

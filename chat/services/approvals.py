@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from chat import live
 from chat.deliveries import outbox
-from chat.models import OPEN_TURN_STATES, Link, Turn, TurnState
+from chat.models import OPEN_TURN_STATES, Conversation, Link, Turn, TurnState
 from chat.services.notices import notice_store
 from chat.services.turns import WrongState
 from chat.turns.waiting import pending
@@ -89,10 +89,12 @@ def decide_all(*, turn: Turn, approve: bool, reason: str = "", actor: str) -> Tu
 
 def expire() -> int:
     """Refuse what nobody decided in time, and say so. Returns how many turns. Safe to run anywhere, any time, twice."""
-    due = _waiting().filter(not_before__lte=timezone.now()).values_list("pk", flat=True)[:AT_ONCE]
+    due = _waiting().filter(not_before__lte=timezone.now()).values_list("pk", "conversation_id")[:AT_ONCE]
     count = 0
-    for pk in list(due):
+    for pk, conversation_id in list(due):
         with transaction.atomic():
+            # Conversation before turn, as whoever stores a message locks them.
+            Conversation.objects.select_for_update().get(pk=conversation_id)
             turn = (
                 Turn.objects.select_for_update(of=("self",))
                 .select_related("agent__mapping__account", "conversation", "message")

@@ -162,9 +162,11 @@ def test_a_file_is_described_to_the_agent(house: Stage) -> None:
         event(house, "cat.png", msgtype="m.image", url="mxc://x/1", info={"mimetype": "image/png", "size": 12345}),
         event(house, "Look!", msgtype="m.file", url="mxc://x/2", filename="a.pdf", info={"size": "big"}),
     )
-    one, two = Message.objects.order_by("seq").values_list("text", flat=True)
-    assert one == "[image “cat.png” (image/png, 12,345 bytes); its content cannot be passed on]"
-    assert two == "Look!\n[file “a.pdf” (unknown type); its content cannot be passed on]"
+    (one, first), (two, second) = Message.objects.order_by("seq").values_list("text", "parts")
+    assert first == [{"type": "media", "url": "mxc://x/1", "name": "cat.png", "size": 12345}]
+    assert second == [{"type": "media", "url": "mxc://x/2", "name": "a.pdf", "size": None}]
+    assert one == "[image “cat.png” (image/png, 12,345 bytes)]"
+    assert two == "Look!\n[file “a.pdf” (unknown type)]"
 
 
 def test_encryption_is_told_once(house: Stage, room_id: str) -> None:
