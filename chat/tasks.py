@@ -41,13 +41,17 @@ def catch_up() -> None:
 
 @shared_task(name="chat.prune", ignore_result=True)
 def prune() -> None:
-    """Forget old notes about refused events, and sessions that expired; close the looks of operators that are over."""
+    """Forget what is old: notes about refused events, expired sessions and tickets, how sockets ended; close operators' looks that are over."""
+    from chat.access.tickets import tickets_prune
     from chat.services.impersonation import impersonations_expire
     from chat.services.pruning import prune_refused, prune_sessions
+    from chat.socket import statistics
 
     prune_refused()
     prune_sessions()
     impersonations_expire()
+    tickets_prune()
+    statistics.prune()
 
 
 @shared_task(name="chat.prune_portal", ignore_result=True)
