@@ -49,6 +49,8 @@ export class Conversation {
     this.failed = false;
     this.messages = new Map();
     this.turns = new Map();
+    this.over = new Set();
+    this.toldSeq = 0;
     this.before = null;
     this.atEnd = true;
     this.cursor = '';
@@ -167,8 +169,13 @@ export class Conversation {
     const { epoch, id } = this;
     if (!id) return;
     const shown = Math.max(PAGE, Math.min(200, this.messages.size));
-    const page = await api.get(`/conversations/${id}/messages?limit=${shown}`);
-    if (epoch !== this.epoch) return;
+    let page;
+    // What the line told while the page was on its way is newer: then it is fetched again.
+    for (let tries = 0; tries < 3; tries += 1) {
+      page = await api.get(`/conversations/${id}/messages?limit=${shown}`);
+      if (epoch !== this.epoch) return;
+      if (page.last_seq >= this.toldSeq) break;
+    }
     const focused = document.activeElement?.closest?.('.message')?.id;
     this.scroll.keep(() => this.place(page, { fresh: true }));
     if (focused) document.getElementById(focused)?.focus({ preventScroll: true });
@@ -239,6 +246,7 @@ export class Conversation {
 
   #take(message) {
     if (!message || message.conversation !== this.id) return;
+    this.toldSeq = Math.max(this.toldSeq, message.seq);
     this.outbox?.arrived(message.client_id);
     if (this.messages.has(message.id)) {
       const old = $(`#message-${message.id}`, this.thread);
@@ -272,6 +280,7 @@ export class Conversation {
   }
 
   #append(message) {
+    if (message.role === 'assistant' && message.turn) this.over.add(message.turn.id);
     const day = dayName(new Date(message.said_at));
     const days = this.thread.querySelectorAll('.day');
     const view = message.in_reply_to ? this.turns.get(this.#turnFor(message)) : null;
@@ -314,7 +323,10 @@ export class Conversation {
   #turnOf(message) {
     const { turn } = message;
     if (!turn || message.role !== 'user') return;
-    if (OPEN.has(turn.state)) { this.#follow(turn, message); return; }
+    if (OPEN.has(turn.state)) {
+      if (!this.over.has(turn.id)) this.#follow(turn, message);
+      return;
+    }
     const view = this.turns.get(turn.id);
     if (view && !turn.reply) this.#over(this.#follow(turn, message), turn);
     else if (!view && !turn.reply && (FAILED.has(turn.state) || turn.state === 'cancelled')) this.#over(this.#view(turn, message), turn);
@@ -359,6 +371,8 @@ export class Conversation {
     const turn = typeof frame.turn === 'object' ? frame.turn : { ...frame, id: frame.turn };
     const asked = this.messages.get(turn.message);
     if (asked) asked.turn = { ...asked.turn, ...turn, id: turn.id };
+    if (OPEN.has(turn.state)) this.over.delete(turn.id);
+    else this.over.add(turn.id);
     if (OPEN.has(turn.state)) {
       if (!asked && !this.turns.has(turn.id)) return;
       this.#follow({ approvals: [], ...turn }, asked);
@@ -403,9 +417,8 @@ export class Conversation {
     try {
       const turn = await api.post(`/messages/${message.id}/regenerate`);
       await this.reload();
-      const view = this.#follow(turn, this.messages.get(turn.message));
       this.scroll.toEnd();
-      view.element.focus({ preventScroll: true });
+      this.turns.get(turn.id)?.element.focus({ preventScroll: true });
       emit('turns-changed', this.openTurns.length);
     } catch (error) { showError(error); }
   }
@@ -448,9 +461,8 @@ export class Conversation {
   }
 
   async edit(message, text) {
-    const said = await api.post(`/messages/${message.id}/edit`, { client_id: api.clientId(), text });
+    await api.post(`/messages/${message.id}/edit`, { client_id: api.clientId(), text });
     await this.reload();
-    if (said.turn) this.#follow(said.turn, said.message);
     this.scroll.toEnd();
     emit('turns-changed', this.openTurns.length);
   }
@@ -466,8 +478,9 @@ export class Conversation {
 
   /* A message of one's own was stored. */
   sent({ message, turn }) {
-    this.#take({ ...message, turn: turn ?? message.turn });
-    if (turn && OPEN.has(turn.state)) this.#follow(turn, message);
+    // The line may have been faster: what it told since then is newer than this.
+    if (!this.messages.has(message.id)) this.#take({ ...message, turn: turn ?? message.turn });
+    if (turn && OPEN.has(turn.state) && !this.over.has(turn.id)) this.#follow(turn, message);
     emit('turns-changed', this.openTurns.length);
   }
 
