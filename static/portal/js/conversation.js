@@ -1,8 +1,8 @@
 /* The conversation that is open: its messages, the answers that come in, and what can be done with each. */
 import { $, h, lamp } from './dom.js';
 import * as api from './api.js';
-import { emit, kept, me, on } from './store.js';
-import { isOpen, subscribe, request as ask } from './socket.js';
+import { emit, me, on } from './store.js';
+import { subscribe, request as ask } from './socket.js';
 import { messageElement, unsentElement } from './message.js';
 import { FAILED, OPEN, TurnView } from './turn.js';
 import { Scroll } from './scroll.js';
@@ -11,13 +11,14 @@ import { politely } from './announce.js';
 import { showError } from './dialogs.js';
 import { fill, gettext } from './words.js';
 import { Outbox } from './outbox.js';
+import { Deeds, POLL } from './deeds.js';
 
 const PAGE = 50;
 const AROUND = 25;
-const POLL = 1500;
 
-export class Conversation {
+export class Conversation extends Deeds {
   constructor() {
+    super();
     this.thread = $('#thread');
     this.scroll = new Scroll(() => this.older(), () => this.seen());
     this.deeds = {
@@ -202,27 +203,11 @@ export class Conversation {
     setTimeout(() => element.classList.remove('found'), 4000);
   }
 
-  /* Where no line can be opened (a proxy that does not let WebSockets through) answers still come, only less smoothly. */
-  async poll() {
-    if (isOpen() || this.signedOut || this.polling || !this.id || this.failed || !this.openTurns.length || document.visibilityState !== 'visible') return;
-    this.polling = true;
-    const { epoch } = this;
-    try {
-      for (const view of this.openTurns) {
-        const { turn, text, attempt, final } = await api.get(`/turns/${view.turn.id}`, { again: false });
-        if (epoch !== this.epoch) return;
-        if (final) { await this.reload(); continue; }
-        view.update(turn);
-        if (text && !view.rendered) view.delta({ fence: attempt, offset: 0, text });
-      }
-    } catch { /* the strip says that there is no connection */ } finally { this.polling = false; }
-  }
-
   /* Frames of the line. */
   hear(frame) {
     if (frame.type === 'subscribed') this.#subscribed(frame);
     else if (frame.type === 'message') this.#heard(frame);
-    else if (frame.type === 'turn') this.#turnTold(frame);
+    else if (frame.type === 'turn') this.turnTold(frame);
     else if (frame.type === 'conversation') this.#told(frame);
     else if (frame.type === 'gap') { this.cursor = frame.cursor ?? this.cursor; if (this.atEnd) this.reload().catch(showError); }
     else if (frame.type === 'unsubscribed') emit('conversation-missing', this.id);
@@ -367,7 +352,7 @@ export class Conversation {
     emit('turns-changed', this.openTurns.length);
   }
 
-  #turnTold(frame) {
+  turnTold(frame) {
     const turn = typeof frame.turn === 'object' ? frame.turn : { ...frame, id: frame.turn };
     const asked = this.messages.get(turn.message);
     if (asked) asked.turn = { ...asked.turn, ...turn, id: turn.id };
@@ -412,61 +397,6 @@ export class Conversation {
     if (moved && this.atEnd) this.reload().catch(() => {});
   }
 
-  /* Deeds. */
-  async again(message) {
-    try {
-      const turn = await api.post(`/messages/${message.id}/regenerate`);
-      await this.reload();
-      this.scroll.toEnd();
-      this.turns.get(turn.id)?.element.focus({ preventScroll: true });
-      emit('turns-changed', this.openTurns.length);
-    } catch (error) { showError(error); }
-  }
-
-  async showVersion(id) {
-    try {
-      await api.post(`/messages/${id}/show`);
-      await this.reload();
-      const element = $(`#message-${id}`);
-      element?.focus({ preventScroll: true });
-      element?.scrollIntoView({ block: 'nearest' });
-    } catch (error) { showError(error); }
-  }
-
-  async decide(turn, approval, approve) {
-    try {
-      const changed = await api.post(`/turns/${turn.id}/approvals`, { call_id: approval.id, approve });
-      this.turns.get(turn.id)?.update(changed);
-    } catch (error) { showError(error); throw error; }
-  }
-
-  async stop(turn) {
-    try {
-      const changed = await api.post(`/turns/${turn.id}/stop`);
-      this.#turnTold({ type: 'turn', turn: changed });
-    } catch (error) { showError(error); }
-  }
-
-  /* The answer that is coming in now, or the one that waits. */
-  stopAll() {
-    const open = this.openTurns;
-    const now = open.find((view) => view.turn.state !== 'queued') ?? open[0];
-    if (now) this.stop(now.turn);
-    return Boolean(now);
-  }
-
-  send(text, files) {
-    this.outbox.add(text, files);
-    this.scroll.toEnd();
-  }
-
-  async edit(message, text) {
-    await api.post(`/messages/${message.id}/edit`, { client_id: api.clientId(), text });
-    await this.reload();
-    this.scroll.toEnd();
-    emit('turns-changed', this.openTurns.length);
-  }
-
   placeUnsent(unsent) { return this.#placeUnsent(unsent); }
 
   #placeUnsent(unsent) {
@@ -490,17 +420,4 @@ export class Conversation {
     if (first) $(`#message-${first.id}`)?.before(h('p', { class: 'new-line' }, h('span', {}, gettext('New'))));
     this.newFrom = null;
   }
-
-  /* Read up to the end, if somebody is looking. */
-  seen() {
-    if (!this.id || !this.info || !this.scroll.follows || document.visibilityState !== 'visible' || !document.hasFocus() || !this.atEnd) return;
-    const last = [...this.messages.values()].reduce((most, one) => Math.max(most, one.seq), 0);
-    if (last <= this.info.last_read_seq) return;
-    this.info.last_read_seq = last;
-    const { id } = this;
-    clearTimeout(this.reading);
-    this.reading = setTimeout(() => api.post(`/conversations/${id}/read`, { seq: last }, { again: false }).then(() => emit('conversation-read', id)).catch(() => {}), 400);
-  }
 }
-
-export function lastOpened() { return kept.get('last'); }
