@@ -7,7 +7,7 @@ import shutil
 import uuid
 from collections.abc import Iterable
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, Any
 
 from django.conf import settings
 
@@ -39,7 +39,7 @@ def inside(name: str) -> Path:
     return found
 
 
-def receive(files: Iterable[tuple[str, BinaryIO]]) -> Path:
+def receive(files: Iterable[tuple[str, IO[Any]]]) -> Path:
     """Keep uploaded files together in a folder of their own, under their names. Returns it."""
     folder = root() / f"{_UPLOAD}{uuid.uuid4().hex[:12]}"
     folder.mkdir(mode=0o700)
