@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import Any, cast
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "controlplane.settings")
 
@@ -17,7 +18,7 @@ from controlplane.body_limit import BodyLimit  # noqa: E402
 from ops.alerts import watch  # noqa: E402
 from ops.processes import reporter  # noqa: E402
 
-application = ProtocolTypeRouter({"http": AppserviceDoor(BodyLimit(_django)), "websocket": door})
+application = ProtocolTypeRouter({"http": AppserviceDoor(BodyLimit(cast(Any, _django))), "websocket": door})
 
 # Whatever server has loaded this is a web server, unless it has said that it is more (`up`).
 reporter.start("web")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 from django.http import HttpRequest, HttpResponse
 from ninja import Field, File, Form, Router, Schema
@@ -65,7 +65,7 @@ def imports_portagent(
     }
     if files:
         params["path"] = folder.receive(
-            (file.name or "file", file.file) for file in files if file.file is not None
+            (file.name or "file", cast(BinaryIO, file.file)) for file in files if file.file is not None
         ).name
     else:
         params["path"] = str(folder.inside(body.path).relative_to(folder.root().resolve()))

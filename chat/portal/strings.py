@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from django.conf import settings
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest
+from django.http.response import HttpResponseBase
 from django.utils import translation
 from django.views.i18n import JavaScriptCatalog
 
@@ -13,7 +14,7 @@ from django.views.i18n import JavaScriptCatalog
 _catalog = JavaScriptCatalog.as_view(packages=["chat"])
 
 
-def strings(request: HttpRequest, language: str, **_: Any) -> HttpResponse:
+def strings(request: HttpRequest, language: str, **_: Any) -> HttpResponseBase:
     """``gettext`` and ``ngettext`` for scripts. The address names the language, so browsers may keep it."""
     if language not in dict(settings.LANGUAGES):
         raise Http404

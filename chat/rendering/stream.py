@@ -19,7 +19,7 @@ from chat.rendering.markdown import Block, parse
 class BlockUpdate(NamedTuple):
     """Block number ``index`` looks like ``html`` now. ``done``: it will not change, except when a reference is defined later."""
 
-    index: int
+    index: int  # type: ignore[assignment]
     html: str
     done: bool
 
