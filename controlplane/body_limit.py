@@ -11,7 +11,8 @@ from django.conf import settings
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
-Application = Callable[[Any, Receive, Send], Awaitable[None]]
+# Servers and frameworks differ in how precisely they type these.
+Application = Callable[[Any, Any, Any], Awaitable[None]]
 
 _MB = 1024 * 1024
 # What multipart adds around a file.

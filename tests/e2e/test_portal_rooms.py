@@ -100,8 +100,13 @@ def test_one_history_in_the_portal_and_in_a_room(house: House) -> None:
             assert set(grace.invited) == {room}
             await grace.join(room)
             # What was said before is there, in order, after the notice.
-            history = await grace.client.room_messages(room, start=None, limit=50, direction="b")
-            bodies = [e.body for e in reversed(history.chunk) if getattr(e, "body", None)]
+            bodies: list[str] = []
+            for _ in range(300):
+                history = await grace.client.room_messages(room, start=None, limit=50, direction="b")
+                bodies = [e.body for e in reversed(history.chunk) if getattr(e, "body", None)]
+                if len(bodies) >= 3:
+                    break
+                await asyncio.sleep(0.2)
             assert "goes on in a Matrix room" in bodies[0]
             assert "first words" in bodies[1]
             assert bodies[2] == before[1]

@@ -13,6 +13,7 @@ from tests.peers.switchboard import PROJECT
 
 pytestmark = [
     pytest.mark.e2e,
+    pytest.mark.timeout(600),
     pytest.mark.skipif(connection.vendor == "postgresql", reason="the run itself is on PostgreSQL"),
 ]
 FILES = (
@@ -27,7 +28,7 @@ def test_the_same_on_postgresql(postgres, tmp_path):
     environment = {**os.environ, "DATABASE_URL": address, "DATA_DIR": str(tmp_path)}
     run = subprocess.run(
         [sys.executable, "-m", "pytest", *FILES, "-q", "-p", "no:cacheprovider", "--create-db"],
-        cwd=PROJECT, env=environment, capture_output=True, text=True, timeout=280,
+        cwd=PROJECT, env=environment, capture_output=True, text=True, timeout=560,
     )  # fmt: skip
     assert run.returncode == 0, run.stdout[-4000:]
     assert " passed" in run.stdout
