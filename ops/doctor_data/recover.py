@@ -18,7 +18,7 @@ from django.db.models import Max
 
 from ops.doctor.repairs import Change, Plan, RepairFailed, RepairRefused, RepairWork, register_repair
 from ops.doctor_data import sqlite
-from ops.doctor_data.salvage import Salvage, salvage
+from ops.doctor_data.salvage import Salvage, derived_tables, salvage
 from ops.models import AuditEvent, NamedLock
 from ops.words import counted, verb
 
@@ -218,8 +218,11 @@ def _counts() -> dict[str, int]:
     """Rows by table, of tables that can be read."""
     found: dict[str, int] = {}
     with sqlite.raw(read_only=True) as connection:
+        derived = derived_tables(connection)
         names = [row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
         for name in names:
+            if name in derived:
+                continue
             try:
                 # The name comes from the database itself, and is quoted.
                 found[name] = int(connection.execute(f'SELECT count(*) FROM "{name}" NOT INDEXED').fetchone()[0])  # noqa: S608

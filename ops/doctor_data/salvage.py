@@ -41,7 +41,12 @@ def salvage(damaged: Path, target: Path, *, progress: Callable[[int, int, str], 
         new.execute("PRAGMA foreign_keys=OFF")
         new.execute("PRAGMA synchronous=OFF")
         schema = old.execute("SELECT type, name, sql FROM sqlite_master WHERE sql IS NOT NULL").fetchall()
-        tables = [(name, sql) for kind, name, sql in schema if kind == "table" and not name.startswith("sqlite_")]
+        derived = derived_tables(old)
+        tables = [
+            (name, sql)
+            for kind, name, sql in schema
+            if kind == "table" and not name.startswith("sqlite_") and name not in derived
+        ]
         new.execute("BEGIN")
         for number, (name, sql) in enumerate(tables):
             new.execute(sql)
@@ -49,6 +54,11 @@ def salvage(damaged: Path, target: Path, *, progress: Callable[[int, int, str], 
             if progress is not None:
                 progress(number + 1, len(tables), f"{name}: {done.rows[name]:,} rows")
         _sequences(old, new)
+        for name, sql in derived.items():
+            if sql:
+                # A search index: made anew from the rows that it is about.
+                new.execute(sql)
+                new.execute(f"INSERT INTO {_quote(name)} ({_quote(name)}) VALUES ('rebuild')")  # noqa: S608
         for wanted in ("index", "trigger", "view"):
             for kind, _, sql in schema:
                 if kind == wanted:
@@ -57,6 +67,15 @@ def salvage(damaged: Path, target: Path, *, progress: Callable[[int, int, str], 
         new.execute("PRAGMA synchronous=FULL")
     new.close()
     return done
+
+
+def derived_tables(connection: sqlite3.Connection) -> dict[str, str]:
+    """Search indexes (FTS5 over another table's content) with the statement that makes them, and the tables in which they keep themselves
+    ("" for those): nothing that they hold is theirs alone."""
+    rows = connection.execute("SELECT name, sql FROM sqlite_master WHERE type = 'table' AND sql IS NOT NULL").fetchall()
+    virtual = {name: sql for name, sql in rows if sql.upper().startswith("CREATE VIRTUAL TABLE")}
+    own = {f"{name}_{part}" for name in virtual for part in ("data", "idx", "content", "docsize", "config")}
+    return {name: virtual.get(name, "") for name, _ in rows if name in virtual or name in own}
 
 
 def _copy(old: sqlite3.Connection, new: sqlite3.Connection, table: str, done: Salvage) -> None:
