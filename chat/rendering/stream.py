@@ -17,9 +17,9 @@ from chat.rendering.markdown import Block, parse
 
 
 class BlockUpdate(NamedTuple):
-    """Block number ``index`` looks like ``html`` now. ``done``: it will not change, except when a reference is defined later."""
+    """Block ``number`` looks like ``html`` now. ``done``: it will not change, except when a reference is defined later."""
 
-    index: int  # type: ignore[assignment]
+    number: int
     html: str
     done: bool
 

@@ -197,10 +197,15 @@ export class Conversation extends Deeds {
     }
     const element = $(`#message-${id}`);
     if (!element) return;
+    // Showing another branch makes the page anew a moment later: the mark outlasts that.
+    this.found = id;
     this.scroll.to(element);
     element.classList.add('found');
     element.focus({ preventScroll: true });
-    setTimeout(() => element.classList.remove('found'), 4000);
+    setTimeout(() => {
+      if (this.found === id) this.found = null;
+      $(`#message-${id}`)?.classList.remove('found');
+    }, 4000);
   }
 
   /* Frames of the line. */
@@ -301,7 +306,9 @@ export class Conversation extends Deeds {
 
   #make(message) {
     this.messages.set(message.id, message);
-    return messageElement(message, this.deeds);
+    const element = messageElement(message, this.deeds);
+    if (message.id === this.found) element.classList.add('found');
+    return element;
   }
 
   /* The answer to a question, if it is still coming in or failed. */

@@ -100,7 +100,7 @@ def test_another_text_begins_anew():
     blocks = Blocks(interval=0, clock=lambda: 0.0)
     blocks.feed("one\n\ntwo\n\nthree")
     updates = blocks.feed("other")
-    assert [(one.index, one.html) for one in updates] == [(0, "<p>other</p>\n"), (1, ""), (2, "")]
+    assert [(one.number, one.html) for one in updates] == [(0, "<p>other</p>\n"), (1, ""), (2, "")]
 
 
 def test_a_reference_defined_later_reaches_back():
