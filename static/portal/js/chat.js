@@ -244,7 +244,10 @@ on('edit', (message) => composer.edit(message));
 on('taken-back', (unsent) => composer.putBack(unsent));
 on('go', ({ conversation: id, message }) => {
   const path = `/chat/c/${id}/`;
-  if (location.pathname === path && message) conversation.jump(message).catch(dialogs.showError);
+  if (location.pathname === path && message) {
+    if (narrow.matches) board(false, { quiet: true });
+    conversation.jump(message).catch(dialogs.showError);
+  }
   else go(path, { message });
 });
 on('list-changed', () => sidebar.load());
