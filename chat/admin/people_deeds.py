@@ -15,7 +15,7 @@ from chat.admin.reset import reset_page
 from chat.models import AgentGrant, Person, Quota
 from chat.services.grants import person_agents_set
 from chat.services.people import person_deactivate, person_delete, person_reactivate, sign_out_everywhere
-from chat.services.quota_rules import quota_save
+from chat.services.quotas import quota_set
 from ops.admin.base import Deed, actor_of
 
 
@@ -157,7 +157,7 @@ def _agents(request: HttpRequest, row: Person, asked: dict[str, Any]) -> str:
 
 
 def _quota(request: HttpRequest, row: Person, asked: dict[str, Any]) -> str:
-    kept = quota_save(person=row, actor=actor_of(request), **asked)
+    kept = quota_set(person=row, actor=actor_of(request), **asked)
     return f"{row} has a quota of their own." if kept else f"{row} has no quota of their own."
 
 

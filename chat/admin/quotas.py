@@ -18,7 +18,7 @@ from chat.admin.people_deeds import QuotaForm
 from chat.admin.usage import csv_view, usage_view
 from chat.models import Person, PersonRole, Quota
 from chat.quota_figures import Standing, standings
-from chat.services.quota_rules import quota_remove, quota_save
+from chat.services.quotas import quota_set
 from ops import html
 from ops.admin.base import Deed, OperatorAdmin, actor_of
 
@@ -100,7 +100,7 @@ class QuotaAdmin(OperatorAdmin):
 
     def remove(self, request: HttpRequest, row: Quota) -> HttpResponse:
         what = what_of(row)
-        quota_remove(quota=row, actor=actor_of(request))
+        quota_set(person=row.person, agent=row.agent, role=row.role, actor=actor_of(request))
         messages.success(request, f"The limit of {what} is gone.")
         return HttpResponseRedirect(reverse("admin:chat_quota_changelist"))
 
@@ -117,7 +117,7 @@ class QuotaAdmin(OperatorAdmin):
         form = NewQuotaForm(request.POST or None)
         if request.method == "POST" and form.is_valid():
             try:
-                row = quota_save(actor=actor_of(request), **form.cleaned_data)
+                row = quota_set(actor=actor_of(request), **form.cleaned_data)
             except ValidationError as error:
                 form.add_error(None, error.messages)
             else:
@@ -131,7 +131,7 @@ class QuotaAdmin(OperatorAdmin):
         numbers = {"messages_per_day": row.messages_per_day, "tokens_per_day": row.tokens_per_day}
         form = QuotaForm(request.POST if request.method == "POST" else None, initial=numbers)
         if request.method == "POST" and form.is_valid():
-            kept = quota_save(
+            kept = quota_set(
                 person=row.person, agent=row.agent, role=row.role, actor=actor_of(request), **form.cleaned_data
             )
             messages.success(request, f"The limit of {what_of(row)} is {'saved' if kept else 'gone'}.")

@@ -14,7 +14,7 @@ from chat.api.desk_render import attempt_dict, quota_dict
 from chat.api.desk_schemas import AttemptList, QuotaIn, QuotaList, QuotaOut, UsageSums
 from chat.models import AccessAttempt, AttemptKind, Person, Quota
 from chat.quota_figures import with_use
-from chat.services.quota_rules import quota_remove, quota_save
+from chat.services.quotas import quota_set
 from ops.api.answers import answer, nothing
 from ops.api.inputs import LARGEST_ID, Id
 from ops.api.paging import Paging, page
@@ -57,7 +57,7 @@ def quotas_save(request: HttpRequest, body: QuotaIn) -> HttpResponse:
         if wanted and found is None:
             sentence = f"There is no {name} {wanted}."
             raise Problem(REQUEST_INVALID, sentence, errors=[FieldError(name, sentence)])
-    row = quota_save(
+    row = quota_set(
         person=person,
         agent=agent,
         role=body.role,
@@ -73,7 +73,7 @@ def quotas_delete(request: HttpRequest, quota_id: Id) -> HttpResponse:
     row = Quota.objects.select_related("person", "agent").filter(pk=quota_id).first()
     if row is None:
         raise not_found("quota", quota_id)
-    quota_remove(quota=row, actor=principal_of(request).actor)
+    quota_set(person=row.person, agent=row.agent, role=row.role, actor=principal_of(request).actor)
     return nothing()
 
 

@@ -20,7 +20,7 @@ from django.utils import timezone
 from chat.models import AccessAttempt, AgentGrant, Attachment, Invite, Person, ProgramLogin, Quota, UsageDay
 from chat.services.invites import invite_create
 from chat.services.program_logins import login_open
-from chat.services.quota_rules import quota_save
+from chat.services.quotas import quota_set
 from ops.live import live_set
 from ops.models import AuditEvent
 from ops.services.tokens import token_create
@@ -44,7 +44,7 @@ def text_of(answer: Any) -> str:
 
 def test_every_page_of_the_portal_opens(world: World, client: Any) -> None:
     invite, _ = invite_create(actor="test", note="Lyon")
-    quota = quota_save(person=world.person, messages_per_day=5, tokens_per_day=None, actor="test")
+    quota = quota_set(person=world.person, messages_per_day=5, tokens_per_day=None, actor="test")
     file = Attachment.objects.create(
         owner=world.person, name="a.png", media_type="image/png", size=2048, sha256="ab", path="ab"
     )
@@ -259,7 +259,7 @@ def test_attempts_tell_the_true_outcome_and_are_filtered(world: World, client: A
 class TestQuotas:
     def test_made_for_a_role_changed_and_removed(self, world: World, client: Any) -> None:
         add = reverse("admin:chat_quota_add")
-        assert "one person, one agent, or one role" in text_of(
+        assert "exactly one of person, agent and role" in text_of(
             client.post(add, {"role": "person", "agent": world.agent.pk, "messages_per_day": "5"})
         )
         assert "Nobody is called" in text_of(client.post(add, {"person": "nobody", "messages_per_day": "5"}))
@@ -269,14 +269,14 @@ class TestQuotas:
         client.post(reverse("admin:chat_quota_edit", args=[row.pk]), {"messages_per_day": "0", "tokens_per_day": "100"})
         row.refresh_from_db()
         assert (row.messages_per_day, row.tokens_per_day) == (0, 100)
-        assert audited("quota.saved").before == {"messages_per_day": 5, "tokens_per_day": None}
+        assert audited("quota.set").before == {"messages_per_day": 5, "tokens_per_day": None}
         deed(client, row, "remove")
         assert not Quota.objects.exists()
 
     def test_the_list_shows_what_is_used_today(self, world: World, client: Any) -> None:
-        quota_save(person=world.person, messages_per_day=10, tokens_per_day=100, actor="test")
-        quota_save(agent=world.agent, messages_per_day=None, tokens_per_day=50, actor="test")
-        quota_save(role="person", messages_per_day=20, tokens_per_day=None, actor="test")
+        quota_set(person=world.person, messages_per_day=10, tokens_per_day=100, actor="test")
+        quota_set(agent=world.agent, messages_per_day=None, tokens_per_day=50, actor="test")
+        quota_set(role="person", messages_per_day=20, tokens_per_day=None, actor="test")
         UsageDay.objects.create(
             day=TODAY, person=world.person, agent=world.agent, messages=4, input_tokens=60, output_tokens=40
         )

@@ -2,6 +2,7 @@
 
 from chat.doctor.portal import (  # noqa: F401
     access_faults,
+    budget,
     frontend,
     frontend_fault,
     invites,
