@@ -86,7 +86,7 @@ class Presence:
                     "person": {"id": frame["person"], "name": frame["name"]},
                 }
             )
-            for connection, subscription in watched.subscriptions.items():
+            for connection, subscription in list(watched.subscriptions.items()):
                 if subscription.begun and connection.person_id != frame["person"]:
                     connection.push(text)
             return
@@ -116,7 +116,7 @@ class Presence:
         if self._told.get(watched.id) == text:
             return
         self._told[watched.id] = text
-        for connection, subscription in watched.subscriptions.items():
+        for connection, subscription in list(watched.subscriptions.items()):
             if subscription.begun:
                 connection.push(text)
 

@@ -88,7 +88,7 @@ class Renderings:
                 updates = await asyncio.get_running_loop().run_in_executor(self._pool, _render, known, text, starts)
                 took = time.monotonic() - began
                 if watched.answers.get(turn_id) is answer and (answer.fence, answer.life) == life:
-                    for subscription in watched.subscriptions.values():
+                    for subscription in list(watched.subscriptions.values()):
                         if subscription.render and subscription.begun:
                             for index, html, done, start in updates:
                                 subscription.connection.push(_frame(turn_id, life[0] or 0, index, html, done, start))

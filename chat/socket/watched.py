@@ -44,6 +44,7 @@ class Watched:
     def __init__(self, conversation_id: int, want_turn: Callable[[int, int], None]) -> None:
         self.id = conversation_id
         self.place: Place | None = None
+        # Walked over as a copy: a frame may be the last that a slow reader is sent, and end its subscription.
         self.subscriptions: dict[Connection, Subscription] = {}
         self.answers: dict[int, Answer] = {}
         self.over: dict[int, str] = {}
@@ -71,7 +72,7 @@ class Watched:
         self._tell_answer(answer)
 
     def _tell_answer(self, answer: Answer) -> None:
-        for subscription in self.subscriptions.values():
+        for subscription in list(self.subscriptions.values()):
             if subscription.begun:
                 self._tell_one(subscription, answer)
 
@@ -129,7 +130,7 @@ class Watched:
         text = turn_frame(turn)
         if self.turn_frames.get(turn.id) != text:
             self.turn_frames[turn.id] = text
-            for subscription in self.subscriptions.values():
+            for subscription in list(self.subscriptions.values()):
                 if subscription.begun:
                     subscription.told[turn.id] = turn.row.fence
                     subscription.connection.push(text)
@@ -142,7 +143,7 @@ class Watched:
     def _end(self, turn_id: int, state: str) -> None:
         self.answers.pop(turn_id, None)
         self.turn_frames.pop(turn_id, None)
-        for subscription in self.subscriptions.values():
+        for subscription in list(self.subscriptions.values()):
             subscription.readers.pop(turn_id, None)
             subscription.told.pop(turn_id, None)
         if len(self.over) >= _MOST_OVER:
@@ -154,7 +155,7 @@ class Watched:
         if self.place is not None and (place.seq, place.revision) < (self.place.seq, self.place.revision):
             return
         self.place = place
-        for subscription in self.subscriptions.values():
+        for subscription in list(self.subscriptions.values()):
             if subscription.begun:
                 self._tell_messages(subscription, place, messages)
             else:
@@ -181,7 +182,7 @@ class Watched:
     def tell_gap(self, place: Place) -> None:
         """Too much changed at once: whoever follows reads the conversation anew."""
         self.place = place
-        for subscription in self.subscriptions.values():
+        for subscription in list(self.subscriptions.values()):
             subscription.seq, subscription.revision = place.seq, place.revision
             subscription.connection.push(
                 encode({"type": "gap", "conversation": self.id, "cursor": cursor_text(place.seq, place.revision)})
