@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from django.conf import settings
 from django.http import HttpRequest
 from ninja.security import APIKeyCookie, HttpBearer
-from ninja.utils import check_csrf
 
 from chat.access.identity import Identity, identity_of_session, still_valid
 from chat.access.programs import identity_of_bearer
 from chat.models import Person
 from ops.api.principals import SAFE_METHODS
 from ops.api.problems import AUTH_CSRF, Problem, unauthorized
+from ops.csrf import csrf_problem
 
 HOW_TO_SIGN_IN = "Sign in on the page, or send an access token or a personal token as 'Authorization: Bearer …'."
 
@@ -84,6 +84,6 @@ class PersonSession(APIKeyCookie):
         identity = identity_of_session(request)
         if identity is None or not isinstance(request.user, Person):
             return None
-        if request.method not in SAFE_METHODS and check_csrf(request) is not None:
+        if request.method not in SAFE_METHODS and csrf_problem(request):
             raise Problem(AUTH_CSRF, "Send the CSRF token of your session in the header X-CSRFToken.")
         return Caller(identity, request.user)
