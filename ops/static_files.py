@@ -119,6 +119,9 @@ class StaticMiddleware(WhiteNoiseMiddleware):
             if found is not None:
                 served: HttpResponseBase = self.serve(found, request)
                 return served
+        if request.path_info == f"{self.static_prefix}{STAMP}":
+            passed: HttpResponseBase = self.get_response(request)
+            return passed
         response: HttpResponseBase = super().__call__(request)
         return response
 
