@@ -128,7 +128,7 @@ def test_tasks_do_what_their_names_say(stage: Stage) -> None:
     tasks.catch_up.run()
     tasks.prune.run()
     assert stage.fake.shown(room_id) == ["Hello", "You said: Hello"]
-    assert {entry["task"] for entry in beat().values()} == {"chat.sweep", "chat.catch_up", "chat.prune"}
+    assert {entry["task"] for entry in beat().values()} >= {"chat.sweep", "chat.catch_up", "chat.prune"}
 
 
 def test_operators_with_a_matrix_account_are_invited(stage: Stage) -> None:
