@@ -118,12 +118,22 @@ MODULES = """async () => {
   // Another attempt begins anew.
   other.delta({ fence: 2, offset: 0, text: 'again' });
   const again = other.items.textContent;
-  view.close(); other.close();
+  // A call that waits for a word has two buttons, then says who decided.
+  const decided = [];
+  const asking = new TurnView({ id: 3, state: 'waiting_approval', approvals: [{ id: 'c', name: 'erase', arguments: '{"all": true}', approve: null }] }, 'Ada',
+    { ...deeds, decide: async (turn, approval, approve) => { decided.push([turn.id, approval.id, approve]); } });
+  const state = asking.status.textContent;
+  const buttons = [...asking.items.querySelectorAll('.approval button')];
+  buttons[1].click();
+  asking.update({ approvals: [{ id: 'c', name: 'erase', arguments: '{"all": true}', approve: false, by: 'person:ada' }] });
+  const approval = { state, words: buttons.map((one) => one.textContent), decided, left: asking.items.querySelectorAll('.approval button').length,
+    says: asking.items.querySelector('.approval').textContent.includes('Refused by ada') };
+  asking.close(); view.close(); other.close();
   return {
     sentences: sentencesOf('One. Two is 3.5 long! Thr'), plain: plain('**Bold** [link](http://x) `code`'),
     durations: [0.4, 59, 61, 3725].map(duration), rel: relatively(new Date('2026-03-10T11:57:00'), now), day: dayName(new Date('2026-03-09T23:59:00'), now),
     keys: [key({ key: 'k', ctrlKey: true }), key({ key: 'O', ctrlKey: true, shiftKey: true }), key({ key: '?', shiftKey: true }), key({ key: 'Escape' }), key({ key: 'Shift' })],
-    text, place, gap, order, again, sizes: [12, 2048, 5 * 1024 * 1024].map(size),
+    approval, text, place, gap, order, again, sizes: [12, 2048, 5 * 1024 * 1024].map(size),
     links: plainWithLinks('see https://a.example/x, and <b>').map((one) => one.href ?? one), client: /^[0-9a-f]{24}$/.test(clientId()), path: pathOf('http://other.example/api/x?cursor=1'), csrf: typeof csrf(),
   };
 }"""
@@ -146,4 +156,11 @@ def test_pure_modules(portal: Portal) -> None:
     assert found["sizes"] == ["12 B", "2 KB", "5 MB"]
     assert found["links"] == ["see ", "https://a.example/x", ", and <b>"]
     assert found["client"] is True
+    assert found["approval"] == {
+        "state": "▲Waiting for your word",
+        "words": ["Allow", "Refuse"],
+        "decided": [[3, "c", False]],
+        "left": 0,
+        "says": True,
+    }
     assert found["path"] == "/api/x?cursor=1"
