@@ -28,6 +28,8 @@ def run(options: Options) -> Report:
         Figure("first word, p99", percentile(firsts, 0.99), "ms", percentile(floor["ages"], 0.99), 30, of_ratio=False),
         Figure("answers that were wrong", found["wrong"], target=0, sense="=="),
     ]
-    report.notes = ["The backend is a generator in the worker: reading a server's own stream is not in it."]
+    report.notes = [
+        "The backend is a generator in the worker that thinks for 150 ms: reading a server's own stream is not in it."
+    ]
     report.raw = {"firsts": spread(firsts), "floor": spread(floor["ages"])}
     return report

@@ -17,6 +17,7 @@ from bench.inside.noop_backend import NoopBackend
 KIND = "bench-words"
 TRAITS = Traits(keeps_history=True)
 WRAP = 16**8
+THINKING = 0.15
 
 
 def stamp() -> str:
@@ -25,7 +26,7 @@ def stamp() -> str:
 
 
 class WordsBackend(NoopBackend):
-    """Options: ``words`` and how many of them a second (``rate``; 0: at once)."""
+    """Options: ``words`` and how many of them a second (``rate``; 0: at once), after a moment such as a model takes to begin."""
 
     kind = KIND
     traits = TRAITS
@@ -35,6 +36,7 @@ class WordsBackend(NoopBackend):
         self.words, self.rate = int(spec.options["words"]), float(spec.options["rate"])
 
     def stream_reply(self, request: ReplyRequest, *, should_stop: ShouldStop) -> Iterator[Chunk]:
+        time.sleep(THINKING)
         began = time.monotonic()
         for number in range(self.words):
             wait = began + number / self.rate - time.monotonic() if self.rate else 0

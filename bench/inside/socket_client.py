@@ -52,7 +52,13 @@ class Follower:
     async def ask(self, words: int, number: int = 0) -> None:
         await self.socket.send(
             json.dumps(
-                {"type": "send", "id": 2, "conversation": self.conversation, "client_id": f"b{number}", "text": "Go on"}
+                {
+                    "type": "send",
+                    "id": 2,
+                    "conversation": self.conversation,
+                    "client_id": f"b{self.conversation}-{number}",
+                    "text": f"Go on with {self.conversation}",
+                }
             )
         )
         self.text, first = "", True
@@ -132,17 +138,8 @@ async def floor(url: str, sockets: int, words: int) -> Any:
 
 
 async def idle(url: str, tickets: list[str], seconds: float) -> Any:
-    """Open them all, say that they are there, and answer pings for so long."""
+    """Open them all, say that they are there, and answer pings for so long; those that were opened first are listened to meanwhile."""
     gate = asyncio.Semaphore(_OPEN_AT_ONCE)
-    began = time.monotonic()
-    sockets = await asyncio.gather(
-        *(_open(f"{url}/ws?ticket={ticket}" if ticket else f"{url}/0", gate) for ticket in tickets)
-    )
-    if tickets[0]:
-        welcomes = await asyncio.gather(*(one.recv() for one in sockets))
-        assert all('"welcome"' in str(one) for one in welcomes)
-    opening = time.monotonic() - began
-    print("ready", flush=True)
     pings = closed = 0
 
     async def listen(socket: ClientConnection) -> None:
@@ -157,12 +154,21 @@ async def idle(url: str, tickets: list[str], seconds: float) -> Any:
         except Exception:
             closed += 1
 
-    tasks = [asyncio.create_task(listen(one)) for one in sockets]
+    async def one(ticket: str) -> asyncio.Task[None]:
+        socket = await _open(f"{url}/ws?ticket={ticket}" if ticket else f"{url}/0", gate)
+        if ticket:
+            assert '"welcome"' in str(await socket.recv())
+        return asyncio.create_task(listen(socket))
+
+    began = time.monotonic()
+    tasks = await asyncio.gather(*(one(ticket) for ticket in tickets))
+    opening = time.monotonic() - began
+    print("ready", flush=True)
     await asyncio.sleep(seconds)
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-    return {"opened": len(sockets), "opening": opening, "pings": pings, "closed": closed}
+    return {"opened": len(tasks), "opening": opening, "pings": pings, "closed": closed}
 
 
 if __name__ == "__main__":
