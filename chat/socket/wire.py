@@ -14,6 +14,9 @@ from functools import partial
 from typing import Any
 
 from chat.socket.protocol import HARD_FRAME_BYTES, QUEUE_BYTES
+from ops.logs import get_logger
+
+log = get_logger(__name__)
 
 Send = Callable[[Any], Awaitable[None]]
 
@@ -78,8 +81,10 @@ class Wire:
             # Nothing waits and the server takes it at once: no task for it.
             try:
                 self._protocol.handle_reply({"type": "websocket.send", "text": text})
-            except Exception:
+            except Exception as error:
+                log.debug("socket.not_sent", error=f"{type(error).__name__}: {error}"[:200])
                 self.gone()
+                self._drop()
             return
         if self._queue is None:
             self._queue = deque()
@@ -121,6 +126,11 @@ class Wire:
             self._free.set()
             self._free = None
 
+    def _drop(self) -> None:
+        """End the connection without a word."""
+        if self._protocol is not None and self._protocol.transport is not None:
+            self._protocol.transport.abortConnection()
+
     def _start(self) -> None:
         if self._writer is None:
             self._writer = asyncio.get_running_loop().create_task(self._write())
@@ -137,10 +147,16 @@ class Wire:
             if self._closing is not None and not self.closed:
                 code, reason = self._closing
                 self.closed = True
-                await self._send({"type": "websocket.close", "code": code, "reason": reason})
-        except Exception:
-            # The server refuses frames of a connection that has just ended.
+                if self._protocol is not None:
+                    # Its own call takes neither a reason nor 1013.
+                    self._protocol.sendCloseFrame(code=code, reasonUtf8=reason.encode())
+                else:
+                    await self._send({"type": "websocket.close", "code": code, "reason": reason})
+        except Exception as error:
+            # The server refuses frames of a connection that has just ended; any other is ended here.
+            log.debug("socket.not_sent", error=f"{type(error).__name__}: {error}"[:200])
             self.gone()
+            self._drop()
         finally:
             self._writer = None
 
