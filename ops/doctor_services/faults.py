@@ -174,6 +174,8 @@ register_fault(
     heal=end_idle,
     repair="service.recycle",
     evidence=("processes",),
+    also=("svc.health_endpoints",),
+    why_also="what is left of the processors may be too little for the others to answer in time",
 )
 register_fault(
     "res.oom",

@@ -78,7 +78,7 @@ def _talk_through_kills(up: Up, letta: LettaStub) -> None:
             await asyncio.sleep(2)
             for row in rooms:
                 texts = await _replies(ann, row)
-                assert len(texts) == MESSAGES, f"{row['agent__name']}: {texts}\n{up.output()}"
+                assert len(texts) == MESSAGES, f"{row['agent__name']}: {texts}\n{_way(up, row)}\n{up.output()}"
                 for number, text in enumerate(texts):
                     assert f"say {row['agent__name']} {number:02d}" in text, f"order: {texts}"
 
@@ -86,6 +86,19 @@ def _talk_through_kills(up: Up, letta: LettaStub) -> None:
     inputs = Counter(entry["text"] for entry in letta.accepted())
     assert len(inputs) == ROOMS * MESSAGES
     assert set(inputs.values()) == {1}, "the backend was asked again"
+
+
+def _way(up: Up, row: dict[str, Any]) -> str:
+    """How far each message of the room came."""
+    found = _ask(
+        up,
+        "from chat.models import Message, RefusedEvent\n"
+        f"rows=Message.objects.filter(conversation__links__room__room_id={row['room__room_id']!r}).order_by('seq')\n"
+        "result=[list(one) for one in rows.values_list('seq','text','state','guard','external_id','stored_at',"
+        "'turns__state','turns__error_code','turns__error_reason','turns__deliveries__state','deliveries__state')]"
+        "+[list(one) for one in RefusedEvent.objects.values_list('reason','external_id','sentence')]",
+    )
+    return "\n".join(map(str, found))
 
 
 async def _replies(person: Person, row: dict[str, Any]) -> list[str]:

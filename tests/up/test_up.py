@@ -10,6 +10,7 @@ import time
 import httpx
 import pytest
 
+from controlplane.up.errors import EXIT_CODES
 from tests.up.running import processes_naming
 
 pytestmark = pytest.mark.e2e
@@ -86,7 +87,7 @@ def test_a_second_up_on_the_same_data_is_refused(make_up):
     first.start()
     second = make_up("--no-homeserver", folder=first.folder)
     second.output_path = first.folder / "second.txt"
-    assert second.spawn().wait(120) == 1
+    assert second.spawn().wait(120) == EXIT_CODES["running"]
     said = " ".join(second.output().split())
     assert "already runs on this data directory" in said
     assert str(first.process.pid) in said
@@ -98,7 +99,7 @@ def test_a_taken_port_is_named(make_up):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", up.port))
         taken.listen()
-        assert up.spawn().wait(120) == 1
+        assert up.spawn().wait(120) == EXIT_CODES["port"]
     said = " ".join(up.output().split())
     assert f"Port {up.port} on 127.0.0.1 is taken" in said
     assert "PORT" in said
@@ -115,7 +116,7 @@ def test_port_zero_takes_a_free_one_and_other_commands_know_it(make_up):
 
 def test_a_wrong_setting_stops_the_start(make_up):
     up = make_up("--no-homeserver", MATRIX_INVITE="alice")
-    assert up.spawn().wait(120) == 1
+    assert up.spawn().wait(120) == EXIT_CODES["settings"]
     assert "switchboard.E005" in up.output()
     assert "'alice' is not a Matrix id" in up.output()
 
