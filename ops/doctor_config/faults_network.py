@@ -243,4 +243,6 @@ register_fault(
     heal=_look_back,
     target=lambda memory: PUBLIC,
     evidence=("gaps_ms", "spread_ms", "sent_spacing_ms"),
+    also=("ws.proxy_upgrade",),
+    why_also="a proxy that collects answers passes no sockets on either",
 )
