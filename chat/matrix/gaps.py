@@ -72,13 +72,14 @@ def mark_caught_up(room: Room, epoch: int) -> None:
 
 
 def walk(room: Room) -> list[dict[str, Any]]:
-    """The room's events after the last known one, oldest first. Raises ``MatrixError`` when the homeserver does not answer."""
+    """The room's events after the last one that was known before the epoch rose, oldest first. Raises ``MatrixError`` when the homeserver does not answer."""
     mapping = getattr(room, "mapping", None)
     homeserver = homeserver_of(room.homeserver)
     reader = mapping.account.user_id if mapping is not None else _direct_account(room)
     if reader is None or not room.room_id:
         return []
     oldest = (room.last_event_at or room.created_at) - TOLERANCE
+    settled = _settled_before(room.homeserver_id)
     found: list[dict[str, Any]] = []
     token: str | None = None
     for _ in range(MOST_PAGES):
@@ -91,8 +92,12 @@ def walk(room: Room) -> list[dict[str, Any]]:
         known = _known(page.chunk)
         for event in page.chunk:
             event_id = event.get("event_id")
-            if isinstance(event_id, str) and (event_id == room.last_event_id or event_id in known):
+            if event_id == room.last_event_id and room.last_event_at is not None and room.last_event_at < settled:
                 return found[::-1]
+            if isinstance(event_id, str) and event_id in known:
+                if known[event_id] < settled:
+                    return found[::-1]
+                continue
             # One old time among newer ones proves nothing: other servers write whatever time they like.
             if _time(event) >= oldest:
                 found.append({**event, "room_id": room.room_id})
@@ -105,9 +110,20 @@ def walk(room: Room) -> list[dict[str, Any]]:
     return found[::-1]
 
 
-def _known(chunk: list[dict[str, Any]]) -> set[str]:
+def _known(chunk: list[dict[str, Any]]) -> dict[str, datetime]:
+    """Those of the events that are messages already, and since when."""
     ids = [clean_text(event["event_id"]) for event in chunk if isinstance(event.get("event_id"), str)]
-    return set(Message.objects.filter(transport="matrix", external_id__in=ids).values_list("external_id", flat=True))
+    rows = Message.objects.filter(transport="matrix", external_id__in=ids)
+    return dict(rows.values_list("external_id", "stored_at"))
+
+
+def _settled_before(homeserver_id: int) -> datetime:
+    """What was known before this time has nothing missing in front of it.
+
+    The homeserver may have been back for a while before the epoch rose; what it brought then may stand behind something that it lost.
+    """
+    at = IntakeEpoch.objects.filter(homeserver_id=homeserver_id).values_list("at", flat=True).first()
+    return at - TOLERANCE if at is not None else timezone.now()
 
 
 def _time(event: dict[str, Any]) -> datetime:

@@ -69,6 +69,9 @@ class Watch(threading.Thread):
                 self.stop.wait(5)
             except (Broken, HomeserverUnreachable) as error:
                 log.warning("homeserver.gone", reason=str(error)[:200])
+                # At once, not when it is back: the first that it brings then must not overtake what it lost.
+                if (service := homeserver_service()) is not None:
+                    gaps.raise_epoch(service, "the homeserver is gone")
                 self._wait_for_return()
             except MatrixError as error:
                 # Not an outage: the token is refused, say. The health check tells the operator; look again later.

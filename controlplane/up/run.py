@@ -111,6 +111,16 @@ class Up:
             say(Lamp.TROUBLE, sentence)
         if done.changed:
             say(Lamp.GOOD, f"Services from the settings: {', '.join(done.changed)}.")
+        self._distrust_the_past()
+
+    def _distrust_the_past(self) -> None:
+        """Nobody listened until now: rooms are walked before anything newer of them is taken in, from the first event on."""
+        from agents.services.backends import homeserver_service
+        from chat.matrix.gaps import raise_epoch
+
+        service = homeserver_service()
+        if service is not None:
+            raise_epoch(service, "Switchboard starts")
 
     def _start_homeserver(self) -> None:
         from controlplane.homeserver.install import is_installed

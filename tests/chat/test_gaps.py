@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from asgiref.sync import sync_to_async
+from django.utils import timezone
 
 from agents.models import Room
 from agents.services.backends import open_homeserver
@@ -73,6 +75,30 @@ def test_missed_events_are_found_before_newer_ones_are_stored(house: Stage) -> N
     walks = len(house.fake.calls("messages"))
     house.says(house.fresh(), "And on")
     assert len(house.fake.calls("messages")) == walks, "once an epoch"
+
+
+def test_what_was_lost_is_found_behind_something_newer_that_came_before_the_epoch_rose(house: Stage) -> None:
+    lost(house, "Lost")
+    house.says(house.fresh(), "Newer")
+    assert texts() == ["Before", "Newer"]
+    raise_epoch()
+    watch.catch_up_rooms()
+    assert texts() == ["Before", "Newer", "Lost"]
+
+
+def test_what_was_known_long_before_ends_the_walk(house: Stage) -> None:
+    house.fake.page_limit = 2
+    for number in range(10):
+        house.says(house.fresh(), f"Old {number}")
+    long_ago = timezone.now() - timedelta(hours=1)
+    Message.objects.update(stored_at=long_ago)
+    Room.objects.update(last_event_at=long_ago)
+    lost(house, "Lost")
+    raise_epoch()
+    before = len(house.fake.calls("messages"))
+    watch.catch_up_rooms()
+    assert texts()[-1] == "Lost"
+    assert len(house.fake.calls("messages")) - before <= 2
 
 
 def test_the_walk_goes_back_over_many_pages(house: Stage) -> None:
@@ -295,7 +321,7 @@ def test_the_watch_notices_an_outage_and_the_return(
         server.start(server.port)
         wait_for(lambda: len(reasons) == 2)
         assert reasons[1] == "the homeserver came back"
-        assert gaps.current_epoch(service) == 3
+        assert gaps.current_epoch(service) == 4, "raised at the start, when it went, and when it came back"
         assert other.is_alive(), "it stands by, and does nothing"
         assert len(reasons) == 2
     finally:

@@ -90,8 +90,7 @@ def _talk_through_kills(up: Up, letta: LettaStub) -> None:
 
 def _way(up: Up, row: dict[str, Any]) -> str:
     """How far each message of the room came."""
-    found = _ask(
-        up,
+    found = up.ask(
         "from chat.models import Message, RefusedEvent\n"
         f"rows=Message.objects.filter(conversation__links__room__room_id={row['room__room_id']!r}).order_by('seq')\n"
         "result=[list(one) for one in rows.values_list('seq','text','state','guard','external_id','stored_at',"
