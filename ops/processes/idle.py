@@ -56,9 +56,8 @@ def run(manners: Manners) -> None:
     if not manners.never_ready:
         reporter.ready()
     if manners.burn:
-        _come_first()
-        # Many: where others want the processors as well, all of them together still get more than one.
-        for _ in range(3 * (os.cpu_count() or 2)):
+        # One that comes first keeps one processor busy and leaves the others alone. Where we may not, many together get more than one.
+        for _ in range(1 if _come_first() else 3 * (os.cpu_count() or 2)):
             threading.Thread(target=_burn, args=(stop,), daemon=True).start()
     stop.wait(manners.seconds)
     reporter.end("Ended as asked.")
@@ -81,13 +80,16 @@ def past(grew_mb: int, hours: float = 6.0) -> list[list[float]]:
     ]
 
 
-def _come_first() -> None:
-    """Take the processors before others do, as far as we may: a share among many would not look like a burning process."""
-    with contextlib.suppress(OSError):
+def _come_first() -> bool:
+    """Take a processor before others do, if we may: a share among many would not look like a burning process."""
+    try:
         os.nice(-15)
+    except OSError:
+        return False
     with contextlib.suppress(OSError):
         # Linux shares them out among sessions first.
         Path("/proc/self/autogroup").write_text("-15", encoding="ascii")
+    return True
 
 
 def _burn(stop: threading.Event) -> None:
