@@ -109,10 +109,12 @@ def _window(action: str, scope: str, value: str, rate: Rate) -> tuple[str, int]:
 
 
 def _raise(key: str, seconds: int) -> int:
-    cache.add(key, 0, timeout=seconds + 5)
+    # The key names its window, so a counter may outlive it: only a late clock would notice one that went too early.
+    kept = 2 * seconds + 60
+    cache.add(key, 0, timeout=kept)
     try:
         return int(cache.incr(key))
     except ValueError:
         # It went between the two calls: the window ended, or the cache was emptied.
-        cache.add(key, 0, timeout=seconds + 5)
+        cache.add(key, 0, timeout=kept)
         return int(cache.incr(key))

@@ -91,7 +91,9 @@ class Connection:
         finally:
             self.wire.gone()
             self._hub.leave(self)
-            statistics.note(self._code or code, time.monotonic() - self._opened_at)
+            # Whoever left before saying who they are was nobody's socket: the doctor's own, for one.
+            if self._code is not None or self.identity is not None:
+                statistics.note(self._code or code, time.monotonic() - self._opened_at)
 
     async def _serve(self, scope: dict[str, Any]) -> int:
         try:
