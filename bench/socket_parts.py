@@ -21,6 +21,13 @@ from tests.peers.redis import Redis
 from tests.peers.switchboard import Part, Stack
 
 
+class WidePostgres(Postgres):
+    """With a connection for each thread of many answers at once."""
+
+    def command(self) -> list[str]:
+        return [one.replace("max_connections=200", "max_connections=600") for one in super().command()]
+
+
 class Server(Part):
     """daphne with an application of its own, at a port of its own."""
 
@@ -47,18 +54,23 @@ class House:
 @contextmanager
 def running_house(report: Report, *, threads: int, workers: int = 1, floor: str = "application") -> Iterator[House]:
     """PostgreSQL, Redis, one web process, and workers that know the stamped words (none with ``threads`` 0)."""
-    with Postgres() as postgres, Redis() as redis:
+    with WidePostgres() as postgres, Redis() as redis:
         with postgres.connect("postgres") as connection:
             report.versions["postgresql"] = connection.execute("show server_version").fetchone()[0]
         report.versions["redis-server"] = str(redis.client().info()["redis_version"])
-        stack = Stack(database_url=postgres.create_database("bench"), redis_url=redis.url)
+        each = threads // workers or 1
+        stack = Stack(
+            database_url=postgres.create_database("bench"),
+            redis_url=redis.url,
+            settings={"WORKER_CONCURRENCY": str(each)},
+        )
         stack.manage("migrate", "-v0")
         parts: list[Part] = [
             Server(stack, "web", "bench.inside.socket_web:application"),
             Server(stack, "floor", f"bench.inside.socket_floor:{floor}"),
         ]
         for number in range(workers if threads else 0):
-            parts.append(Part(stack, f"worker{number}", ["-m", "bench.inside.socket_backend", str(threads // workers)]))
+            parts.append(Part(stack, f"worker{number}", ["-m", "bench.inside.socket_backend", str(each)]))
         try:
             for part in parts:
                 part.start()

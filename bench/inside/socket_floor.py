@@ -22,11 +22,12 @@ async def application(scope: dict[str, Any], receive: Any, send: Any) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": b"{}"})
         return
-    await send({"type": "websocket.accept"})
     layer: Any = get_channel_layer()
     channel = await layer.new_channel()
     group = f"floor.{scope['path'].strip('/')}"
     await layer.group_add(group, channel)
+    # Whoever is accepted hears everything.
+    await send({"type": "websocket.accept"})
 
     async def pass_on() -> None:
         while True:
