@@ -56,6 +56,7 @@ def forget_the_message(memory: dict[str, Any]) -> None:
     key = memory["conversation"]
     Delivery.objects.filter(turn__conversation=key).delete()
     Turn.objects.filter(conversation=key).delete()
+    Conversation.objects.filter(pk=key).update(head=None)
     Message.objects.filter(conversation=key).delete()
     Conversation.objects.filter(pk=key).delete()
     if memory.get("service"):

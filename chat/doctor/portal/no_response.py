@@ -15,6 +15,7 @@ from django.db.models import Exists, OuterRef, QuerySet
 from django.utils import timezone
 
 from agents.models import Agent, AgentState
+from chat.doctor.faults import forget_the_message
 from chat.doctor.stuck import LOOKED_BACK, MOST, SILENT_AFTER
 from chat.models import Conversation, Link, LinkKind, Message, MessageState, ParticipantKind, Role, Turn
 from chat.services import silence
@@ -152,21 +153,10 @@ def _lose_the_turn() -> dict[str, Any]:
     return {**made, "conversation": conversation.pk}
 
 
-def _forget_it(memory: dict[str, Any]) -> None:
-    key = memory["conversation"]
-    Turn.objects.filter(conversation=key).delete()
-    Conversation.objects.filter(pk=key).update(head=None)
-    Message.objects.filter(conversation=key).delete()
-    Conversation.objects.filter(pk=key).delete()
-    if memory.get("service"):
-        Agent.objects.filter(pk=memory["agent"]).delete()
-        Service.objects.filter(pk=memory["service"]).delete()
-
-
 register_fault(
     "chat.no_response",
     title="A message of the portal loses its turn",
     cause=_lose_the_turn,
-    heal=_forget_it,
+    heal=forget_the_message,
     evidence=("messages", "oldest"),
 )

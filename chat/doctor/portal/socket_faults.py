@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import socket
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -16,6 +15,7 @@ from chat.models import SocketClose
 from chat.socket.protocol import PATH, Close
 from ops.doctor.faults import FaultRefused, register_fault
 from ops.doctor_config.checks_places import inside_leg
+from ops.doctor_config.faults_network import closed_port
 from ops.doctor_config.faults_settings import end_program, start_program
 from ops.doctor_services.waiting import until
 from ops.live import live_clear, live_row, live_set
@@ -86,9 +86,7 @@ def _forget_tokens(memory: dict[str, Any]) -> None:
 def _no_upgrade() -> dict[str, Any]:
     """A proxy stands where people come, and passes no upgrade on."""
     place = _inside()
-    with socket.socket() as wire:
-        wire.bind(("127.0.0.1", 0))
-        port = int(wire.getsockname()[1])
+    port = closed_port()
     pid = start_program(_PLAIN, place.hostname or "127.0.0.1", str(place.port or 80), str(port))
     row = live_row(PUBLIC_PROBE)
     live_set(key=PUBLIC_PROBE, value=f"http://127.0.0.1:{port}", actor=ACTOR)

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from argparse import ArgumentParser
 from datetime import timedelta
 from typing import Any
 
-from django.core.exceptions import ValidationError
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 from django.utils import timezone
 from rich.table import Table
 
 from agents.models import Agent
 from chat.api.desk_render import invite_dict
 from chat.invite_words import invites_in, true_state
+from chat.management.desk import ACTOR, DeskCommand
 from chat.models import Invite, PersonRole
 from chat.services.invites import (
     invite_check,
@@ -28,11 +27,10 @@ from ops.choices import Lamp
 from ops.html import relative
 from ops.terminal import console_of, lamp_text
 
-ACTOR = "command"
 _LISTED = 500
 
 
-class Command(BaseCommand):
+class Command(DeskCommand):
     """Exit codes: 0 done, 1 the code does not count (check), 3 usage."""
 
     help = "Makes, lists, checks, extends and revokes invitations to the portal."
@@ -59,12 +57,6 @@ class Command(BaseCommand):
             "--state", choices=["open", "used_up", "expired", "revoked"], default="", help="List only these."
         )
         parser.add_argument("--json", action="store_true", dest="as_json", help="The answer as JSON.")
-
-    def handle(self, *args: Any, **options: Any) -> None:
-        try:
-            getattr(self, "_" + options["action"].replace("-", "_"))(options)
-        except ValidationError as error:
-            raise CommandError(" ".join(error.messages), returncode=3) from error
 
     def _create(self, options: dict[str, Any]) -> None:
         agents = [_agent(name) for name in options["agent"]]
@@ -146,9 +138,6 @@ class Command(BaseCommand):
             self._json(invite_dict(row))
         else:
             self.stdout.write(f"● Invitation {row.pk} ({row.hint}…) is {row.state().replace('_', ' ')} now.")
-
-    def _json(self, value: Any) -> None:
-        self.stdout.write(json.dumps(value, default=str, indent=2, ensure_ascii=False))
 
 
 def _invite(text: str) -> Invite:

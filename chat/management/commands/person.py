@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from argparse import ArgumentParser
 from typing import Any
 
-from django.core.exceptions import ValidationError
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 from django.db.models import Q
 from rich.table import Table
 
 from chat.api.desk_render import person_dict
+from chat.management.desk import ACTOR, DeskCommand
 from chat.models import Person
 from chat.queries_people import with_numbers
 from chat.services.people import person_deactivate, person_delete, person_reactivate, reset_link, sign_out_everywhere
@@ -20,11 +19,10 @@ from ops.choices import Lamp
 from ops.html import relative
 from ops.terminal import console_of, lamp_text
 
-ACTOR = "command"
 _LISTED = 1000
 
 
-class Command(BaseCommand):
+class Command(DeskCommand):
     """Exit codes: 0 done, 3 usage."""
 
     help = "Lists people, shuts them out, lets them in, signs them out, makes a link for a new password, deletes them."
@@ -43,12 +41,6 @@ class Command(BaseCommand):
         )
         parser.add_argument("--yes", action="store_true", help="With delete: do not ask.")
         parser.add_argument("--json", action="store_true", dest="as_json", help="The answer as JSON.")
-
-    def handle(self, *args: Any, **options: Any) -> None:
-        try:
-            getattr(self, "_" + options["action"].replace("-", "_"))(options)
-        except ValidationError as error:
-            raise CommandError(" ".join(error.messages), returncode=3) from error
 
     def _list(self, options: dict[str, Any]) -> None:
         rows = Person.objects.order_by("username")
@@ -119,9 +111,6 @@ class Command(BaseCommand):
             self._json(person_dict(with_numbers(Person.objects.filter(pk=row.pk)).get()))
         else:
             self.stdout.write(f"● {row.get_username()} {words}.")
-
-    def _json(self, value: Any) -> None:
-        self.stdout.write(json.dumps(value, default=str, indent=2, ensure_ascii=False))
 
 
 def _person(name: str) -> Person:
