@@ -19,6 +19,10 @@ class Room(models.Model):
     ``name`` and ``topic`` are what was last written to the homeserver. ``child_order`` is the ``order`` under which the
     room stands in the space ("" = not in it). ``caught_up_epoch`` and ``last_event_at`` say up to where intake has
     certainly seen the room (see ``chat.gaps``).
+
+    ``look_wanted_at`` is when an event said that something about the room changed (empty: nothing since the last look), ``looked_at``
+    when the homeserver's state of the room was last compared with what is wanted. ``predecessors`` are the ids of the rooms that
+    this one replaced (upgrades, moves), the newest first: what was said there stays readable.
     """
 
     homeserver = models.ForeignKey("ops.Service", on_delete=models.PROTECT, related_name="rooms")
@@ -37,6 +41,9 @@ class Room(models.Model):
     caught_up_epoch = models.PositiveIntegerField(default=0)
     last_event_id = models.CharField(max_length=255, blank=True)
     last_event_at = models.DateTimeField(null=True, blank=True)
+    look_wanted_at = models.DateTimeField(null=True, blank=True)
+    looked_at = models.DateTimeField(null=True, blank=True)
+    predecessors = models.JSONField(default=list, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
@@ -46,7 +53,11 @@ class Room(models.Model):
                 fields=["homeserver"], condition=models.Q(kind="space"), name="one_space_per_homeserver"
             )
         ]
-        indexes = [models.Index(fields=["caught_up_epoch", "last_event_at"], name="room_caught_up")]
+        indexes = [
+            models.Index(fields=["caught_up_epoch", "last_event_at"], name="room_caught_up"),
+            models.Index(fields=["look_wanted_at"], name="room_look_wanted"),
+            models.Index(fields=["looked_at"], name="room_looked_at"),
+        ]
 
     def __str__(self) -> str:
         return self.name or self.alias or self.room_id or f"Room {self.pk}"

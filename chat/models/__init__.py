@@ -15,6 +15,7 @@ from chat.models.person import AgentGrant, Person, PersonRole
 from chat.models.refused import RefusedEvent
 from chat.models.share import ShareLink
 from chat.models.socket import SocketClose
+from chat.models.sync_cursor import SyncCursor
 from chat.models.turn import OPEN_TURN_STATES, Turn, TurnState
 from chat.models.usage import Quota, UsageDay
 
@@ -50,6 +51,7 @@ __all__ = [
     "SigningKey",
     "SocketClose",
     "SocketTicket",
+    "SyncCursor",
     "Turn",
     "TurnState",
     "UsageDay",
