@@ -23,6 +23,9 @@ class Room(models.Model):
     ``look_wanted_at`` is when an event said that something about the room changed (empty: nothing since the last look), ``looked_at``
     when the homeserver's state of the room was last compared with what is wanted. ``predecessors`` are the ids of the rooms that
     this one replaced (upgrades, moves), the newest first: what was said there stays readable.
+
+    ``taken_over_at`` is, on the homeserver's clock, the time of the newest event of a room that was there before our row was
+    (empty: we made it). Whatever is not newer than that was said to somebody else, and is never answered.
     """
 
     homeserver = models.ForeignKey("ops.Service", on_delete=models.PROTECT, related_name="rooms")
@@ -44,6 +47,7 @@ class Room(models.Model):
     look_wanted_at = models.DateTimeField(null=True, blank=True)
     looked_at = models.DateTimeField(null=True, blank=True)
     predecessors = models.JSONField(default=list, blank=True)
+    taken_over_at = models.DateTimeField(null=True, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
