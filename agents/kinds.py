@@ -120,6 +120,14 @@ register_service_kind(
         ),
         ServiceField("server_name", "Server name", "The part of Matrix ids behind the colon; asked for when empty."),
         ServiceField("space_name", "Name of the space"),
+        ServiceField(
+            "rooms",
+            "Agents' rooms",
+            "Lazy: account and address at once, the room when somebody first looks for it. For thousands of agents.",
+            kind="choice",
+            choices=(("eager", "Made at once"), ("lazy", "Made on first contact")),
+            default="eager",
+        ),
     ),
     tester=test_homeserver,
 )

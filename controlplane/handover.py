@@ -19,6 +19,7 @@ SERVICE_SETTINGS = {
     "homeserver.credentials.registration_shared_secret": "MATRIX_REGISTRATION_SHARED_SECRET",
     "homeserver.options.server_name": "MATRIX_SERVER_NAME",
     "homeserver.options.space_name": "MATRIX_SPACE_NAME",
+    "homeserver.options.rooms": "MATRIX_ROOMS",
     "homeserver.options.user_prefix": "MATRIX_USER_PREFIX",
     "homeserver.options.sender_localpart": "MATRIX_SENDER_LOCALPART",
     "homeserver.options.appservice_id": "MATRIX_APPSERVICE_ID",

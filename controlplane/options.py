@@ -233,6 +233,13 @@ OPTIONS: tuple[Option, ...] = (
         group="Matrix",
     ),
     Option(
+        "MATRIX_ROOMS",
+        "When an agent's room is made: at once (eager), or when somebody first looks for it (lazy), for thousands of agents.",
+        default="eager",
+        choices=("eager", "lazy"),
+        group="Matrix",
+    ),
+    Option(
         "MATRIX_CLIENT_URL",
         "Address of the Matrix client in which links open a room; the room id or alias is appended.",
         default="https://matrix.to/#/",

@@ -125,6 +125,7 @@ def _homeserver(result: Provisioned, choice: HomeserverChoice) -> None:
         "user_prefix": settings.MATRIX_USER_PREFIX,
         "appservice_id": settings.MATRIX_APPSERVICE_ID,
         "space_name": settings.MATRIX_SPACE_NAME,
+        "rooms": settings.MATRIX_ROOMS,
     }
     local = paths.known_local()
     url = settings.MATRIX_HOMESERVER_URL

@@ -8,9 +8,9 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from ninja import Field, Query, Router
 
-from agents.api.schemas import MappingList, MappingOut, RecreatedOut
-from agents.models import Mapping
-from agents.services.rooms import mapping_recreate
+from agents.api.schemas import MappingList, MappingOut, RecreatedOut, RoomOut
+from agents.models import Mapping, Room
+from agents.services.rooms import mapping_recreate, room_wanted
 from ops.api.answers import answer
 from ops.api.inputs import LARGEST_ID, Id, Text
 from ops.api.paging import Paging, page
@@ -83,3 +83,12 @@ def mappings_recreate(request: HttpRequest, mapping_id: Id) -> HttpResponse:
     """Asks the homeserver what is there and makes only what is missing. May be repeated at any time."""
     done = mapping_recreate(mapping=_mapping(mapping_id), actor=principal_of(request).actor)
     return answer(done.to_dict())
+
+
+@router.post("/{mapping_id}/room", response=RoomOut, operation_id="mappings_room", summary="Make the agent's room now")
+def mappings_room(request: HttpRequest, mapping_id: Id) -> HttpResponse:
+    """For agents whose rooms are made on first contact. A room that is there is answered as it is; may be repeated at any time."""
+    from agents.api.rooms import room_dict
+
+    room = room_wanted(mapping=_mapping(mapping_id), actor=principal_of(request).actor)
+    return answer(room_dict(Room.objects.select_related("mapping").get(pk=room.pk)))

@@ -250,10 +250,20 @@ class SpaceCalls(RoomCalls):
     """The space that lists the agents' rooms (``m.space.child`` and ``m.space.parent``)."""
 
     def add_to_space(
-        self, space_id: str, room_id: str, *, user_id: str | None, order: str = "", suggested: bool = True
+        self,
+        space_id: str,
+        room_id: str,
+        *,
+        user_id: str | None,
+        order: str = "",
+        suggested: bool = True,
+        extra: Mapping[str, Any] | None = None,
     ) -> None:
-        """List the room in the space. ``order`` sorts (cut to the 50 printable ASCII characters that the specification allows)."""
-        content: dict[str, Any] = {"via": [self.server_name], "suggested": suggested}
+        """List the room in the space. ``order`` sorts (cut to the 50 printable ASCII characters that the specification allows).
+
+        ``extra`` adds keys of our own to the entry.
+        """
+        content: dict[str, Any] = {**(extra or {}), "via": [self.server_name], "suggested": suggested}
         order = "".join(char for char in order if " " <= char <= "~")[:50]
         if order:
             content["order"] = order

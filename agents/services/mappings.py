@@ -11,10 +11,15 @@ from django.core.serializers import deserialize, serialize
 from django.db import models, transaction
 from django.utils import timezone
 
+from agents.matrix.errors import MatrixError
 from agents.models import Agent, AgentState, Invitation, Mapping, Room, RoomKind
 from agents.services.backends import Homeserver
 from agents.sync import rooms as steps
+from agents.sync.takeover import note_takeover
+from ops.logs import get_logger
 from ops.services.audit import record
+
+log = get_logger(__name__)
 
 
 def rows_kept(*rows: models.Model | Iterable[models.Model]) -> list[dict[str, Any]]:
@@ -51,6 +56,7 @@ def mapping_relink(*, mapping: Mapping, room_id: str, homeserver: Homeserver, ac
 
     Raises ``ValueError`` when the room belongs to another agent, or is a chat that a person opened.
     """
+    moved = False
     with transaction.atomic():
         mapping = Mapping.objects.select_related("agent", "account", "room").select_for_update(of=("self",)).get(
             pk=mapping.pk
@@ -66,6 +72,7 @@ def mapping_relink(*, mapping: Mapping, room_id: str, homeserver: Homeserver, ac
             raise ValueError(f"{mapping} has no row for a room; sync makes one.")
         elif mapping.room.room_id != room_id:
             _move(mapping.room, room_id, homeserver)
+            moved = True
         mapping.problem, mapping.problem_since = "", None
         mapping.save(update_fields=["room", "problem", "problem_since", "updated_at"])
         record(
@@ -76,6 +83,12 @@ def mapping_relink(*, mapping: Mapping, room_id: str, homeserver: Homeserver, ac
             before={"room_id": former},
             after={"room_id": room_id},
         )
+    if moved and mapping.room is not None:
+        try:
+            note_takeover(homeserver, mapping.room, mapping.account.user_id)
+        except MatrixError as error:
+            # By our own clock then, which ``_move`` has noted.
+            log.info("mapping.takeover_not_noted", room=room_id, error=error.sentence[:200])
     return mapping
 
 

@@ -15,7 +15,10 @@ from agents.sync import rooms as steps
 from agents.sync.observe import invitees
 from agents.sync.rows import reserve_mapping
 from ops.locks import named_lock
+from ops.logs import get_logger
 from ops.services.audit import record
+
+log = get_logger(__name__)
 
 
 def room_set_quiet(*, room: Room, quiet: bool, actor: str) -> Room:
@@ -30,6 +33,52 @@ def room_set_quiet(*, room: Room, quiet: bool, actor: str) -> Room:
                 after={"quiet": quiet},
             )
     room.quiet = quiet
+    return room
+
+
+def room_wanted(*, mapping: Mapping, actor: str) -> Room:
+    """The agent's room, made now when it does not exist yet: somebody looks for it.
+
+    Account, name and room are made or adopted; the space lists the room when there is a space. May be called side by side by any
+    number of callers: one makes it, the others wait for it. Raises ``MatrixError`` or ``ops.locks.LockHeld``.
+    """
+    if mapping.room is not None and mapping.room.room_id:
+        return mapping.room
+    with named_lock(f"mapping.room:{mapping.pk}", wait=20.0):
+        mapping = Mapping.objects.select_related("agent__service", "account__homeserver", "room").get(pk=mapping.pk)
+        if mapping.room is not None and mapping.room.room_id:
+            return mapping.room
+        return _make_wanted(homeserver_of(mapping.account.homeserver), mapping, actor)
+
+
+def _make_wanted(homeserver: Homeserver, mapping: Mapping, actor: str) -> Room:
+    agent = mapping.agent
+    if mapping.room is None:
+        mapping = reserve_mapping(homeserver, agent)
+        mapping.agent = agent
+    room, account = mapping.room, mapping.account
+    assert room is not None
+    if account.registered_at is None:
+        steps.register_account(homeserver, account)
+    # First: who is invited sees by whom.
+    steps.set_profile(homeserver, account, agent)
+    space = Room.objects.filter(homeserver=homeserver.service, kind=RoomKind.SPACE, room_id__isnull=False).first()
+    space_id = (space.room_id or "") if space is not None else ""
+    created = steps.ensure_room(homeserver, mapping, invitees(), space_id)
+    with transaction.atomic():
+        Mapping.objects.filter(pk=mapping.pk).exclude(problem="").update(problem="", problem_since=None)
+        record(
+            actor=actor,
+            action="room.created" if created else "room.adopted",
+            target=room,
+            message=f"{agent.name}: {room.room_id}, when somebody looked for it",
+        )
+    if space_id:
+        try:
+            steps.add_to_space(homeserver, room, space_id, agent.name)
+        except MatrixError as error:
+            # Whoever waits for the room shall have it; sync lists it.
+            log.info("room.not_listed_yet", room=room.room_id, error=error.sentence[:200])
     return room
 
 

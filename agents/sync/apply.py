@@ -19,6 +19,7 @@ from agents.matrix.errors import HomeserverUnreachable, MatrixError, TokenRefuse
 from agents.models import Agent, AgentState, Mapping, Room
 from agents.services.backends import Homeserver
 from agents.sync import rooms, rows
+from agents.sync.bulk import Bulk
 from agents.sync.plan import Step
 from ops.findings import Finding
 from ops.logs import get_logger
@@ -69,16 +70,24 @@ class Applier:
     def apply(self, steps: Sequence[Step]) -> Outcome:
         """Apply all steps; failures become findings and stay with their mapping, they never stop other agents."""
         groups: dict[str, list[Step]] = {}
+        late: dict[str, list[Step]] = {}
         for step in steps:
-            groups.setdefault(step.key, []).append(step)
+            (late if step.late else groups).setdefault(step.key, []).append(step)
         self._total = len(steps)
         space = groups.pop("space", [])
         if self.homeserver is not None and (space or groups):
             try:
                 self._prepare_space(space)
             except MatrixError as error:
-                self._fail(error.sentence, error.code, "space")
-                self._abort(error.sentence)
+                self.fail(error.sentence, error.code, "space")
+                self.abort(error.sentence)
+        if self.homeserver is not None:
+            Bulk(self.homeserver, self).take(groups)
+        self._side_by_side(groups)
+        self._side_by_side(late)
+        return self.outcome
+
+    def _side_by_side(self, groups: dict[str, list[Step]]) -> None:
         waiting: SimpleQueue[list[Step]] = SimpleQueue()
         for group in groups.values():
             waiting.put(group)
@@ -91,7 +100,6 @@ class Applier:
         self._work(waiting, own_thread=False)
         for thread in threads:
             thread.join()
-        return self.outcome
 
     def _prepare_space(self, steps: list[Step]) -> None:
         assert self.homeserver is not None
@@ -103,7 +111,7 @@ class Applier:
                 rooms.describe(self.homeserver, room, step.label, room.topic, self.homeserver.sender_id)
             elif step.kind == "invite" and room is not None:
                 rooms.invite(self.homeserver, room, step.detail["user_id"], self.homeserver.sender_id)
-            self._did(step)
+            self.did(step)
         self.space_room_id = (room.room_id or "") if room else ""
 
     def _work(self, waiting: SimpleQueue[list[Step]], own_thread: bool = True) -> None:
@@ -119,26 +127,26 @@ class Applier:
                 connections.close_all()
 
     def _apply_group(self, group: list[Step]) -> None:
-        agent = Agent.objects.filter(pk=group[0].agent_pk).first() if group[0].agent_pk else None
+        agent = _agent_of(group[0])
         try:
             for step in group:
                 agent = self._apply_step(step, agent)
-                self._did(step)
+                self.did(step)
         except (MatrixError, BackendError) as error:
             sentence = error.sentence if isinstance(error, MatrixError) else error.reason
-            self._note_problem(agent, sentence)
-            self._fail(sentence, error.code, group[0].label)
+            self.note_problem(agent, sentence)
+            self.fail(sentence, error.code, group[0].label)
             if isinstance(error, (HomeserverUnreachable, TokenRefused)):
                 with self._lock:
                     self._outages += 1
                     if self._outages >= GIVE_UP_AFTER or isinstance(error, TokenRefused):
-                        self._abort(sentence)
+                        self.abort(sentence)
         except Exception as error:
             # One agent's trouble must not keep the others from their rooms.
             log.exception("sync.step_failed", agent=group[0].label)
             sentence = f"{type(error).__name__} while setting up {group[0].label}; the log has the details."
-            self._note_problem(agent, sentence)
-            self._fail(sentence, "sync.step_failed", group[0].label)
+            self.note_problem(agent, sentence)
+            self.fail(sentence, "sync.step_failed", group[0].label)
         else:
             if agent is not None:
                 Mapping.objects.filter(agent=agent).exclude(problem="").update(problem="", problem_since=None)
@@ -192,13 +200,13 @@ class Applier:
         elif step.kind == "invite":
             rooms.invite(homeserver, room, step.detail["user_id"], mapping.account.user_id)
 
-    def _note_problem(self, agent: Agent | None, sentence: str) -> None:
+    def note_problem(self, agent: Agent | None, sentence: str) -> None:
         if agent is not None:
             Mapping.objects.filter(agent=agent).exclude(problem=sentence[:500]).update(
                 problem=sentence[:500], problem_since=timezone.now()
             )
 
-    def _did(self, step: Step) -> None:
+    def did(self, step: Step) -> None:
         with self._lock:
             self._count += 1
             self.outcome.done[step.kind] = self.outcome.done.get(step.kind, 0) + 1
@@ -206,9 +214,19 @@ class Applier:
         if self.on_step is not None:
             self.on_step(count, self._total, step.sentence)
 
-    def _fail(self, sentence: str, code: str, target: str) -> None:
+    def fail(self, sentence: str, code: str, target: str) -> None:
         with self._lock:
             self.outcome.findings.append(Finding("error", code, sentence, target))
 
-    def _abort(self, why: str) -> None:
+    def abort(self, why: str) -> None:
         self.outcome.aborted = why
+
+
+def _agent_of(step: Step) -> Agent | None:
+    """The agent's row; that of a late step may have been made in this very pass."""
+    if step.agent_pk:
+        return Agent.objects.filter(pk=step.agent_pk).first()
+    if step.late and step.info is not None:
+        service = int(step.key.partition("/")[0])
+        return Agent.objects.filter(service_id=service, external_id=step.info.external_id).first()
+    return None

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from agents.backends.base import AgentInfo
 from agents.matrix.errors import MatrixError, Refused, TokenRefused
 from agents.matrix.names import alias, localpart_for, user_id
+from agents.models import Account
 from agents.services.backends import Homeserver, user_prefix
 from agents.sync.observe import KnownAgent, Observed, ServiceView, Traces
 from agents.sync.plan import SUSPICIOUS_LEAST, without_room
@@ -32,19 +33,26 @@ def look_for_traces(homeserver: Homeserver, observed: Observed) -> None:
         by_service.setdefault(agent.service_id, []).append(agent)
     for view in observed.services:
         known = by_service.get(view.service_id, [])
-        wanted = without_room(view, known, observed.skip)
+        wanted = without_room(view, known, observed.skip, observed.lazy)
         if len(wanted) > SUSPICIOUS_LEAST:
-            observed.traces[view.service_id] = traces_of(homeserver, view, wanted, known)
+            observed.traces[view.service_id] = traces_of(homeserver, view, wanted, known, observed.lazy)
 
 
-def traces_of(homeserver: Homeserver, view: ServiceView, wanted: list[AgentInfo], known: list[KnownAgent]) -> Traces:
-    """Which accounts of a sample are in rooms to which no alias of theirs leads."""
+def traces_of(
+    homeserver: Homeserver, view: ServiceView, wanted: list[AgentInfo], known: list[KnownAgent], lazy: bool
+) -> Traces:
+    """Which accounts of a sample are in rooms that our rows have forgotten.
+
+    Of an account that we have a row of: rooms to which no alias of its leads (a pass that was cut off leaves an alias, and the next
+    takes the room over). Of one that we know nothing of: any room at all; where rooms are made on first contact, the account itself.
+    """
     own = {agent.external_id: agent.account.user_id for agent in known if agent.account is not None}
     # Evenly over the list, the same ones for the same list.
     sample = wanted[:: max(1, -(-len(wanted) // SAMPLE))]
     names = [own.get(info.external_id) or account_id(homeserver, view, info.external_id) for info in sample]
+    rows = set(Account.objects.filter(user_id__in=names).values_list("user_id", flat=True))
     with ThreadPoolExecutor(max_workers=AT_ONCE, thread_name_prefix="traces") as pool:
-        found = list(pool.map(lambda name: _is_orphan(homeserver, name), names))
+        found = list(pool.map(lambda name: _is_orphan(homeserver, name, name in rows, lazy), names))
     orphans = tuple(name for name, orphan in zip(names, found, strict=True) if orphan)
     if orphans:
         log.warning("sync.traces", service=view.name, asked=len(names), orphans=len(orphans))
@@ -57,10 +65,12 @@ def account_id(homeserver: Homeserver, view: ServiceView, external_id: str) -> s
     return user_id(localpart_for(external_id, prefix=user_prefix(homeserver), scope=scope), homeserver.server_name)
 
 
-def _is_orphan(homeserver: Homeserver, name: str) -> bool:
+def _is_orphan(homeserver: Homeserver, name: str, known: bool, lazy: bool) -> bool:
     client = homeserver.client
     try:
         joined = client.joined_rooms(name)
+        if not known:
+            return bool(joined) or lazy
         if not joined:
             return False
         return client.resolve_alias(alias(name[1:].partition(":")[0], homeserver.server_name)) not in joined

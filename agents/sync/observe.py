@@ -17,6 +17,7 @@ from agents.backends.registry import open_backend
 from agents.matrix.markdown import clean_text
 from agents.models import Agent, Invitation, InvitationState, Room, RoomKind
 from agents.services.backends import backend_services, spec_of
+from agents.sync.lazy import rooms_are_lazy
 from ops.logs import get_logger
 from ops.models import Service
 
@@ -126,7 +127,7 @@ class Traces:
 @dataclass(slots=True)
 class Observed:
     """Everything a plan is made from. ``invited`` holds (room row, user id) pairs that need no invitation now; ``traces`` are
-    those of services (by id) for which many rooms would be made."""
+    those of services (by id) for which many rooms would be made. ``lazy``: rooms are made when somebody first looks for them."""
 
     services: list[ServiceView] = field(default_factory=list)
     agents: list[KnownAgent] = field(default_factory=list)
@@ -137,6 +138,7 @@ class Observed:
     invited: set[tuple[int, str]] = field(default_factory=set)
     skip: frozenset[str] = frozenset()
     traces: dict[int, Traces] = field(default_factory=dict)
+    lazy: bool = False
 
 
 InviteeSource = Callable[[], Iterable[str]]
@@ -173,6 +175,7 @@ def observe(*, service_name: str = "", homeserver: Service | None = None, server
         observed.homeserver_id, observed.server_name = homeserver.pk, server_name
         observed.invitees = invitees()
         observed.space = _space(homeserver)
+        observed.lazy = rooms_are_lazy(homeserver)
         if observed.invitees:
             observed.invited = _settled_invitations(observed.invitees)
     return observed

@@ -18,13 +18,21 @@ from ops.words import counted, verb
 ARCHIVE_PASSES = 2
 ARCHIVE_AFTER = timedelta(seconds=5)
 SUSPICIOUS_LEAST, SUSPICIOUS_SHARE = 3, 0.20
+STATE_LOST = "sync.state_lost"
 # So many agents are named by their rows in a finding.
 MOST_NAMED = 500
+# A room costs the homeserver a third of a second: from so many new ones on they are better made when somebody comes.
+LAZY_FROM = 2_000
+_EAGER = ("mapping.create", "account.register", "account.profile", "room.create", "space.add")
+_LAZY = ("mapping.create", "account.register", "account.profile")
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One thing to do. ``kind`` is ``noun.verb``; ``key`` groups steps that must follow each other (one agent's)."""
+    """One thing to do. ``kind`` is ``noun.verb``; ``key`` groups steps that must follow each other (one agent's).
+
+    ``late``: it waits until everything else of the pass is done (names of thousands of accounts that are there already).
+    """
 
     kind: str
     key: str
@@ -32,6 +40,7 @@ class Step:
     detail: dict[str, Any] = field(default_factory=dict)
     info: AgentInfo | None = None
     agent_pk: int | None = None
+    late: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         return {"kind": self.kind, "agent": self.label, **self.detail}
@@ -87,7 +96,26 @@ def make_plan(observed: Observed, *, now: datetime, force: bool = False, space_n
         _plan_space(plan, observed, space_name)
     for view in observed.services:
         _plan_service(plan, observed, view, by_service.get(view.service_id, []), now=now, force=force)
+    if any(finding.code == STATE_LOST for finding in plan.findings):
+        # The space is among what was forgotten.
+        plan.steps = [step for step in plan.steps if step.kind != "space.create"]
+    _suggest_lazy(plan)
     return plan
+
+
+def _suggest_lazy(plan: SyncPlan) -> None:
+    rooms = sum(step.kind == "room.create" for step in plan.steps)
+    if rooms > LAZY_FROM:
+        plan.findings.append(
+            Finding(
+                "info",
+                "sync.lazy_suggested",
+                f"{counted(rooms, 'room')} {verb(rooms, 'is', 'are')} to be made, which takes the homeserver long. With MATRIX_ROOMS=lazy "
+                "agents are there at once, and a room is made when somebody first looks for it.",
+                "homeserver",
+                {"rooms": rooms, "from": LAZY_FROM},
+            )
+        )
 
 
 def _plan_space(plan: SyncPlan, observed: Observed, name: str) -> None:
@@ -168,9 +196,15 @@ def _plan_service(
     plan.steps.extend(steps)
 
 
-def without_room(view: ServiceView, known: Iterable[KnownAgent], skip: frozenset[str]) -> list[AgentInfo]:
-    """The listed agents for which a room would be made: new ones, and known ones that have none."""
-    roomed = {agent.external_id for agent in known if agent.room is not None and agent.room.room_id}
+def without_room(
+    view: ServiceView, known: Iterable[KnownAgent], skip: frozenset[str], lazy: bool = False
+) -> list[AgentInfo]:
+    """The listed agents for which something would be made: new ones, and known ones that have no room (lazy: no account)."""
+    roomed = {
+        agent.external_id
+        for agent in known
+        if (agent.account is not None if lazy else agent.room is not None and agent.room.room_id)
+    }
     listed = view.listing.agents if view.listing is not None else ()
     return [info for info in listed if info.external_id not in roomed and info.external_id not in skip]
 
@@ -183,20 +217,20 @@ def suspiciously_many(count: int, population: int) -> bool:
 def _forgotten(
     observed: Observed, view: ServiceView, listed: dict[str, AgentInfo], known: Sequence[KnownAgent]
 ) -> Finding | None:
-    """Rooms would be made for accounts that have rooms already: it is us who have forgotten.
+    """Accounts and rooms would be made that are there already: it is us who have forgotten.
 
-    Where an alias of ours leads to the room nothing is wrong: sync takes such a room over.
+    Where our rows know the account and its alias leads to the room nothing is wrong: a pass that was cut off left it so.
     """
     traces = observed.traces.get(view.service_id)
     if traces is None or not suspiciously_many(len(traces.orphans), traces.asked):
         return None
-    count = len(without_room(view, known, observed.skip))
+    count = len(without_room(view, known, observed.skip, observed.lazy))
     return Finding(
         "error",
-        "sync.state_lost",
-        f"The sync would make {counted(count, 'room')} for agents of {view.name}, but the homeserver has accounts of theirs that are in "
+        STATE_LOST,
+        f"The sync would set up {counted(count, 'agent')} of {view.name}, but the homeserver has accounts of theirs that are in "
         f"rooms already ({len(traces.orphans)} of {traces.asked} that were looked up). Our rows look lost; nothing was changed. "
-        "Rebuild the mappings from the homeserver, or restore a backup; to make new rooms all the same, sync with force.",
+        "Rebuild the mappings from the homeserver (manage.py rebuild_mappings), or restore a backup; to go on all the same, sync with force.",
         view.name,
         {
             "rooms_to_make": count,
@@ -227,8 +261,7 @@ def _present(observed: Observed, view: ServiceView, known: KnownAgent | None, in
     if known is None:
         steps = [Step("agent.create", key, info.name, {"service": view.name}, info=info)]
         if observed.homeserver_id is not None:
-            for kind in ("mapping.create", "account.register", "account.profile", "room.create", "space.add"):
-                steps.append(Step(kind, key, info.name, info=info))
+            steps += [_first(observed, kind, key, info.name, info) for kind in _kinds(observed)]
         return steps
     steps = []
     if known.state != "active":
@@ -258,14 +291,14 @@ def _finish(observed: Observed, known: KnownAgent, info: AgentInfo | None = None
 
     account, room = known.account, known.room
     if account is None or room is None:
-        for kind in ("mapping.create", "account.register", "account.profile", "room.create", "space.add"):
-            step(kind)
-        return steps
+        return [_first(observed, kind, key, name, info, pk) for kind in _kinds(observed)]
     if not account.registered:
         step("account.register")
     if account.display_name != name or account.avatar_source != avatar:
         step("account.profile", before=account.display_name, after=name)
     if not room.room_id:
+        if observed.lazy:
+            return steps
         step("room.create")
     elif room.name != name or room.topic != topic_for(name, info.description if info else known.description):
         step("room.describe", before=room.name, after=name)
@@ -273,6 +306,18 @@ def _finish(observed: Observed, known: KnownAgent, info: AgentInfo | None = None
         step("space.add")
     _plan_invitations(steps, observed, room, key, name, agent_pk=pk)
     return steps
+
+
+def _kinds(observed: Observed) -> tuple[str, ...]:
+    return _LAZY if observed.lazy else _EAGER
+
+
+def _first(
+    observed: Observed, kind: str, key: str, name: str, info: AgentInfo | None, agent_pk: int | None = None
+) -> Step:
+    """A step of an agent for which nothing is there yet. Lazily, being found comes before being called by name."""
+    late = observed.lazy and kind == "account.profile"
+    return Step(kind, key, name, info=info, agent_pk=agent_pk, late=late)
 
 
 def _plan_invitations(

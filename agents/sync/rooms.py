@@ -5,7 +5,7 @@ Each function may be called again at any time: what is there already is adopted.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 
 from django.utils import timezone
@@ -14,25 +14,13 @@ from agents.matrix.errors import Forbidden, MatrixError, NotFound, Refused, Take
 from agents.models import Account, Agent, Invitation, InvitationState, Mapping, Room, RoomKind
 from agents.services.backends import Homeserver, user_prefix
 from agents.sync.avatars import avatar_mxc
+from agents.sync.epochs import current_epoch as current_epoch
+from agents.sync.epochs import register_epoch_source as register_epoch_source
 from agents.sync.plan import topic_for
+from agents.sync.takeover import MARK, mark_wanted, note_takeover
 from ops.logs import get_logger
-from ops.models import Service
 
 log = get_logger(__name__)
-
-EpochSource = Callable[[Service], int]
-_epoch_sources: list[EpochSource] = []
-
-
-def register_epoch_source(source: EpochSource) -> None:
-    """Let the app above that takes events in say which epoch a homeserver is in: a room made in it has nothing to catch up on."""
-    if source not in _epoch_sources:
-        _epoch_sources.append(source)
-
-
-def current_epoch(homeserver: Service) -> int:
-    """The epoch that the homeserver is in, as the app above says."""
-    return max((source(homeserver) for source in _epoch_sources), default=0)
 
 
 def register_account(homeserver: Homeserver, account: Account) -> None:
@@ -93,6 +81,7 @@ def ensure_room(homeserver: Homeserver, mapping: Mapping, invitees: Sequence[str
         _mark_invited(room, invitees)
         return created
     if not created:
+        note_takeover(homeserver, room, account.user_id)
         describe(homeserver, room, name, topic, account.user_id)
     invite_missing(homeserver, room, invitees, account.user_id)
     return created
@@ -217,7 +206,11 @@ def add_to_space(homeserver: Homeserver, room: Room, space_room_id: str, name: s
     """List the room in the space, sorted by the agent's name."""
     assert room.room_id
     order = "".join(char for char in name.lower() if " " <= char <= "~")[:50]
-    homeserver.client.add_to_space(space_room_id, room.room_id, user_id=homeserver.sender_id, order=order)
+    mapping = getattr(room, "mapping", None)
+    mark = mark_wanted(homeserver, mapping) if mapping is not None else None
+    homeserver.client.add_to_space(
+        space_room_id, room.room_id, user_id=homeserver.sender_id, order=order, extra={MARK: mark} if mark else {}
+    )
     room.in_space, room.child_order = True, order
     room.save(update_fields=["in_space", "child_order"])
 

@@ -15,7 +15,8 @@ from ops.models import Service
 from ops.services.audit import record
 
 
-def _described(info: AgentInfo) -> dict[str, Any]:
+def described(info: AgentInfo) -> dict[str, Any]:
+    """The columns of an agent that its server fills."""
     return {
         "name": info.name[:255],
         "description": info.description,
@@ -31,7 +32,7 @@ def create_agent(service_name: str, info: AgentInfo, *, actor: str) -> Agent:
     """Take up an agent; one that another pass has taken up in the meantime is returned as it is."""
     service = Service.objects.get(name=service_name)
     agent, created = Agent.objects.get_or_create(
-        service=service, external_id=info.external_id, defaults=_described(info)
+        service=service, external_id=info.external_id, defaults=described(info)
     )
     if created:
         record(actor=actor, action="agent.created", target=agent, message=f"{info.name} on {service_name}")
@@ -42,9 +43,9 @@ def create_agent(service_name: str, info: AgentInfo, *, actor: str) -> Agent:
 def update_agent(agent: Agent, info: AgentInfo, *, actor: str) -> None:
     """Write what the server now says of the agent."""
     before = {"name": agent.name, "description": agent.description, "model": agent.model}
-    for field, value in _described(info).items():
+    for field, value in described(info).items():
         setattr(agent, field, value)
-    agent.save(update_fields=[*_described(info), "updated_at"])
+    agent.save(update_fields=[*described(info), "updated_at"])
     record(
         actor=actor,
         action="agent.updated",
@@ -69,7 +70,10 @@ def reserve_mapping(homeserver: Homeserver, agent: Agent) -> Mapping:
     existing = Mapping.objects.select_related("account", "room").filter(agent=agent).first()
     if existing is not None and existing.room is not None:
         return existing
-    scopes = ["", agent.service.name] if agent.service.kind == "letta" else [agent.service.name]
+    name = agent.service.name
+    scopes = ["", name] if agent.service.kind == "letta" else [name]
+    # A name that another agent took along when it moved to another server (``services.moving``) is not free any more.
+    scopes += [f"{name} {number}" for number in range(2, 6)]
     for number, scope in enumerate(scopes, start=1):
         localpart = localpart_for(agent.external_id, prefix=user_prefix(homeserver), scope=scope)
         try:

@@ -263,6 +263,10 @@ def _from_message(
         _refuse(event, "historical", "A copy of something said earlier.", report)
         return None
     said_at = datetime.fromtimestamp(parsed.ts / 1000, tz=UTC) if 0 < parsed.ts < 4e12 else None
+    if said_at is not None and room.taken_over_at is not None and said_at <= room.taken_over_at:
+        # Both times are the homeserver's, so there is nothing to tolerate.
+        _refuse(event, "historical", "Said before Switchboard took the room over.", report)
+        return None
     if said_at is not None and said_at < room.created_at - gaps.TOLERANCE:
         _refuse(event, "historical", "Said before Switchboard knew the room.", report)
         return None

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from agents.models import AgentState, Mapping
+from agents.models import AgentState, Mapping, Room
 from agents.services.backends import homeserver_of
+from agents.services.rooms import room_wanted
 from agents.sync import rooms as room_steps
-from agents.sync.observe import invitees
+from ops.locks import LockHeld
 from ops.models import Service
 
 
@@ -38,9 +39,9 @@ def room_exists(homeserver: Service, alias: str) -> bool:
     )
     if mapping is None or mapping.room is None:
         return False
-    opened = homeserver_of(homeserver)
-    if mapping.account.registered_at is None:
-        room_steps.register_account(opened, mapping.account)
-    if not mapping.room.room_id:
-        room_steps.ensure_room(opened, mapping, invitees(), "")
+    try:
+        room_wanted(mapping=mapping, actor="homeserver")
+    except LockHeld:
+        # Somebody makes it at this moment, and takes long; whoever asked may ask again.
+        return Room.objects.filter(pk=mapping.room.pk, room_id__isnull=False).exists()
     return True

@@ -11,6 +11,7 @@ from django.utils import timezone
 from agents.matrix.errors import MatrixError
 from agents.models import Account, Agent, Invitation, InvitationState, Mapping, Room, RoomKind
 from agents.services.backends import homeserver_of
+from agents.sync.rooms import set_profile
 from chat.deliveries import outbox
 from chat.models import Participant, ParticipantKind
 from chat.services.conversations import conversation_of
@@ -135,6 +136,9 @@ def _take_up(room_id: str, account: Account, homeserver: Service) -> Room | None
     agent = account.mapping.agent
     client = homeserver_of(homeserver).client
     try:
+        if account.display_name != agent.name[:255]:
+            # Names of thousands of new accounts come last; whoever is spoken to has one.
+            set_profile(homeserver_of(homeserver), account, agent)
         client.join(room_id, account.user_id)
     except MatrixError as error:
         if error.retryable:

@@ -1,0 +1,104 @@
+"""Rooms that were there before our rows: what was said in them is not answered again, and whose they are can be found again."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from django.utils import timezone
+
+from agents.matrix.errors import Refused, TokenRefused
+from agents.matrix.names import localpart_for
+from agents.models import Agent, Mapping, Room
+from agents.services.backends import Homeserver, user_prefix
+from agents.sync.epochs import current_epoch
+from ops.logs import get_logger
+
+log = get_logger(__name__)
+
+# State of a room, and part of its entry in the space: ``{"service": name, "agent": the server's own id}``.
+MARK = "io.switchboard.agent"
+
+
+def note_takeover(homeserver: Homeserver, room: Room, user_id: str) -> None:
+    """Whatever stands in the room now was said to somebody else: note the newest event, and begin behind it.
+
+    ``user_id`` is an account that is in the room. May be repeated, which moves the line to now. Raises ``MatrixError`` when the
+    homeserver is gone.
+    """
+    assert room.room_id
+    # Read before the room is: whatever is lost after that has raised the epoch since.
+    epoch = current_epoch(homeserver.service)
+    newest: dict[str, Any] = {}
+    try:
+        page = homeserver.client.messages(room.room_id, user_id=user_id, direction="b", limit=1)
+        newest = page.chunk[0] if page.chunk else {}
+    except Refused as error:
+        if error.retryable or isinstance(error, TokenRefused):
+            raise
+        log.info("room.history_closed", room=room.room_id, error=error.sentence[:200])
+    stamp, event_id = newest.get("origin_server_ts"), newest.get("event_id")
+    usable = isinstance(stamp, int) and not isinstance(stamp, bool) and 0 < stamp < 4e12
+    room.taken_over_at = datetime.fromtimestamp(stamp / 1000, tz=UTC) if usable and stamp else timezone.now()
+    room.last_event_id = event_id[:255] if isinstance(event_id, str) else ""
+    room.last_event_at, room.caught_up_epoch = room.taken_over_at, epoch
+    room.save(update_fields=["taken_over_at", "last_event_id", "last_event_at", "caught_up_epoch"])
+
+
+def derived_localparts(homeserver: Homeserver, agent: Agent) -> tuple[str, ...]:
+    """The names that the agent's id stands for on this homeserver, the usual one first (see ``rows.reserve_mapping``)."""
+    return names_of(homeserver, agent.service.name, agent.service.kind, agent.external_id)
+
+
+def names_of(homeserver: Homeserver, service: str, kind: str, external_id: str) -> tuple[str, ...]:
+    """As ``derived_localparts``, for an agent without a row."""
+    scopes = ("", service) if kind == "letta" else (service,)
+    return tuple(localpart_for(external_id, prefix=user_prefix(homeserver), scope=scope) for scope in scopes)
+
+
+def mark_of(agent: Agent) -> dict[str, str]:
+    """What says whose a room is when no name does."""
+    return {"service": agent.service.name, "agent": agent.external_id}
+
+
+def mark_wanted(homeserver: Homeserver, mapping: Mapping) -> dict[str, str] | None:
+    """The mark of a mapping whose account does not derive from the agent's id; ``None`` where names say it."""
+    account, agent = mapping.account, mapping.agent
+    own = account.user_id == f"@{account.localpart}:{homeserver.server_name}"
+    return None if own and account.localpart in derived_localparts(homeserver, agent) else mark_of(agent)
+
+
+def mark_room(homeserver: Homeserver, room: Room, mapping: Mapping) -> bool:
+    """Write into the room, and into its entry in the space, which agent it belongs to. Returns whether both could be written.
+
+    To be called by whoever adopts a room or moves an agent. Where the agent's id stands for the account nothing is written, and a
+    mark that says otherwise is corrected. Raises ``MatrixError`` when the homeserver is gone or refuses our token.
+    """
+    if not room.room_id:
+        return False
+    client, mark = homeserver.client, mark_wanted(homeserver, mapping)
+    written = True
+    try:
+        present = client.get_state(room.room_id, MARK, "", mapping.account.user_id)
+        if (present or {}) != (mark or {}):
+            client.put_state(room.room_id, MARK, "", mark or {}, mapping.account.user_id)
+    except Refused as error:
+        # An adopted room in which the agent may not set state is found by its entry in the space alone.
+        written = _passed_over(error, room.room_id)
+    space = Room.objects.filter(homeserver=homeserver.service, kind="space", room_id__isnull=False).first()
+    if space is not None and space.room_id and room.in_space:
+        try:
+            child = client.get_state(space.room_id, "m.space.child", room.room_id, homeserver.sender_id) or {}
+            if child.get("via") and child.get(MARK) != mark:
+                content = {key: value for key, value in child.items() if key != MARK} | ({MARK: mark} if mark else {})
+                client.put_state(space.room_id, "m.space.child", room.room_id, content, homeserver.sender_id)
+        except Refused as error:
+            written = _passed_over(error, space.room_id)
+    return written
+
+
+def _passed_over(error: Refused, room_id: str) -> bool:
+    if error.retryable or isinstance(error, TokenRefused):
+        raise error
+    log.info("room.not_marked", room=room_id, error=error.sentence[:200])
+    return False
