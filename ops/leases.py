@@ -15,7 +15,7 @@ from typing import Any
 from django.db import IntegrityError, connection, models, transaction
 from django.utils import timezone
 
-from ops.quick_sql import update
+from ops.quick_sql import update, update_returning
 
 LEASE_SECONDS = 30.0
 
@@ -99,6 +99,12 @@ def claim(row: LeasedWork, *, unless: str, **fields: Any) -> bool:
 def fenced_update(row: LeasedWork, **fields: Any) -> bool:
     """Write to a claimed row. False: the lease was lost, and nothing was written; the caller must stop."""
     return update(type(row), fields, pk=row.pk, fence=row.fence, state="running") == 1
+
+
+def fenced_update_and_look(row: LeasedWork, column: str, **fields: Any) -> str | None:
+    """As ``fenced_update``; returns what a text field of the row says, ``None`` when the lease was lost."""
+    found = update_returning(type(row), fields, column, pk=row.pk, fence=row.fence, state="running")
+    return found[0] if found else None
 
 
 def renew(row: LeasedWork, **fields: Any) -> bool:

@@ -51,6 +51,26 @@ def update(
     ``values`` and ``where`` name fields (``message`` or ``message_id``); an object stands for its key. ``also`` is a condition
     more as constant SQL, with its parameters.
     """
+    text, parameters = _prepared(model, values, plus_one, where)
+    condition, more = also
+    with connection.cursor() as cursor:
+        cursor.execute(f"{text} AND {condition}" if condition else text, [*parameters, *more])
+        return int(cursor.rowcount)
+
+
+def update_returning(model: type[models.Model], values: dict[str, Any], column: str, **where: Any) -> list[str]:
+    """As ``update``, and what stands in one text field of the rows then: one statement for a write and a look."""
+    text, parameters = _prepared(model, values, (), where)
+    name = connection.ops.quote_name(_column(model._meta.get_field(column)))
+    with connection.cursor() as cursor:
+        cursor.execute(f"{text} RETURNING {name}", parameters)
+        return [row[0] for row in cursor.fetchall()]
+
+
+def _prepared(
+    model: type[models.Model], values: dict[str, Any], plus_one: tuple[str, ...], where: dict[str, Any]
+) -> tuple[str, list[Any]]:
+    """The statement's text and its parameters."""
     text, fields, conditions = _update(model, tuple(values), plus_one, tuple(where), connection.vendor)
     parameters = [
         field.get_db_prep_save(_plain(value), connection) for field, value in zip(fields, values.values(), strict=True)
@@ -58,10 +78,7 @@ def update(
     parameters += [
         field.get_db_prep_save(value, connection) for field, value in zip(conditions, where.values(), strict=True)
     ]
-    condition, more = also
-    with connection.cursor() as cursor:
-        cursor.execute(f"{text} AND {condition}" if condition else text, [*parameters, *more])
-        return int(cursor.rowcount)
+    return text, parameters
 
 
 def _plain(value: Any) -> Any:

@@ -28,7 +28,7 @@ from chat import live
 from chat.models import Turn
 from chat.turns.troubles import count_unrecognised
 from chat.turns.waiting import stood
-from ops.leases import fenced_update, lease_end
+from ops.leases import fenced_update_and_look, lease_end
 
 PUBLISH_EVERY = 1 / 20
 PERSIST_EVERY = 0.5
@@ -277,8 +277,11 @@ class Collector:
             fields |= {"partial": self.text, "first_token_at": self.turn.first_token_at}
         if self._parts_changed:
             fields["partial_parts"] = self.beside_text()
-        if not fenced_update(self.turn, lease_until=lease_end(), **fields):
+        # The same statement says whether somebody wants it to stop: with hundreds of answers at once, each statement counts.
+        by = fenced_update_and_look(self.turn, "stop_requested_by", lease_until=lease_end(), **fields)
+        if by is None:
             raise LeaseLost
+        self.stop_requested, self._stop_checked_at = bool(by), now
         self._fields.clear()
         self._persisted_at = self._renewed_at = now
         self._persisted_length = self._length

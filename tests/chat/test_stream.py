@@ -76,23 +76,34 @@ def test_the_row_keeps_up_twice_a_second(stage: Stage, clock: Clock, django_asse
     turn = claimed(stage)
     collector = Collector(turn)
     writes: list[str] = []
-    real = stream.fenced_update
+    real = stream.fenced_update_and_look
 
-    def counted(row: Turn, **fields: Any) -> bool:
+    def counted(row: Turn, column: str, **fields: Any) -> str | None:
         if "partial" in fields:
             writes.append(fields["partial"])
-        return real(row, **fields)
+        return real(row, column, **fields)
 
     patch = pytest.MonkeyPatch()
-    patch.setattr(stream, "fenced_update", counted)
-    for _ in range(1000):
-        collector.take(TextDelta("x"))
-        clock.now += 0.01
+    patch.setattr(stream, "fenced_update_and_look", counted)
+    # The write is the look as well: no statement besides it asks whether to stop.
+    with django_assert_max_num_queries(20):
+        for _ in range(1000):
+            collector.take(TextDelta("x"))
+            clock.now += 0.01
     patch.undo()
     assert 18 <= len(writes) <= 20
     turn.refresh_from_db()
     assert turn.partial == writes[-1]
     assert turn.first_token_at is not None
+
+
+def test_a_write_hears_the_stop_that_was_asked_for(stage: Stage, clock: Clock) -> None:
+    turn = claimed(stage)
+    collector = Collector(turn)
+    Turn.objects.filter(pk=turn.pk).update(stop_requested_by="person:ada")
+    clock.now += stream.PERSIST_EVERY
+    collector.take(TextDelta("x"))
+    assert collector.stop_requested
 
 
 def test_a_follower_that_missed_frames_finds_them_in_the_row(stage: Stage, clock: Clock) -> None:
