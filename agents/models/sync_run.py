@@ -19,6 +19,9 @@ class SyncRun(models.Model):
 
     ``counts`` has a number for each kind of step; ``plan`` and ``findings`` are lists of JSON objects (empty when nothing was
     to do). ``lease_until`` lets another process take over when this one was killed.
+
+    ``looked`` says what of the homeserver was compared with our rows: ``{"mappings", "found", "mended", "open", "cursor"}``
+    (numbers; ``cursor`` is the mapping after which the next pass goes on). Empty when nothing was looked at.
     """
 
     state = models.CharField(max_length=10, choices=SyncState.choices, default=SyncState.RUNNING)
@@ -28,6 +31,7 @@ class SyncRun(models.Model):
     counts = models.JSONField(default=dict, blank=True)
     plan = models.JSONField(default=list, blank=True)
     findings = models.JSONField(default=list, blank=True)
+    looked = models.JSONField(default=dict, blank=True)
     error = models.TextField(blank=True)
     started_at = models.DateTimeField(auto_now_add=True, db_index=True)
     finished_at = models.DateTimeField(null=True, blank=True)
