@@ -5,7 +5,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("agents", "0002_mappings_for_life"),
+        ("agents", "0003_scale_taken_over_at"),
     ]
 
     operations = [
