@@ -90,6 +90,14 @@ def sign_in(page: Any, url: str, name: str) -> None:
     page.locator("input[name=password]").fill(PASSWORD)
     page.keyboard.press("Enter")
     page.locator("#desk").wait_for()
+    # The desk is there before its scripts listen.
+    page.wait_for_load_state()
+
+
+def opened(page: Any) -> None:
+    """Wait until the conversation of the address is open (on a wide screen): its address comes first, the focus last."""
+    page.wait_for_url(re.compile(r"/chat/c/\d+/"))
+    until(lambda: page.evaluate("document.activeElement.id") == "words", "the conversation is open, one can write")
 
 
 def say(page: Any, text: str) -> None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import pytest
 
-from tests.browser.house import Portal, answers, until
+from tests.browser.house import Portal, answers, opened, until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
@@ -71,7 +70,7 @@ def test_everything_by_keyboard(portal: Portal) -> None:
     page.keyboard.press("Control+Shift+O")
     page.locator("#pick-title").wait_for()
     page.keyboard.press("Alt+ArrowDown")
-    page.wait_for_url(re.compile(r"/chat/c/\d+/"))
+    opened(page)
     # Turned off, a key does nothing.
     page.keyboard.press("Shift+Escape")
     page.evaluate("document.activeElement.blur()")

@@ -20,9 +20,11 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, Self
 
+import psutil
+
 from .ports import free_port
 
-__all__ = ["PROJECT_ROOT", "Peer", "PeerError", "PeerUnavailable", "free_port"]
+__all__ = ["PROJECT_ROOT", "Peer", "PeerError", "PeerUnavailable", "ended", "free_port", "runs"]
 
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
 
@@ -72,6 +74,24 @@ class _Spawner:
 @functools.cache
 def _spawner() -> _Spawner:
     return _Spawner()
+
+
+def runs(pid: int) -> bool:
+    """Whether there is such a process; one that has ended and waits for its parent does not run."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def ended(pid: int, seconds: float = 90.0) -> bool:
+    """Wait until a process has ended, which takes a moment after the last that it says. False when it runs on."""
+    until = time.monotonic() + seconds
+    while runs(pid):
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.05)
+    return True
 
 
 _alive: set[Peer] = set()

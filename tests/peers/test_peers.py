@@ -18,7 +18,7 @@ import psycopg
 import pytest
 import redis
 
-from .base import PROJECT_ROOT, Peer, PeerError
+from .base import PROJECT_ROOT, Peer, PeerError, ended, runs
 from .letta import Letta
 from .model_stub import ModelStub
 from .postgres import Postgres
@@ -237,11 +237,6 @@ time.sleep(60)
 """
 
 
-def _alive(pid: int) -> bool:
-    stat = Path(f"/proc/{pid}/stat")
-    return stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "Z"
-
-
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells children of their parent's death")
 def test_peers_die_with_the_process_that_started_them() -> None:
     import shutil
@@ -251,12 +246,9 @@ def test_peers_die_with_the_process_that_started_them() -> None:
     started = [part.split(" ", 1) for part in host.stdout.readline().strip().split("|")]
     pids = [int(pid) for pid, _ in started]
     assert len(pids) == 3
-    assert all(_alive(pid) for pid in pids)
+    assert all(runs(pid) for pid in pids)
     os.kill(host.pid, signal.SIGKILL)
     host.wait(60)
-    limit = time.monotonic() + 90
-    while any(_alive(pid) for pid in pids) and time.monotonic() < limit:
-        time.sleep(0.05)
-    assert not any(_alive(pid) for pid in pids)
+    assert all(ended(pid) for pid in pids)
     for _, folder in started:
         shutil.rmtree(folder)

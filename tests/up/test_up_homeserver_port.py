@@ -11,6 +11,7 @@ import time
 import httpx
 import pytest
 
+from controlplane.up.errors import EXIT_CODES
 from tests.peers.base import free_port
 from tests.up.test_up_homeserver import homeserver_of, synapse_of
 
@@ -109,7 +110,7 @@ def test_a_port_that_people_know_is_not_given_up_but_its_holder_named(make):
     port = json.loads((up.data / "synapse" / "local.json").read_text())["port"]
     with Stranger(port):
         process = up.spawn()
-        assert process.wait(60) == 1
+        assert process.wait(120) == EXIT_CODES["homeserver"]
         said = " ".join(up.output().split())
         assert f"Port {port} on 127.0.0.1, the local homeserver's, is taken by" in said
         assert f"(process {os.getpid()})" in said

@@ -14,7 +14,8 @@ from controlplane.up.errors import CannotStart
 
 
 class Command(BaseCommand):
-    """Exit codes: 0 stopped as asked, 1 could not start (the last lines say why)."""
+    """Exit codes: 0 stopped as asked, 130 stopped at once (asked twice); those of ``errors.EXIT_CODES`` when it could not start
+    (the last lines say why)."""
 
     help = "Start everything here: web server, worker, beat and a local homeserver. Ctrl-C stops it."
     # They are part of the start, and shown with their lamps.

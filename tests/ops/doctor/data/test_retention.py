@@ -84,8 +84,13 @@ class TestMessages:
         assert run.status == "fail"
         assert run.evidence["due"]["messages"]["rows"] == 20
         planned = repair_plan(repair_id="retention.run", actor="test")
-        oldest = (timezone.now() - timedelta(days=100)).strftime("%Y-%m-%d")
-        assert planned.plan.sentence == f"Would remove 20 messages (oldest {oldest}). They are exported first."
+        oldest = Message.objects.earliest("stored_at").stored_at.strftime("%Y-%m-%d")
+        # What was said, and for each message an empty list of parts: [].
+        size = sum(len(text) + 2 for text in Message.objects.filter(seq__lt=20).values_list("text", flat=True))
+        assert size == 225
+        assert planned.plan.sentence == (
+            f"Would remove 20 messages (oldest {oldest}), about {size} bytes. They are exported first."
+        )
         assert everything() == before
         with pytest.raises(RepairRefused, match="Type 'purge'"):
             repair_start(repair_id="retention.run", actor="test", trigger="command")

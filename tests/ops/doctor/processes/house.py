@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tests.peers import asked
+from tests.peers.base import ended
 from tests.peers.switchboard import Stack
 
 _PRELUDE = """
@@ -69,7 +70,6 @@ class House(Asked):
                 os.kill(pid, signal.SIGTERM)
         until = time.monotonic() + 90
         for pid in rows:
-            while time.monotonic() < until and os.path.exists(f"/proc/{pid}"):
-                time.sleep(0.05)
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+            if not ended(pid, until - time.monotonic()):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
