@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable
 from contextvars import copy_context
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from django.db import connections, transaction
@@ -19,6 +19,7 @@ from ops.findings import Finding
 from ops.locks import LockHeld, named_lock
 from ops.logs import bind, get_logger
 from ops.models import CheckResult, CheckState
+from ops.processes.facts import started_at
 from ops.redaction import redact, redact_text
 from ops.registry import Affected, Check, CheckOutcome, Fix, all_checks, get_check
 
@@ -27,10 +28,12 @@ logger = get_logger(__name__)
 AT_ONCE = 8
 # So many affected objects go into an answer; an issue keeps more of them as rows.
 AFFECTED_SHOWN = 50
-# Checks that run this rarely turn over whole files and packages: after the first start they begin a few at a time, so that whoever
-# has just started Switchboard does not wait for them.
+# Checks that run this rarely turn over whole files and packages: after a start they begin a few at a time, so that whoever has
+# just started Switchboard does not wait for them; and the rarest, which can wait best, only when all the rest has settled.
 THOROUGH = 600.0
 BEGIN_AT_ONCE = 2
+RAREST = 3600.0
+SETTLED_AFTER = 120.0
 # Between two changes the history gets one row in so many minutes.
 SAMPLE_EVERY = timedelta(minutes=10)
 # Beat ticks every 15 seconds: a check whose time comes a moment after a tick runs at that tick.
@@ -83,7 +86,7 @@ class CheckRun:
 
 
 def run_due_checks() -> list[CheckRun]:
-    """Run what is due; nothing when another worker is at it."""
+    """Run what is due; nothing when another worker is at it. What is thorough waits until this process has settled."""
     try:
         with named_lock("ops.run_checks", ttl=120):
             return run_checks(only_due=True)
@@ -116,6 +119,7 @@ def run_checks(
     runs: list[CheckRun] = []
     begun = 0
     now = timezone.now()
+    began = datetime.fromtimestamp(started_at(), UTC)
     chosen = [
         check
         for check in checks
@@ -131,11 +135,12 @@ def run_checks(
             gone += _forget_others(check, targets, states)
             if target and check.targets is not None:
                 targets = [one for one in targets if one in (target, target.partition(":")[2])]
-            if only_due and check.interval >= THOROUGH and not any((check.id, one) in states for one in targets):
-                if begun >= BEGIN_AT_ONCE:
+            asked = [(check, t) for t in targets if not only_due or _is_due(check, states.get((check.id, t)), now)]
+            if asked and only_due and _begins(check, targets, states, began):
+                if begun >= BEGIN_AT_ONCE or not _may_begin(check, now - began):
                     continue
                 begun += 1
-            todo += [(check, t) for t in targets if not only_due or _is_due(check, states.get((check.id, t)), now)]
+            todo += asked
         for run in _run_wave(todo, statuses):
             statuses[run.check.id, run.target] = run.status
             runs.append(run)
@@ -191,6 +196,16 @@ def _forget_others(
 
 def _is_due(check: Check, state: CheckState | None, now: datetime) -> bool:
     return state is None or now - state.checked_at >= timedelta(seconds=check.interval) - _SLACK
+
+
+def _begins(check: Check, targets: list[str], states: dict[tuple[str, str], CheckState], began: datetime) -> bool:
+    """Whether it is a thorough one that nobody has run since this process began."""
+    known = (states.get((check.id, target)) for target in targets)
+    return check.interval >= THOROUGH and not any(state is not None and state.checked_at >= began for state in known)
+
+
+def _may_begin(check: Check, age: timedelta) -> bool:
+    return check.interval < RAREST or age >= timedelta(seconds=SETTLED_AFTER)
 
 
 def _run_wave(todo: list[tuple[Check, str]], statuses: dict[tuple[str, str], str]) -> list[CheckRun]:

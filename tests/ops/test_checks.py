@@ -147,7 +147,7 @@ class TestEngine:
             asked.append("often")
             return outcome()
 
-        @register_check("t.seldom", title="Seldom", interval=3600)
+        @register_check("t.seldom", title="Seldom", interval=300)
         def seldom():
             asked.append("seldom")
             return outcome()
@@ -158,6 +158,40 @@ class TestEngine:
         CheckState.objects.update(checked_at=timezone.now() - timedelta(seconds=16))
         tasks.run_checks()
         assert sorted(asked) == ["often", "often", "seldom"]
+
+    def test_after_a_start_thorough_ones_begin_later_and_a_few_at_a_time(self, no_checks, monkeypatch):
+        asked = []
+        for name, interval in (
+            ("often", 15),
+            *((f"seldom{n}", 600) for n in range(3)),
+            *((f"rare{n}", 3600) for n in range(3)),
+        ):
+
+            @register_check(f"t.{name}", title=name, interval=interval)
+            def look(name=name):
+                asked.append(name)
+                return outcome()
+
+        def tick(age):
+            monkeypatch.setattr(runner, "started_at", lambda: time.time() - age)
+            asked.clear()
+            run_due_checks()
+            return sorted(asked)
+
+        for states in ("none are known", "all are of yesterday"):
+            assert tick(10) == ["often", "seldom0", "seldom1"], states
+            assert tick(25) == ["seldom2"], states
+            assert tick(100) == [], states
+            assert tick(121) == ["rare0", "rare1"], states
+            assert tick(136) == ["rare2"], states
+            assert tick(151) == [], states
+            CheckState.objects.update(checked_at=timezone.now() - timedelta(days=1))
+        # Asked for by hand, nothing waits.
+        monkeypatch.setattr(runner, "started_at", time.time)
+        assert len(run_checks()) == 7
+        # In the long run each keeps its own time.
+        CheckState.objects.update(checked_at=timezone.now() - timedelta(hours=1))
+        assert len(tick(10_000)) == 7
 
     def test_two_workers_do_not_check_at_the_same_time(self, no_checks):
         register_check("t.one", title="One")(outcome)
