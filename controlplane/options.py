@@ -192,6 +192,48 @@ OPTIONS: tuple[Option, ...] = (
         aliases=("MATRIX_DOMAIN",),
         group="Matrix",
     ),
+    Option(
+        "MATRIX_MODE",
+        "`appservice`: the homeserver knows Switchboard by a registration and sends it every event. `client`: no registration is "
+        "possible there; every account has a session of its own, and Switchboard asks for events.",
+        default="appservice",
+        choices=("appservice", "client"),
+        group="Matrix",
+    ),
+    Option(
+        "MATRIX_USERNAME",
+        "Client mode: Switchboard's own account on the homeserver (a name or a full Matrix id). MATRIX_SENDER_LOCALPART when not set.",
+        default="",
+        group="Matrix",
+    ),
+    Option(
+        "MATRIX_PASSWORD",
+        "Client mode: the password of that account. Not needed where accounts can be made (a registration secret or token).",
+        secret=True,
+        group="Matrix",
+    ),
+    Option(
+        "MATRIX_ACCESS_TOKEN",
+        "Client mode: an access token of that account, in place of its password.",
+        secret=True,
+        group="Matrix",
+    ),
+    Option(
+        "MATRIX_REGISTRATION_TOKEN",
+        "A registration token of the homeserver, with which client mode makes agents' accounts.",
+        secret=True,
+        group="Matrix",
+    ),
+    Option(
+        "MATRIX_ADMIN_USERNAME",
+        "An administrator of the homeserver, for making accounts and resetting passwords where nothing else can.",
+        default="",
+        group="Matrix",
+    ),
+    Option("MATRIX_ADMIN_PASSWORD", "The administrator's password.", secret=True, group="Matrix"),
+    Option(
+        "MATRIX_ADMIN_TOKEN", "The administrator's access token, in place of the password.", secret=True, group="Matrix"
+    ),
     Option("MATRIX_APPSERVICE_ID", "Id of the appservice registration.", default="switchboard", group="Matrix"),
     Option(
         "MATRIX_APPSERVICE_URL",
@@ -489,15 +531,10 @@ OPTIONS: tuple[Option, ...] = (
 PREFIXES = ("MATRIX_", "LETTA_", "LLM_", "SWITCHBOARD_", "OPENAI_", "ANTHROPIC_", "AGENTX_")
 
 NOT_NEEDED: dict[str, str] = {
-    "MATRIX_USERNAME": "Agents speak through the appservice; no account needs a password.",
-    "MATRIX_PASSWORD": "Agents speak through the appservice; no account needs a password.",
-    "MATRIX_ADMIN_USERNAME": "The appservice needs no administrator account.",
-    "MATRIX_ADMIN_PASSWORD": "The appservice needs no administrator account.",
     "MATRIX_ROOM_ID": "Every agent has a room of its own.",
     "MATRIX_DATA_DIR": "DATA_DIR names the data directory.",
     "MATRIX_EVENT_DEDUPE_DB": "Events are deduplicated in the database.",
     "MATRIX_EVENT_DEDUPE_TTL": "Events are deduplicated for good.",
-    "MATRIX_REGISTRATION_TOKEN": "Accounts are made by the appservice.",
     "LETTA_AGENT_ID": "All agents of the server are connected.",
     "AGENTX_DIR": "DATA_DIR names the data directory.",
     "JWT_SECRET": "Keys that sign access tokens are made once and kept in the database: manage.py signing_keys.",

@@ -121,6 +121,7 @@ def _homeserver(result: Provisioned, choice: HomeserverChoice) -> None:
     name = "homeserver"
     credentials = {"as_token": settings.MATRIX_AS_TOKEN, "hs_token": settings.MATRIX_HS_TOKEN}
     options: dict[str, Any] = {
+        "mode": settings.MATRIX_MODE,
         "sender_localpart": settings.MATRIX_SENDER_LOCALPART,
         "user_prefix": settings.MATRIX_USER_PREFIX,
         "appservice_id": settings.MATRIX_APPSERVICE_ID,
@@ -132,8 +133,16 @@ def _homeserver(result: Provisioned, choice: HomeserverChoice) -> None:
     if url:
         if settings.MATRIX_REGISTRATION_SHARED_SECRET:
             credentials["registration_shared_secret"] = settings.MATRIX_REGISTRATION_SHARED_SECRET
+        credentials |= _given(
+            registration_token=settings.MATRIX_REGISTRATION_TOKEN,
+            admin_user=settings.MATRIX_ADMIN_USERNAME,
+            admin_password=settings.MATRIX_ADMIN_PASSWORD,
+            admin_token=settings.MATRIX_ADMIN_TOKEN,
+        )
         if settings.MATRIX_SERVER_NAME:
             options["server_name"] = settings.MATRIX_SERVER_NAME
+        if settings.MATRIX_MODE == "client":
+            _as_client(credentials, options)
         known = Service.objects.filter(name=name).first()
         if known is not None and known.options.get("local"):
             result.notes.append(
@@ -145,10 +154,25 @@ def _homeserver(result: Provisioned, choice: HomeserverChoice) -> None:
             return
         url = local.url
         credentials["registration_shared_secret"] = paths.shared_secret(local)
-        options |= {"server_name": local.server_name, "local": True}
+        options |= {"mode": "appservice", "server_name": local.server_name, "local": True}
+        if settings.MATRIX_MODE == "client":
+            result.notes.append(
+                "MATRIX_MODE=client is for a homeserver of somebody else (MATRIX_HOMESERVER_URL); the local one knows Switchboard as "
+                "an appservice."
+            )
     else:
         return
     _ensure(result, name, HOMESERVER_KIND, base_url=url, credentials=credentials, options=options)
+
+
+def _as_client(credentials: dict[str, Any], options: dict[str, Any]) -> None:
+    """Who Switchboard itself is where there is no appservice."""
+    credentials |= _given(password=settings.MATRIX_PASSWORD, access_token=settings.MATRIX_ACCESS_TOKEN)
+    localpart, _, server = settings.MATRIX_USERNAME.removeprefix("@").partition(":")
+    if localpart:
+        options["sender_localpart"] = localpart
+    if server:
+        options.setdefault("server_name", server)
 
 
 def _backends(result: Provisioned) -> None:

@@ -20,7 +20,7 @@ class AccountCalls(Calls):
 
     def capabilities(self) -> dict[str, Any]:
         """``GET /capabilities``, the inner object: ``{"m.room_versions": {"default": "12", "available": {…}}, …}``."""
-        data = self.call("GET", f"{V3}/capabilities", query=self._as(None), action="ask for the capabilities")
+        data = self.call("GET", f"{V3}/capabilities", speaker=self._as(None), action="ask for the capabilities")
         inner = data.get("capabilities")
         return inner if isinstance(inner, dict) else {}
 
@@ -28,14 +28,19 @@ class AccountCalls(Calls):
         """The user id that the homeserver takes us for."""
         action = "ask who we are"
         method, path = Api.whoami("")
-        data = self.call(method, path, query=self._as(user_id) if user_id else "", action=action)
+        speaker = self._as(user_id) if user_id or self.client_mode else None
+        data = self.call(method, path, speaker=speaker, action=action)
         return self._text(data, "user_id", action)
 
     def register(self, localpart: str) -> bool:
         """Register an account in our namespace. ``True``: created; ``False``: it was there and is adopted.
 
-        Raises :class:`~agents.matrix.errors.Exclusive` for a name outside the namespace.
+        An account that has a session of its own, or needs one, is made and adopted the way that sessions are opened. Raises
+        :class:`~agents.matrix.errors.Exclusive` for another name outside the namespace.
         """
+        made = self.sessions.ensure(localpart) if self.sessions is not None else None
+        if made is not None:
+            return made
         body = {"type": "m.login.application_service", "username": localpart, "inhibit_login": True}
         try:
             self.call("POST", f"{V3}/register", dumps(body), action=f"register the account {localpart}")
@@ -46,12 +51,15 @@ class AccountCalls(Calls):
     def ensure_device(self, user_id: str | None = None) -> None:
         """Make sure that the account has our device, which makes repeated sends recognisable (MSC4190; harmless to repeat).
 
-        A homeserver that does not create devices by ``PUT`` gets the older way: an appservice login that names the device.
+        A homeserver that does not create devices by ``PUT`` gets the older way: an appservice login that names the device. A session
+        of the account's own brings its device along.
         """
+        if self.sessions is not None and self.sessions.token_of(user_id or self.sender) is not None:
+            return
         action = "create the account's device"
         method, path, body = Api.update_device("", self.device_id, {"display_name": "Switchboard"})
         try:
-            self.call(method, path, body, query=self._as(user_id), action=action)
+            self.call(method, path, body, speaker=self._as(user_id), action=action)
         except (TokenRefused, Taken):
             raise
         except Refused as refused:
@@ -70,7 +78,7 @@ class AccountCalls(Calls):
         """The profile of any user; an empty one when there is none."""
         method, path = Api.profile_get(user_id)
         try:
-            data = self.call(method, path, query=self._as(None), action=f"read the profile of {user_id}")
+            data = self.call(method, path, speaker=self._as(None), action=f"read the profile of {user_id}")
         except Refused as refused:
             # Synapse says M_UNKNOWN for an account that it never saw.
             if refused.status == 404 and refused.errcode in {"M_NOT_FOUND", "M_UNKNOWN"}:
@@ -82,12 +90,12 @@ class AccountCalls(Calls):
     def set_display_name(self, user_id: str, name: str) -> None:
         """Set the account's own display name (it is copied into every room the account is in)."""
         method, path, body = Api.profile_set_displayname("", user_id, name)
-        self.call(method, path, body, query=self._as(user_id), action=f"name {user_id}")
+        self.call(method, path, body, speaker=self._as(user_id), action=f"name {user_id}")
 
     def set_avatar(self, user_id: str, mxc: str) -> None:
         """Set the account's avatar; ``""`` removes it."""
         method, path, body = Api.profile_set_avatar("", user_id, mxc)
-        self.call(method, path, body, query=self._as(user_id), action=f"set the picture of {user_id}")
+        self.call(method, path, body, speaker=self._as(user_id), action=f"set the picture of {user_id}")
 
     def upload_media(self, data: bytes, content_type: str, filename: str, user_id: str | None = None) -> str:
         """Put a file into the homeserver's media store and return its ``mxc://`` address."""
@@ -97,7 +105,7 @@ class AccountCalls(Calls):
             method,
             path,
             data,
-            query=self._as(user_id),
+            speaker=self._as(user_id),
             content_type=content_type or "application/octet-stream",
             action=action,
         )
@@ -113,14 +121,18 @@ class AccountCalls(Calls):
         if not mxc.startswith("mxc://") or not server or not media_id or "/" in media_id:
             raise Refused("this is no address of a file", where=self.base_url, action=action)
         path = f"{V1}/media/download/{quote_part(server)}/{quote_part(media_id)}"
-        return self.download(path, target, limit=limit, query=f"{self._as(user_id)}&timeout_ms=20000", action=action)
+        return self._fetched(
+            path, target, limit=limit, query="timeout_ms=20000", action=action, speaker=self._as(user_id)
+        )
 
     def ping(self, appservice_id: str, txn_id: str | None = None) -> PingResult:
         """Ask the homeserver to call us (``POST /_matrix/client/v1/appservice/{id}/ping``).
 
         A success also ends the homeserver's back-off after an outage of ours. What the homeserver found out about *our* end is
-        in the result; raises only when the homeserver itself is unreachable or refuses the token.
+        in the result; raises only when the homeserver itself is unreachable or refuses the token. In client mode nobody calls us.
         """
+        if self.client_mode:
+            return PingResult(False, None, "In client mode the homeserver does not call us: we ask it (/sync).")
         body = {"transaction_id": txn_id} if txn_id else {}
         path = f"{V1}/appservice/{quote_part(appservice_id)}/ping"
         try:

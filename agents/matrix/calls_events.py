@@ -28,9 +28,15 @@ class EventCalls(SpaceCalls):
         """Send an event and return its id.
 
         The same ``txn_id`` again returns the same event id, also after the homeserver was killed in between, because the call
-        names our device; the device is created when the homeserver does not know it. ``ts`` (ms) sets the event's time.
+        names our device; the device is created when the homeserver does not know it. ``ts`` (ms) sets the event's time, which only an
+        appservice may.
         """
-        method, path, body = Api.room_send("", room_id, event_type, dict(content), txn_id)
+        shown = dict(content)
+        if self.before_send is not None:
+            event_type, shown = self.before_send(
+                room_id=room_id, user_id=user_id or self.sender, event_type=event_type, content=shown, txn_id=txn_id
+            )
+        method, path, body = Api.room_send("", room_id, event_type, shown, txn_id)
         return self._send_once(method, path, body, user_id, ts, "send a message")
 
     def redact(self, room_id: str, event_id: str, *, txn_id: str, user_id: str | None, reason: str = "") -> str:
@@ -39,25 +45,25 @@ class EventCalls(SpaceCalls):
         return self._send_once(method, path, body, user_id, None, "remove a message")
 
     def _send_once(self, method: str, path: str, body: str, user_id: str | None, ts: int | None, action: str) -> str:
-        query = self._as(user_id, device=True, ts=ts)
+        speaker = self._as(user_id, device=True, ts=ts)
         try:
-            data = self.call(method, path, body, query=query, action=action)
+            data = self.call(method, path, body, speaker=speaker, action=action)
         except MatrixError as error:
             if not is_unknown_device(error):
                 raise
             self.ensure_device(user_id)
-            data = self.call(method, path, body, query=query, action=action)
+            data = self.call(method, path, body, speaker=speaker, action=action)
         return self._text(data, "event_id", action)
 
     def typing(self, room_id: str, user_id: str | None, typing: bool, timeout_ms: int = 30_000) -> None:
         """Show, or stop showing, that the account is typing."""
         method, path, body = Api.room_typing("", room_id, user_id or self.sender, typing, timeout_ms)
-        self.call(method, path, body, query=self._as(user_id), action="show that it is typing")
+        self.call(method, path, body, speaker=self._as(user_id), action="show that it is typing")
 
     def read_receipt(self, room_id: str, event_id: str, user_id: str | None) -> None:
         """Show that the account has read up to the event (an unthreaded receipt, valid for every thread)."""
         path = room_path(room_id, "receipt", "m.read", event_id)
-        self.call("POST", path, "{}", query=self._as(user_id), action="mark a message as read")
+        self.call("POST", path, "{}", speaker=self._as(user_id), action="mark a message as read")
 
     def messages(
         self,
@@ -78,7 +84,7 @@ class EventCalls(SpaceCalls):
             limit=limit,
             message_filter=dict(filter) if filter else None,
         )
-        data = self.call(method, path, query=self._as(user_id), action="read the room's history")
+        data = self.call(method, path, speaker=self._as(user_id), action="read the room's history")
         start, end = data.get("start"), data.get("end")
         return MessagesPage(
             dicts(data.get("chunk")), start if isinstance(start, str) else None, end if isinstance(end, str) else None
@@ -88,7 +94,7 @@ class EventCalls(SpaceCalls):
         """One event, or ``None`` when it does not exist or the account may not see it."""
         method, path = Api.room_get_event("", room_id, event_id)
         try:
-            return self.call(method, path, query=self._as(user_id), action="read a message")
+            return self.call(method, path, speaker=self._as(user_id), action="read a message")
         except NotFound:
             return None
 
@@ -103,7 +109,7 @@ class EventCalls(SpaceCalls):
         chosen = dict(filter) if isinstance(filter, Mapping) else filter
         method, path = Api.sync("", since, timeout_ms, chosen, set_presence="offline")
         return self.call(
-            method, path, query=self._as(user_id), action="sync an account", timeout=self.timeout + timeout_ms / 1000
+            method, path, speaker=self._as(user_id), action="sync an account", timeout=self.timeout + timeout_ms / 1000
         )
 
 

@@ -68,7 +68,7 @@ class RoomCalls(AccountCalls):
             )
         action = f"create the {'space' if is_space else 'room'} “{name}”"
         data = self.call(
-            "POST", f"{V3}/createRoom", dumps(body), query=self._as(user_id), action=action, timeout=self.timeout * 2
+            "POST", f"{V3}/createRoom", dumps(body), speaker=self._as(user_id), action=action, timeout=self.timeout * 2
         )
         return self._text(data, "room_id", action)
 
@@ -119,7 +119,7 @@ class RoomCalls(AccountCalls):
         action = f"look up {alias}"
         try:
             return self._text(
-                self.call(*Api.room_resolve_alias(alias), query=self._as(None), action=action), "room_id", action
+                self.call(*Api.room_resolve_alias(alias), speaker=self._as(None), action=action), "room_id", action
             )
         except NotFound:
             return None
@@ -128,7 +128,7 @@ class RoomCalls(AccountCalls):
         """Point an alias at a room. Does nothing when it points there; raises ``Taken`` when it points elsewhere."""
         method, path, body = Api.room_put_alias("", alias, room_id)
         try:
-            self.call(method, path, body, query=self._as(user_id), action=f"set the alias {alias}")
+            self.call(method, path, body, speaker=self._as(user_id), action=f"set the alias {alias}")
         except Taken:
             if self.resolve_alias(alias) != room_id:
                 raise
@@ -137,7 +137,7 @@ class RoomCalls(AccountCalls):
         """Remove an alias; does nothing when there is none."""
         method, path = Api.room_delete_alias("", alias)
         try:
-            self.call(method, path, query=self._as(user_id), action=f"delete the alias {alias}")
+            self.call(method, path, speaker=self._as(user_id), action=f"delete the alias {alias}")
         except NotFound:
             return
 
@@ -150,9 +150,14 @@ class RoomCalls(AccountCalls):
     def join(self, room: str, user_id: str | None, *, via: Sequence[str] = ()) -> str:
         """Join a room by id or alias and return its id. Joining twice does nothing."""
         action = f"join {room}"
-        query = "&".join([self._as(user_id), *(f"via={quote(server, safe='')}" for server in via)])
         data = self.call(
-            "POST", f"{V3}/join/{quote_part(room)}", "{}", query=query, action=action, timeout=self.timeout * 2
+            "POST",
+            f"{V3}/join/{quote_part(room)}",
+            "{}",
+            query="&".join(f"via={quote(server, safe='')}" for server in via),
+            speaker=self._as(user_id),
+            action=action,
+            timeout=self.timeout * 2,
         )
         return self._text(data, "room_id", action)
 
@@ -160,7 +165,7 @@ class RoomCalls(AccountCalls):
         """Invite ``target``; inviting twice does nothing. ``False``: they are in the room already."""
         method, path, body = Api.room_invite("", room_id, target)
         try:
-            self.call(method, path, body, query=self._as(user_id), action=f"invite {target}")
+            self.call(method, path, body, speaker=self._as(user_id), action=f"invite {target}")
         except Forbidden:
             # Servers say "already in the room" in words only, so the state is asked.
             member = self.get_state(room_id, "m.room.member", target, user_id)
@@ -172,28 +177,28 @@ class RoomCalls(AccountCalls):
     def leave(self, room_id: str, user_id: str | None, reason: str = "") -> None:
         """Leave a room, or reject its invitation."""
         body = dumps({"reason": reason} if reason else {})
-        self.call("POST", room_path(room_id, "leave"), body, query=self._as(user_id), action="leave the room")
+        self.call("POST", room_path(room_id, "leave"), body, speaker=self._as(user_id), action="leave the room")
 
     def kick(self, room_id: str, target: str, user_id: str | None, reason: str = "") -> None:
         """Remove ``target`` from the room, or withdraw the invitation."""
         method, path, body = Api.room_kick("", room_id, target, reason or None)
-        self.call(method, path, body, query=self._as(user_id), action=f"remove {target} from the room")
+        self.call(method, path, body, speaker=self._as(user_id), action=f"remove {target} from the room")
 
     def ban(self, room_id: str, target: str, user_id: str | None, reason: str = "") -> None:
         """Keep ``target`` out of the room until somebody lifts that."""
         method, path, body = Api.room_ban("", room_id, target, reason or None)
-        self.call(method, path, body, query=self._as(user_id), action=f"ban {target} from the room")
+        self.call(method, path, body, speaker=self._as(user_id), action=f"ban {target} from the room")
 
     def joined_members(self, room_id: str, user_id: str | None) -> set[str]:
         """The user ids that are in the room now."""
         method, path = Api.joined_members("", room_id)
-        joined = self.call(method, path, query=self._as(user_id), action="list the room's members").get("joined")
+        joined = self.call(method, path, speaker=self._as(user_id), action="list the room's members").get("joined")
         return set(joined) if isinstance(joined, dict) else set()
 
     def members(self, room_id: str, user_id: str | None) -> dict[str, str]:
         """Every user id the room knows, with ``join``, ``invite``, ``leave``, ``ban`` or ``knock``."""
         data = self.call(
-            "GET", room_path(room_id, "members"), query=self._as(user_id), action="list the room's members"
+            "GET", room_path(room_id, "members"), speaker=self._as(user_id), action="list the room's members"
         )
         found: dict[str, str] = {}
         for event in dicts(data.get("chunk")):
@@ -205,7 +210,7 @@ class RoomCalls(AccountCalls):
     def joined_rooms(self, user_id: str | None) -> list[str]:
         """The ids of all rooms that the account is in."""
         method, path = Api.joined_rooms("")
-        return strings(self.call(method, path, query=self._as(user_id), action="list its rooms").get("joined_rooms"))
+        return strings(self.call(method, path, speaker=self._as(user_id), action="list its rooms").get("joined_rooms"))
 
     # State
 
@@ -215,7 +220,7 @@ class RoomCalls(AccountCalls):
         """The content of one piece of state, or ``None`` when it was never set."""
         method, path = Api.room_get_state_event("", room_id, event_type, key)
         try:
-            return self.call(method, path, query=self._as(user_id), action=f"read {event_type}")
+            return self.call(method, path, speaker=self._as(user_id), action=f"read {event_type}")
         except NotFound:
             return None
 
@@ -223,7 +228,7 @@ class RoomCalls(AccountCalls):
         """Every state event of the room."""
         method, path = Api.room_get_state("", room_id)
         action = "read the room's state"
-        data = self.call_any(method, path, query=self._as(user_id), action=action)
+        data = self.call_any(method, path, speaker=self._as(user_id), action=action)
         if not isinstance(data, list):
             raise self.not_matrix(action)
         return dicts(data)
@@ -242,7 +247,7 @@ class RoomCalls(AccountCalls):
         action = f"set {event_type}"
         method, path, body = Api.room_put_state("", room_id, event_type, dict(content), key)
         return self._text(
-            self.call(method, path, body, query=self._as(user_id, ts=ts), action=action), "event_id", action
+            self.call(method, path, body, speaker=self._as(user_id, ts=ts), action=action), "event_id", action
         )
 
 

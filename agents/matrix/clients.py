@@ -6,22 +6,31 @@ import atexit
 from threading import Lock
 
 from agents.matrix.client import AppserviceClient
+from agents.matrix.sessions import Sessions
 
 _lock = Lock()
 _clients: dict[tuple[str, str], tuple[str, str, AppserviceClient]] = {}
 
 
-def get_client(base_url: str, as_token: str, server_name: str, sender_localpart: str) -> AppserviceClient:
-    """The shared client of a homeserver. When the token or the sender changed, the former client is closed and replaced.
+def get_client(
+    base_url: str, as_token: str, server_name: str, sender_localpart: str, sessions: Sessions | None = None
+) -> AppserviceClient:
+    """The shared client of a homeserver. When the token, the sender or the sessions' keeper changed, the former client is closed and
+    replaced.
 
     A call that is under way on the replaced client fails with a retryable error, and its caller comes back for the new one.
     """
     key = (base_url, server_name)
     with _lock:
         known = _clients.get(key)
-        if known and known[:2] == (as_token, sender_localpart) and not known[2].closed:
+        if (
+            known
+            and known[:2] == (as_token, sender_localpart)
+            and not known[2].closed
+            and known[2].sessions is sessions
+        ):
             return known[2]
-        client = AppserviceClient(base_url, as_token, server_name, sender_localpart=sender_localpart)
+        client = AppserviceClient(base_url, as_token, server_name, sender_localpart=sender_localpart, sessions=sessions)
         _clients[key] = (as_token, sender_localpart, client)
     if known:
         known[2].close()

@@ -136,6 +136,23 @@ class TokenRefused(Refused):
         )
 
 
+class SessionRefused(MatrixError):
+    """One account's own session does not work, and could not be renewed for now. It concerns this account only.
+
+    ``message`` says why in a sentence; ``retry_after`` when the next attempt is allowed.
+    """
+
+    retryable = True
+
+    @property
+    def code(self) -> str:
+        return self.errcode or "session.refused"
+
+    @property
+    def sentence(self) -> str:
+        return _full_stop(self.message)
+
+
 class Taken(Refused):
     """``M_USER_IN_USE`` or ``M_ROOM_IN_USE``: the name exists already. The caller adopts it."""
 

@@ -115,11 +115,13 @@ class Transport:
         action: str = "",
         content_type: str = "",
         timeout: float | None = None,
+        token: str | None = None,
     ) -> Any:
         """Send one request and return its JSON value.
 
         ``path`` begins with ``/`` and is already percent-encoded (it may carry a query); ``query`` is appended to it. ``action``
-        names the call for error sentences ("create the room"). Raises :class:`MatrixError` and nothing else.
+        names the call for error sentences ("create the room"). ``token`` is sent in place of this transport's own. Raises
+        :class:`MatrixError` and nothing else.
         """
         path = strip_token(path)
         if "/." in path and not {".", ".."}.isdisjoint(path.partition("?")[0].split("/")):
@@ -128,9 +130,9 @@ class Transport:
         url = self.base_url + path
         if query:
             url = f"{url}{'&' if '?' in url else '?'}{query}"
-        headers: dict[str, str] | None = None
+        headers = self._headers(token)
         if body is not None:
-            headers = {"Content-Type": content_type} if content_type else _JSON
+            headers |= {"Content-Type": content_type} if content_type else _JSON
         response = self._send(method, url, body, headers, action, timeout)
         if response.status_code >= 300:
             raise from_response(
@@ -139,15 +141,28 @@ class Transport:
                 response.headers,
                 where=self.base_url,
                 action=action,
-                secret=self._token,
+                secret=token or self._token,
             )
         try:
             return json.loads(response.content)
         except (ValueError, RecursionError):
             raise self.not_matrix(action) from None
 
+    @staticmethod
+    def _headers(token: str | None) -> dict[str, str]:
+        """The headers of one request besides those that all have."""
+        return {"Authorization": f"Bearer {token}"} if token is not None else {}
+
     def download(
-        self, path: str, target: BinaryIO, *, limit: int, query: str = "", action: str = "", timeout: float = 60.0
+        self,
+        path: str,
+        target: BinaryIO,
+        *,
+        limit: int,
+        query: str = "",
+        action: str = "",
+        timeout: float = 60.0,
+        token: str | None = None,
     ) -> int:
         """Write what is at ``path`` to a file as it arrives; returns its size in bytes.
 
@@ -156,7 +171,8 @@ class Transport:
         url = f"{self.base_url}{strip_token(path)}{'?' + query if query else ''}"
         size = 0
         try:
-            with self._http.stream("GET", url, timeout=httpx.Timeout(timeout, connect=self.timeout)) as response:
+            limits = httpx.Timeout(timeout, connect=self.timeout)
+            with self._http.stream("GET", url, headers=self._headers(token), timeout=limits) as response:
                 if response.status_code != 200:
                     raise from_response(
                         response.status_code,
@@ -164,7 +180,7 @@ class Transport:
                         response.headers,
                         where=self.base_url,
                         action=action,
-                        secret=self._token,
+                        secret=token or self._token,
                     )
                 for piece in response.iter_bytes():
                     size += len(piece)
@@ -189,7 +205,7 @@ class Transport:
         method: str,
         url: str,
         body: str | bytes | None,
-        headers: dict[str, str] | None,
+        headers: dict[str, str],
         action: str,
         timeout: float | None,
     ) -> httpx.Response:

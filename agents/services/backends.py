@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from agents.backends.base import Backend, ServiceSpec
 from agents.backends.registry import BACKENDS, open_backend
 from agents.matrix.client import AppserviceClient
 from agents.matrix.clients import get_client
 from agents.models import Agent
+from agents.services.session_keeper import keeper_of
+from agents.services.session_opening import ask_server_name
 from ops.models import Service
 
 HOMESERVER_KIND = "homeserver"
+Mode = Literal["appservice", "client"]
 
 
 class NoHomeserver(Exception):
@@ -52,7 +56,7 @@ def backend_for(service: Service) -> Backend:
 
 @dataclass(frozen=True, slots=True)
 class Homeserver:
-    """The homeserver's row, its name and a client that speaks as the appservice."""
+    """The homeserver's row, its name and a client that speaks as our accounts: as the appservice, or with their own sessions."""
 
     service: Service
     server_name: str
@@ -67,12 +71,33 @@ class Homeserver:
     def sender_localpart(self) -> str:
         return self.client.sender[1:].partition(":")[0]
 
+    @property
+    def mode(self) -> Mode:
+        """``appservice``: the homeserver knows us as one and sends us events; ``client``: accounts have sessions, and we sync."""
+        return mode_of(self.service)
+
+    @property
+    def client_mode(self) -> bool:
+        return self.mode == "client"
+
+
+def mode_of(service: Service) -> Mode:
+    """How we speak to a homeserver, as its row says, or else the settings."""
+    from django.conf import settings
+
+    return "client" if (service.options.get("mode") or settings.MATRIX_MODE) == "client" else "appservice"
+
 
 def user_prefix(homeserver: Homeserver) -> str:
     """What the names of agents' accounts and rooms start with on this homeserver."""
+    return prefix_of(homeserver.service)
+
+
+def prefix_of(service: Service) -> str:
+    """As ``user_prefix``, for a row at hand."""
     from django.conf import settings
 
-    return str(homeserver.service.options.get("user_prefix") or settings.MATRIX_USER_PREFIX)
+    return str(service.options.get("user_prefix") or settings.MATRIX_USER_PREFIX)
 
 
 def homeserver_service() -> Service | None:
@@ -95,11 +120,25 @@ def homeserver_of(service: Service) -> Homeserver:
     """As ``open_homeserver``, for a row at hand."""
     from django.conf import settings
 
-    sender = service.options.get("sender_localpart") or settings.MATRIX_SENDER_LOCALPART
-    token = (service.credentials or {}).get("as_token") or settings.MATRIX_AS_TOKEN
+    client_mode = mode_of(service) == "client"
+    sender = sender_localpart_of(service)
+    # In client mode no request may fall back on an appservice's token that the homeserver does not know.
+    token = "" if client_mode else (service.credentials or {}).get("as_token") or settings.MATRIX_AS_TOKEN
     name = service.options.get("server_name") or service.capabilities.get("server_name") or ""
     if not name:
-        name = get_client(service.base_url, token, "", sender).whoami().partition(":")[2]
+        if client_mode:
+            name = ask_server_name(service)
+        else:
+            name = get_client(service.base_url, token, "", sender).whoami().partition(":")[2]
         service.capabilities = {**service.capabilities, "server_name": name}
         Service.objects.filter(pk=service.pk).update(capabilities=service.capabilities)
-    return Homeserver(service, name, get_client(service.base_url, token, name, sender))
+    sender_id = f"@{sender}:{name}"
+    keeper = keeper_of(service, client_mode=client_mode, sender_id=sender_id, prefix=prefix_of(service))
+    return Homeserver(service, name, get_client(service.base_url, token, name, sender, keeper))
+
+
+def sender_localpart_of(service: Service) -> str:
+    """The name of Switchboard's own account on this homeserver."""
+    from django.conf import settings
+
+    return str(service.options.get("sender_localpart") or settings.MATRIX_SENDER_LOCALPART)

@@ -1,7 +1,8 @@
 """Accounts on the homeserver: whether we may speak as them, and putting right what keeps us from it.
 
 An appservice's accounts have no password and no token of their own: we speak as them by ``?user_id=`` (application service API,
-"Identity assertion"). What can go wrong is that the homeserver has lost the account, or does not let us speak as it.
+"Identity assertion"). What can go wrong is that the homeserver has lost the account, or does not let us speak as it. Accounts with
+sessions of their own (client mode, or outside the namespace) are renewed by the call itself: see ``agents.services.sessions``.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any, Literal
 from django.db import transaction
 from django.utils import timezone
 
-from agents.matrix.errors import Forbidden, MatrixError, NotFound, Refused, TokenRefused
+from agents.matrix.errors import Forbidden, MatrixError, NotFound, Refused, SessionRefused, TokenRefused
 from agents.matrix.keys import MARKER
 from agents.matrix.names import localpart_for, user_id
 from agents.models import Account, Agent, Mapping, Room
@@ -48,6 +49,8 @@ def ask_identity(homeserver: Homeserver, user_id: str, room_id: str = "") -> Ide
         said = client.whoami(user_id)
         if said == user_id and room_id and room_id in client.joined_rooms(user_id):
             client.join(room_id, user_id)
+    except SessionRefused as error:
+        return Identity(user_id, "refused", error.sentence, error.code)
     except TokenRefused as error:
         return Identity(user_id, "unknown", error.sentence, error.code)
     except Refused as error:
@@ -68,7 +71,9 @@ def _is_missing(error: Refused) -> bool:
 
 
 def ask_identities(homeserver: Homeserver, rooms: dict[str, str]) -> dict[str, Identity]:
-    """``ask_identity`` for many, side by side: ``{user id: room id or ""}``. Needs no database."""
+    """``ask_identity`` for many, side by side: ``{user id: room id or ""}``. Needs no database once their tokens are at hand."""
+    if homeserver.client.sessions is not None:
+        homeserver.client.sessions.warm(rooms)
     said = side_by_side(lambda one: ask_identity(homeserver, one, rooms[one]), list(rooms))
     return dict(zip(rooms, said, strict=True))
 

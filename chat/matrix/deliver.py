@@ -12,6 +12,7 @@ from agents.matrix.errors import (
     NotFound,
     RateLimited,
     Refused,
+    SessionRefused,
     TokenRefused,
 )
 from agents.matrix.markdown import Rendered, render
@@ -50,6 +51,11 @@ def deliver(delivery: Delivery) -> dict[str, Any]:
 
 
 def _failure(delivery: Delivery, error: MatrixError) -> DeliveryFailed:
+    if isinstance(error, SessionRefused):
+        # The account speaks with a session that does not work now; the words wait for it.
+        return DeliveryFailed(
+            error.sentence, code=error.code, counts=False, retry_after=min(error.retry_after or 30, 300)
+        )
     if isinstance(error, (HomeserverUnreachable, RateLimited, TokenRefused)):
         wait = (
             error.retry_after if error.retry_after is not None else (30.0 if isinstance(error, TokenRefused) else None)

@@ -106,7 +106,7 @@ def test_unknown_names_are_reported_with_the_nearest(tmp_path):
 
 
 def test_names_no_longer_needed_say_what_took_their_place(tmp_path):
-    result = read(tmp_path, MATRIX_PASSWORD="x", JWT_SECRET="y")
+    result = read(tmp_path, MATRIX_ROOM_ID="x", JWT_SECRET="y")
     assert codes(result) == ["switchboard.I001", "switchboard.I001"]
 
 

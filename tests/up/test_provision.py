@@ -149,7 +149,9 @@ def test_homeserver_row(environment):
         "as_token": "as-token-1", "hs_token": "hs-token-1", "registration_shared_secret": "shared-secret-1"
     }  # fmt: skip
     assert row.options["server_name"] == "example.org"
-    assert set(row.options) == {"server_name", "sender_localpart", "user_prefix", "appservice_id", "space_name"}
+    assert set(row.options) == {
+        "mode", "server_name", "sender_localpart", "user_prefix", "appservice_id", "space_name"
+    }  # fmt: skip
 
 
 def test_local_homeserver_is_known_to_every_process(environment, tmp_path):
