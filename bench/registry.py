@@ -61,6 +61,7 @@ REGISTRY.add(
     Benchmark("socket.stream", "many answers at once, word by word", "bench.socket_stream"),
     Benchmark("socket.idle", "many sockets that say nothing", "bench.socket_idle"),
     Benchmark("api.list", "a page of GET /api/v1/agents", "bench.api_list"),
+    Benchmark("admin.lists", "the operator's pages among 10,000 agents", "bench.admin_lists"),
     Benchmark("doctor", "a full run of all checks over many agents", "bench.doctor"),
     Benchmark("start", "`manage.py up` until it is ready", "bench.start"),
 )

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.db.models import Count
 from django.http import HttpRequest
 from unfold.dataclasses import SearchResult
 
-from agents.models import Mapping, SyncRun, SyncState
+from agents.models import Drift, Mapping, SyncRun, SyncState
 from chat.queries import dead_deliveries, dead_turns
 from ops.choices import OPEN_JOB_STATES, CheckStatus
 from ops.doctor.queries import asking_issues
@@ -60,6 +61,13 @@ def mappings_in_trouble(request: HttpRequest) -> int:
     return int(_once(request, "mappings", rows.count))
 
 
+def open_drift(request: HttpRequest) -> tuple[int, int]:
+    """(open differences between mappings and homeserver, those of them that somebody has to decide)."""
+    rows = Drift.objects.filter(mended_at=None).order_by().values_list("mends").annotate(count=Count("pk"))
+    found: dict[bool, int] = _once(request, "drift", lambda: dict(rows))
+    return sum(found.values()), found.get(False, 0)
+
+
 def badge_dead_letters(request: HttpRequest) -> str:
     """For the navigation; "" shows no badge."""
     return _text(sum(dead_letters(request)))
@@ -76,6 +84,10 @@ def badge_jobs(request: HttpRequest) -> str:
 
 def badge_mappings(request: HttpRequest) -> str:
     return _text(mappings_in_trouble(request))
+
+
+def badge_drift(request: HttpRequest) -> str:
+    return _text(open_drift(request)[0])
 
 
 def badge_sync(request: HttpRequest) -> str:

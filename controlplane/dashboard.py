@@ -130,6 +130,14 @@ def _needs(
             trouble, "agent has trouble with its account or room", "agents have trouble with their accounts or rooms"
         )
         yield Need(Lamp.TROUBLE, f"{words}.", reverse("admin:agents_mapping_changelist") + "?connection=trouble")
+    _, undecided = admin_site.open_drift(request)
+    if undecided:
+        words = _many(
+            undecided,
+            "difference between a mapping and the homeserver waits for a decision",
+            "differences between mappings and the homeserver wait for a decision",
+        )
+        yield Need(Lamp.ATTENTION, f"{words}.", reverse("admin:agents_drift_changelist") + "?standing=decide")
     run = admin_site.last_sync(request)
     if "sync.recent" in told:
         pass

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.contrib import admin
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from unfold.decorators import display
 
+from agents.admin.common import account_state
 from agents.models import Account
 from ops import html
 from ops.admin.base import OperatorAdmin
@@ -15,15 +18,22 @@ from ops.admin.panels import panels_of
 
 @admin.register(Account)
 class AccountAdmin(OperatorAdmin):
-    list_display = ("user", "state_lamp", "display_name", "agent", "homeserver", "registered")
+    list_display = ("user", "state_lamp", "display_name", "agent", "way", "homeserver", "registered")
+    list_filter = ("way", "session")
     list_select_related = ("homeserver", "mapping__agent")
     search_fields = ("user_id", "display_name", "mapping__agent__name")
+    search_help_text = "Matrix id, name or agent"
     detail_template = "switchboard/message.html"
     intro = (
-        "The Matrix accounts in Switchboard's own namespace. They have no password; nobody can log in as one of them."
+        "The Matrix accounts that agents speak as. Those in Switchboard's own namespace need no password; the others, and all in client "
+        "mode, speak with a session of their own."
     )
     empty_title = "No account yet"
     empty_text = "A sync makes an account for each agent."
+
+    def get_queryset(self, request: HttpRequest) -> Any:
+        # Secrets are not read, let alone decrypted, for a list.
+        return super().get_queryset(request).defer("secrets")
 
     @display(description="Account", ordering="user_id")
     def user(self, row: Account) -> str:
@@ -31,7 +41,7 @@ class AccountAdmin(OperatorAdmin):
 
     @display(description="State")
     def state_lamp(self, row: Account) -> str:
-        return html.lamp("good", "Registered") if row.registered_at else html.lamp("working", "Not made yet")
+        return html.lamp(*account_state(row)[:2])
 
     @display(description="Agent", ordering="mapping__agent__name")
     def agent(self, row: Account) -> str:

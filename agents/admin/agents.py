@@ -11,10 +11,11 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import URLPattern, path, reverse
 from unfold.decorators import display
 
-from agents.admin.common import EXPECTED, agent_status, client_address, mapping_of
-from agents.admin.filters import ConnectionFilter, PausedFilter
+from agents.admin.common import EXPECTED, account_state, agent_status, client_address, mapping_of
+from agents.admin.drift import drift_lines, drift_word, open_drift
+from agents.admin.filters import AgentDriftFilter, ConnectionFilter, PausedFilter
 from agents.backends.registry import BACKENDS
-from agents.models import Agent, AgentState, MemoryPolicy
+from agents.models import AccountWay, Agent, AgentState, MemoryPolicy
 from agents.services.agents import agent_define, agent_pause, agent_resume, agent_set_memory_policy
 from agents.services.memory import has_memory
 from agents.services.rooms import room_set_quiet
@@ -39,10 +40,11 @@ class DefinitionForm(forms.Form):
 
 @admin.register(Agent)
 class AgentAdmin(OperatorAdmin):
-    list_display = ("name", "state_lamp", "account", "room", "service", "seen")
+    list_display = ("name", "state_lamp", "drift", "account", "room", "service", "seen")
     list_display_links = ("name",)
     list_filter = (
         ConnectionFilter,
+        AgentDriftFilter,
         PausedFilter,
         "state",
         ("service", admin.RelatedOnlyFieldListFilter),
@@ -79,6 +81,13 @@ class AgentAdmin(OperatorAdmin):
     @display(description="State", ordering="state")
     def state_lamp(self, row: Agent) -> str:
         return html.lamp(*agent_status(row))
+
+    def get_queryset(self, request: HttpRequest) -> Any:
+        return super().get_queryset(request).prefetch_related(open_drift("mapping__drifts"))
+
+    @display(description="Drift")
+    def drift(self, row: Agent) -> str:
+        return drift_word(mapping_of(row))
 
     @display(description="Account", ordering="mapping__account__user_id")
     def account(self, row: Agent) -> str:
@@ -194,6 +203,12 @@ class AgentAdmin(OperatorAdmin):
             "sentence": _sentence(row),
             "room_address": client_address(mapping.room if mapping else None),
             "has_memory": has_memory(row),
+            "session": account_state(mapping.account)
+            if mapping and mapping.account.way == AccountWay.SESSION
+            else None,
+            "drift": drift_lines(mapping.drifts.filter(mended_at=None).order_by("mends", "-found_at")[:20])
+            if mapping
+            else [],
             "edits": list(row.memory_edits.all()[:5]),
             "define_address": reverse("admin:agents_agent_redefine", args=[row.pk]) if row.definition else "",
         }

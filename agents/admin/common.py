@@ -8,7 +8,7 @@ from django.conf import settings
 
 from agents.backends.base import BackendError
 from agents.matrix.errors import MatrixError
-from agents.models import Agent, AgentState, Mapping, Room
+from agents.models import Account, AccountSession, AccountWay, Agent, AgentState, Mapping, Room
 from agents.services.backends import NoHomeserver
 from ops.choices import Lamp
 from ops.locks import LockHeld
@@ -40,6 +40,24 @@ def agent_status(agent: Agent) -> tuple[Lamp, str]:
     if agent.state == AgentState.ACTIVE:
         return MAPPING_WORDS["paused" if agent.paused else "unmapped"]
     return MAPPING_WORDS["missing" if agent.state == AgentState.MISSING else "archived"]
+
+
+SESSION_LAMPS: dict[str, Lamp] = {
+    AccountSession.NONE: Lamp.WORKING,
+    AccountSession.GOOD: Lamp.GOOD,
+    AccountSession.REFUSED: Lamp.TROUBLE,
+    AccountSession.LOCKED: Lamp.TROUBLE,
+}
+
+
+def account_state(account: Account) -> tuple[Lamp, str, str]:
+    """Lamp, word and sentence: whether it is made, and what the homeserver says to a session of its own."""
+    if not account.registered_at:
+        return Lamp.WORKING, "Not made yet", ""
+    if account.way != AccountWay.SESSION:
+        return Lamp.GOOD, "Registered", ""
+    word = "No session yet" if account.session == AccountSession.NONE else account.get_session_display()
+    return SESSION_LAMPS[AccountSession(account.session)], word, account.session_error
 
 
 def client_address(room: Room | None) -> str:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.contrib import admin
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from unfold.decorators import display
 
 from agents.admin.common import MAPPING_WORDS, client_address
-from agents.admin.filters import MappingConnectionFilter
+from agents.admin.drift import drift_word, open_drift
+from agents.admin.filters import DriftFilter, MappingConnectionFilter
 from agents.models import Mapping
 from ops import html
 from ops.admin.base import OperatorAdmin
@@ -16,8 +19,8 @@ from ops.admin.base import OperatorAdmin
 
 @admin.register(Mapping)
 class MappingAdmin(OperatorAdmin):
-    list_display = ("agent", "state_lamp", "account_id_text", "room_id_text", "open_room", "problem")
-    list_filter = (MappingConnectionFilter, ("agent__service", admin.RelatedOnlyFieldListFilter))
+    list_display = ("agent", "state_lamp", "drift", "account_id_text", "room_id_text", "open_room", "problem")
+    list_filter = (MappingConnectionFilter, DriftFilter, ("agent__service", admin.RelatedOnlyFieldListFilter))
     list_select_related = ("agent__service", "account", "room")
     search_fields = ("agent__name", "agent__external_id", "account__user_id", "room__room_id", "room__alias")
     search_help_text = "Agent, Matrix id, room id or address"
@@ -30,6 +33,13 @@ class MappingAdmin(OperatorAdmin):
     @display(description="State")
     def state_lamp(self, row: Mapping) -> str:
         return html.lamp(*MAPPING_WORDS[row.status])
+
+    def get_queryset(self, request: HttpRequest) -> Any:
+        return super().get_queryset(request).prefetch_related(open_drift())
+
+    @display(description="Drift")
+    def drift(self, row: Mapping) -> str:
+        return drift_word(row)
 
     @display(description="Account", ordering="account__user_id")
     def account_id_text(self, row: Mapping) -> str:
