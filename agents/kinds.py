@@ -8,6 +8,7 @@ from agents.backends.base import BackendError
 from agents.backends.registry import BACKENDS
 from agents.matrix.errors import MatrixError
 from agents.services.backends import HOMESERVER_KIND, backend_for, homeserver_of
+from agents.services.homeserver_probe import flavour_refresh, homeserver_probe
 from ops.models import Service
 from ops.registry import ServiceField, TestResult, register_service_kind
 
@@ -76,10 +77,13 @@ def test_homeserver(service: Service) -> TestResult:
         latency = round((time.monotonic() - started) * 1000)
         who = homeserver.client.whoami()
         ping = homeserver.client.ping(service.options.get("appservice_id") or settings.MATRIX_APPSERVICE_ID)
+        flavour = homeserver_probe(homeserver)
+        if service.pk:
+            flavour_refresh(service=service, flavour=flavour)
     except MatrixError as error:
         return TestResult("down", error.sentence)
     capabilities = {
-        # What was found out about the server itself (see agents.doctor.matrix.flavour) stays.
+        # What was found out about the server itself (see agents.services.homeserver_probe) is kept with the rest.
         **(service.capabilities or {}),
         "server_name": homeserver.server_name,
         "versions": versions.get("versions", []),
@@ -117,6 +121,34 @@ register_service_kind(
         ),
         ServiceField(
             "hs_token", "Homeserver token", "The homeserver's to us; the generated one when empty.", secret=True
+        ),
+        ServiceField(
+            "admin_token",
+            "Administrator's token",
+            "The access token of a server administrator: for passwords, accounts and rooms that are not ours.",
+            secret=True,
+        ),
+        ServiceField(
+            "admin_user",
+            "Administrator's name",
+            "Instead of a token: we log in once and keep the session.",
+            secret=True,
+        ),
+        ServiceField("admin_password", "Administrator's password", "Goes with the name.", secret=True),
+        ServiceField(
+            "registration_shared_secret",
+            "Registration shared secret",
+            "From the homeserver's configuration: makes people's accounts in one step.",
+            secret=True,
+        ),
+        ServiceField(
+            "registration_token",
+            "Registration token",
+            "Makes accounts where the homeserver asks those who register for one.",
+            secret=True,
+        ),
+        ServiceField(
+            "admin_url", "Address of the admin API", "Only where a proxy hides /_synapse/admin at the address above."
         ),
         ServiceField("server_name", "Server name", "The part of Matrix ids behind the colon; asked for when empty."),
         ServiceField("space_name", "Name of the space"),

@@ -78,11 +78,13 @@ def _ensure(result: Provisioned, name: str, kind: str, **fields: Any) -> Service
     return service
 
 
-# What can be told about a backend in the admin only.
+# What can be told about a server in the admin only.
 _NO_VARIABLE = frozenset(
     {
         *("fallback_model", "instead", "provider_url", "other_addresses", "package_path"),
         *("provider_key", "database_url"),
+        # Who administers a homeserver, and the session that was opened for it.
+        *("admin_token", "admin_user", "admin_password", "admin_session", "admin_url", "registration_token"),
     }
 )
 

@@ -14,10 +14,10 @@ import httpx
 from django.conf import settings
 
 from agents.doctor.matrix.faults_common import ACTOR, Memory, homeserver_here, target_of
-from agents.doctor.matrix.flavour import flavour_keep, probe_flavour, stored_flavour
 from agents.doctor.matrix.login import token_is_accepted
 from agents.doctor.matrix.look import VERSIONS, WELL_KNOWN, ask
 from agents.matrix.clients import forget_client
+from agents.services.homeserver_probe import flavour_keep, homeserver_probe, stored_flavour
 from ops.doctor.faults import register_fault
 from ops.models import ManagedBy, Service
 from ops.services.services import service_save
@@ -39,7 +39,7 @@ def _cause_address(make: Callable[[Service], str]) -> Memory:
     service = homeserver_here().service
     memory = {"service": service.name, "base_url": service.base_url, "managed_by": str(service.managed_by)}
     if not stored_flavour(service):
-        flavour_keep(service=service, flavour=probe_flavour(homeserver_here()), actor=ACTOR)
+        flavour_keep(service=service, flavour=homeserver_probe(homeserver_here()), actor=ACTOR)
     _readdress(service, make(service), managed_by=ManagedBy.OPERATOR)
     return memory
 
@@ -140,7 +140,7 @@ register_fault(
 
 def _cause_flavour() -> Memory:
     service = homeserver_here().service
-    kept = stored_flavour(service) or probe_flavour(homeserver_here())
+    kept = stored_flavour(service) or homeserver_probe(homeserver_here())
     other = {
         **kept,
         "name": "tuwunel",

@@ -9,7 +9,8 @@ from urllib.parse import urlsplit
 from django.conf import settings
 
 from agents.doctor.matrix.common import server_name_of, service_named
-from agents.doctor.matrix.flavour import WHY_NOT, stored_flavour
+from agents.matrix.probe import WHY_NOT
+from agents.services.homeserver_probe import stored_flavour
 from ops.doctor.guides import Guide, GuideStep, register_guide
 from ops.models import Service
 

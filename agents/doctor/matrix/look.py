@@ -6,7 +6,6 @@ answer is told apart here: nothing listens, no answer in time, a proxy's error, 
 
 from __future__ import annotations
 
-import json
 import time
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -16,7 +15,7 @@ from urllib.parse import quote, urlsplit
 
 import httpx
 
-from agents.matrix.transport import ssl_context
+from agents.matrix.asking import ask, json_of
 from ops.network.places import environment_proxy
 from ops.network.probe import probe
 
@@ -24,12 +23,9 @@ Stage = Literal["ok", "address", "dns", "refused", "tcp", "proxy", "tls", "http"
 
 VERSIONS = "/_matrix/client/versions"
 WELL_KNOWN = "/.well-known/matrix/client"
-CONNECT_SECONDS = 3.0
-ANSWER_SECONDS = 6.0
 # Where homeservers listen that nobody told otherwise: Synapse, Tuwunel and its forebears, the federation port.
 _USUAL_PORTS = (8008, 6167, 8448)
 _BY_PORT = "a usual port"
-_LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,29 +136,6 @@ def _ended(url: str, error: Exception) -> Look:
         return Look(url, "http", f"{text} ({type(error).__name__})", milliseconds=milliseconds)
     stage: Stage = "http" if walk.stage == "done" else walk.stage
     return Look(url, stage, walk.sentence, milliseconds=milliseconds)
-
-
-def ask(url: str, path: str) -> httpx.Response:
-    """One GET without credentials that follows no redirect. Raises what httpx raises, and ``ValueError`` for no address."""
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError("no address")
-    with httpx.Client(
-        verify=ssl_context(),
-        timeout=httpx.Timeout(ANSWER_SECONDS, connect=CONNECT_SECONDS),
-        trust_env=parts.hostname not in _LOOPBACK,
-        follow_redirects=False,
-        headers={"User-Agent": "Switchboard", "Accept": "application/json"},
-    ) as client:
-        return client.get(url.rstrip("/") + path)
-
-
-def json_of(answer: httpx.Response) -> Any:
-    """The answer's JSON value, None when it is none."""
-    try:
-        return json.loads(answer.content[:1_000_000])
-    except (ValueError, RecursionError):
-        return None
 
 
 def candidates(url: str, *, server_name: str = "", sender: str = "", known: tuple[str, ...] = ()) -> list[Candidate]:

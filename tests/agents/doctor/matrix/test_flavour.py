@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from agents.doctor.matrix.flavour import stored_flavour
+from agents.services.homeserver_probe import stored_flavour
 from ops.doctor.guides import guide_for
 from ops.models import Service
 from ops.services.services import service_test

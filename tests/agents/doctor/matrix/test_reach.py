@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from agents.doctor.matrix import look
+from agents.matrix import asking
 from ops.doctor.guides import guide_for
 from ops.doctor.queries import offer_of
 from ops.models import Service
@@ -126,7 +127,7 @@ def test_each_answer_is_one_checks_matter(
 ) -> None:
     from ops.network import probe
 
-    monkeypatch.setattr(look, "ANSWER_SECONDS", 0.4)
+    monkeypatch.setattr(asking, "ANSWER_SECONDS", 0.4)
     monkeypatch.setattr(probe, "ANSWER_SECONDS", 0.4)
     with serving(answer) as server:
         address(server.url)

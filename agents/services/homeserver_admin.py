@@ -1,0 +1,371 @@
+"""Administering users and rooms on the homeserver, the way that this homeserver has for it.
+
+``ways`` says for each ability which way that is and whether it works, without asking anybody that was asked before. Every function
+goes that way or raises ``CannotAdminister`` with a sentence for an operator: exactly why not, and what to do instead. What the
+homeserver itself says about the user or room (``Taken``, ``NotFound``, not reachable...) stays a ``MatrixError``. What was done is
+audited, without any password or token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from agents.matrix.admin import admin_room as commands
+from agents.matrix.admin.admin_room import AdminRoom, Command, NoAnswer, UnknownCommand
+from agents.matrix.admin.login import appservice_login, logout, password_login, set_own_name
+from agents.matrix.admin.registration import register
+from agents.matrix.admin.synapse import SynapseAdmin, is_unserved
+from agents.matrix.admin.ways import ABILITIES, Ability, Way, ways_of
+from agents.matrix.errors import Forbidden, MatrixError, Refused, TokenRefused
+from agents.services.backends import Homeserver
+from agents.services.homeserver_access import Administrator, NoAdministrator, given_credentials, with_administrator
+from agents.services.homeserver_probe import admin_url_of, known_flavour, label, stored_flavour
+from ops.logs import get_logger
+from ops.models import Service
+from ops.services.audit import record
+
+__all__ = ["ABILITIES", "CannotAdminister", "HomeserverFacts", "Way", "facts", "ways"]
+
+log = get_logger(__name__)
+T = TypeVar("T")
+_LOGIN_DEVICE = "SWITCHBOARD_LOGIN"
+
+
+class CannotAdminister(Exception):
+    """This homeserver has no way for it, or not with what we were given. ``sentence`` says why and what to do instead."""
+
+    def __init__(self, sentence: str, *, ability: str = "") -> None:
+        super().__init__(sentence)
+        self.sentence, self.ability = sentence, ability
+
+
+@dataclass(frozen=True, slots=True)
+class HomeserverFacts:
+    """What is known of a homeserver, for pages, the API and the command. Holds no secret, only which ones are given."""
+
+    name: str
+    server_name: str
+    base_url: str
+    label: str
+    mode: str
+    flavour: dict[str, Any]
+    given: tuple[str, ...]
+    ways: dict[str, Way]
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON shape: ``{service, server_name, base_url, homeserver, mode, credentials, capabilities, ways: [Way]}``."""
+        return {
+            "service": self.name,
+            "server_name": self.server_name,
+            "base_url": self.base_url,
+            "homeserver": self.label,
+            "mode": self.mode,
+            "credentials": list(self.given),
+            "capabilities": self.flavour,
+            "ways": [way.to_dict() for way in self.ways.values()],
+        }
+
+
+_SHOWN = (
+    *("as_token", "admin_token", "admin_user", "admin_password"),
+    *("registration_shared_secret", "registration_token"),
+)
+
+
+def ways(homeserver: Homeserver) -> dict[str, Way]:
+    """The way of this homeserver for every ability. Asks it only when nothing is known of it, or its service was changed since.
+
+    Raises ``MatrixError`` when it has to be asked and does not answer.
+    """
+    return ways_of(known_flavour(homeserver), given_credentials(homeserver.service))
+
+
+def facts(service: Service) -> HomeserverFacts:
+    """What is known of a homeserver, without asking it anything."""
+    flavour = stored_flavour(service)
+    given = given_credentials(service)
+    return HomeserverFacts(
+        name=service.name,
+        server_name=str(service.options.get("server_name") or service.capabilities.get("server_name") or ""),
+        base_url=service.base_url,
+        label=label(flavour) if flavour else "not asked yet",
+        mode=str(service.options.get("mode") or "appservice"),
+        flavour=flavour,
+        given=tuple(name for name in _SHOWN if name in given),
+        ways=ways_of(flavour, given) if flavour else {},
+    )
+
+
+# Users
+
+
+def user_create(
+    *, homeserver: Homeserver, localpart: str, password: str, display_name: str = "", admin: bool = False, actor: str
+) -> str:
+    """Make an ordinary account with a password and return its user id. Raises ``Taken`` when the name exists.
+
+    ``admin``: a server administrator. Raises ``CannotAdminister``, ``MatrixError``.
+    """
+    way = _way(homeserver, "user_create")
+    service = homeserver.service
+    user_id = f"@{localpart}:{homeserver.server_name}"
+    if admin and way.dialect in ("registration_token", "open_registration"):
+        raise CannotAdminister(
+            "Whoever registers is no administrator. Make the account an administrator with the homeserver's own tools.",
+            ability="user_create",
+        )
+    if way.dialect == "shared_secret":
+        secret = str(service.credentials["registration_shared_secret"])
+
+        def by_secret() -> None:
+            with SynapseAdmin(admin_url_of(service), secret) as api:
+                api.register_user(localpart, password, admin=admin, displayname=display_name or None)
+
+        _translated("user_create", by_secret)
+    elif way.dialect == "admin_api":
+        _by_api(
+            homeserver,
+            "user_create",
+            lambda api: api.create_user(user_id, password, display_name=display_name, admin=admin),
+        )
+    elif way.dialect == "admin_room":
+        _by_command(homeserver, "user_create", commands.create_user(homeserver.server_name, localpart, password))
+        if admin:
+            _by_command(homeserver, "user_create", commands.make_admin(user_id))
+    else:
+        token = str(service.credentials.get("registration_token") or "")
+        register(service.base_url, localpart, password, token=token if way.dialect == "registration_token" else "")
+    if display_name and way.dialect not in ("shared_secret", "admin_api"):
+        _name_it(service, user_id, password, display_name)
+    _audit(homeserver, actor, "homeserver.user_created", user_id, way, {"administrator": admin} if admin else None)
+    return user_id
+
+
+def password_reset(
+    *, homeserver: Homeserver, user_id: str, password: str, logout_devices: bool = True, actor: str
+) -> None:
+    """Give an account a new password. ``logout_devices`` ends its sessions where the homeserver can (older Tuwunel cannot).
+
+    Raises ``CannotAdminister``, ``MatrixError`` (``NotFound``...).
+    """
+    way = _way(homeserver, "password_reset")
+    if way.dialect == "admin_api":
+        _by_api(
+            homeserver,
+            "password_reset",
+            lambda api: api.reset_password(user_id, password, logout_devices=logout_devices),
+        )
+    else:
+        can_logout = stored_flavour(homeserver.service).get("name") == "continuwuity"
+        command = commands.reset_password(user_id, password, logout=logout_devices and can_logout)
+        _by_command(homeserver, "password_reset", command, about=user_id)
+    _audit(homeserver, actor, "homeserver.password_reset", user_id, way, {"sessions_ended": logout_devices})
+
+
+def login_as(*, homeserver: Homeserver, user_id: str, actor: str) -> str:
+    """A token to act as the account. Where the homeserver allows it only for the appservice's accounts, for those only.
+
+    Raises ``CannotAdminister``, ``MatrixError`` (``NotFound``...).
+    """
+    way = _way(homeserver, "login_as")
+    if way.dialect == "admin_api":
+        token = _by_api(homeserver, "login_as", lambda api: api.login_as(user_id))
+    else:
+        service = homeserver.service
+        as_token = _as_token(service)
+        try:
+            token = appservice_login(service.base_url, as_token, user_id, device_id=_LOGIN_DEVICE)
+        except Refused as error:
+            raise CannotAdminister(
+                f"The homeserver does not log the appservice in as {user_id} ({error.code}): {error.message}. {way.sentence}",
+                ability="login_as",
+            ) from error
+    _audit(homeserver, actor, "homeserver.logged_in_as", user_id, way)
+    return token
+
+
+def user_deactivate(*, homeserver: Homeserver, user_id: str, erase: bool = False, actor: str) -> None:
+    """Close an account for good: it leaves its rooms and nobody can log in to it. ``erase``: what it said is hidden as well.
+
+    Raises ``CannotAdminister``, ``MatrixError``.
+    """
+    way = _way(homeserver, "user_deactivate")
+    if way.dialect == "admin_api":
+        _by_api(homeserver, "user_deactivate", lambda api: api.deactivate(user_id, erase=erase))
+    elif erase:
+        raise CannotAdminister(
+            "The admin room's command closes an account and erases nothing. Deactivate it without erasing.",
+            ability="user_deactivate",
+        )
+    else:
+        _by_command(homeserver, "user_deactivate", commands.deactivate(user_id), about=user_id)
+    _audit(homeserver, actor, "homeserver.user_deactivated", user_id, way, {"erased": erase})
+
+
+# Rooms
+
+
+def room_make_admin(*, homeserver: Homeserver, room_id: str, user_id: str, actor: str) -> None:
+    """Give an account the power of the room's strongest local member; it is invited where it is not in the room.
+
+    Raises ``CannotAdminister``, ``MatrixError`` (nobody local has power there).
+    """
+    way = _way(homeserver, "room_admin")
+    if way.dialect == "admin_api":
+        _by_api(homeserver, "room_admin", lambda api: api.make_room_admin(room_id, user_id))
+    else:
+        _by_command(homeserver, "room_admin", commands.promote(user_id, room_id))
+    _audit(homeserver, actor, "homeserver.room_admin", user_id, way, {"room": room_id})
+
+
+def room_join_user(*, homeserver: Homeserver, room_id: str, user_id: str, actor: str) -> None:
+    """Bring an account into a room. Into a private room the administrator goes first, invites, and leaves as it came.
+
+    Raises ``CannotAdminister``, ``MatrixError``.
+    """
+    way = _way(homeserver, "room_join")
+    if way.dialect == "admin_api":
+        from agents.services.homeserver_rooms import join_through_administrator
+
+        def joined(administrator: Administrator) -> None:
+            with SynapseAdmin(admin_url_of(homeserver.service), admin_token=administrator.token) as api:
+                try:
+                    api.join_user(room_id, user_id)
+                except Forbidden as error:
+                    join_through_administrator(homeserver, api, administrator, room_id, user_id, error)
+
+        _as_administrator(homeserver, "room_join", joined)
+    else:
+        _by_command(homeserver, "room_join", commands.join_room(user_id, room_id))
+    _audit(homeserver, actor, "homeserver.room_joined", user_id, way, {"room": room_id})
+
+
+def room_delete(*, homeserver: Homeserver, room_id: str, actor: str) -> bool:
+    """Remove everybody from a room and forget it. ``False``: the homeserver is still at it.
+
+    Raises ``CannotAdminister``, ``MatrixError``.
+    """
+    way = _way(homeserver, "room_delete")
+    if way.dialect == "admin_api":
+        done = _by_api(homeserver, "room_delete", lambda api: api.delete_room(room_id))
+    else:
+        _by_command(homeserver, "room_delete", commands.delete_room(room_id))
+        done = True
+    _audit(homeserver, actor, "homeserver.room_deleted", f"room {room_id}", way, {"room": room_id})
+    return done
+
+
+# How
+
+
+def _way(homeserver: Homeserver, ability: Ability) -> Way:
+    way = ways(homeserver)[ability]
+    if not way.works:
+        raise CannotAdminister(way.sentence, ability=ability)
+    return way
+
+
+def _by_api(homeserver: Homeserver, ability: Ability, call: Callable[[SynapseAdmin], T]) -> T:
+    def act(administrator: Administrator) -> T:
+        with SynapseAdmin(admin_url_of(homeserver.service), admin_token=administrator.token) as api:
+            return call(api)
+
+    return _as_administrator(homeserver, ability, act)
+
+
+def _by_command(homeserver: Homeserver, ability: Ability, command: Command, *, about: str = "") -> None:
+    def act(administrator: Administrator) -> None:
+        room = AdminRoom(
+            homeserver.service.base_url,
+            administrator.token,
+            homeserver.server_name,
+            warn=lambda sentence: log.warning("homeserver.password_left_in_room", sentence=sentence),
+        )
+        with room:
+            if about and not room.knows(about):
+                # Some versions would set a password, and so make an account, of a name that nobody has.
+                raise commands.no_such_user(about, homeserver.service.base_url, command.action)
+            room.run(command)
+
+    try:
+        _as_administrator(homeserver, ability, act)
+    except UnknownCommand as error:
+        name = label(stored_flavour(homeserver.service))
+        raise CannotAdminister(
+            f"{name} does not know the command !admin {' '.join(command.words[:2])}: {error.message}", ability=ability
+        ) from error
+    except NoAnswer as error:
+        raise CannotAdminister(
+            f"The command was written in #admins, and {error.message}. Look there before you try again.",
+            ability=ability,
+        ) from error
+
+
+def _as_administrator(homeserver: Homeserver, ability: Ability, act: Callable[[Administrator], T]) -> T:
+    return _translated(ability, lambda: with_administrator(homeserver.service, act))
+
+
+def _translated(ability: Ability, call: Callable[[], T]) -> T:
+    """What is about our rights, not about the user or the room, becomes a sentence for the operator."""
+    try:
+        return call()
+    except NoAdministrator as error:
+        raise CannotAdminister(error.sentence, ability=ability) from error
+    except TokenRefused as error:
+        raise CannotAdminister(f"The administrator is refused: {error.sentence}", ability=ability) from error
+    except Refused as error:
+        words = error.message.lower()
+        if (
+            isinstance(error, Forbidden)
+            and "admin" in words
+            and ("not a server admin" in words or "only server" in words)
+        ):
+            raise CannotAdminister(
+                f"The account that was given is no administrator of the homeserver: {error.message}. Give another one, or make it one.",
+                ability=ability,
+            ) from error
+        if isinstance(error, Forbidden) and "hmac" in words:
+            raise CannotAdminister(
+                "The homeserver has another registration shared secret than the one that was given. Enter the one of its "
+                "configuration (registration_shared_secret).",
+                ability=ability,
+            ) from error
+        if is_unserved(error):
+            raise CannotAdminister(
+                f"The homeserver does not serve this call ({error.code}), though it did, or said so. Detect it again "
+                "(manage.py homeserver --probe).",
+                ability=ability,
+            ) from error
+        raise
+
+
+def _name_it(service: Service, user_id: str, password: str, display_name: str) -> None:
+    """A display name can only be set by the account itself here. One that fails is no reason to say that there is no account."""
+    try:
+        _, token = password_login(service.base_url, user_id, password, device_id=_LOGIN_DEVICE)
+        try:
+            set_own_name(service.base_url, token, user_id, display_name)
+        finally:
+            logout(service.base_url, token)
+    except MatrixError as error:
+        log.warning("homeserver.no_display_name", user=user_id, error=error.sentence)
+
+
+def _as_token(service: Service) -> str:
+    from django.conf import settings
+
+    return str((service.credentials or {}).get("as_token") or settings.MATRIX_AS_TOKEN)
+
+
+def _audit(
+    homeserver: Homeserver, actor: str, action: str, about: str, way: Way, more: dict[str, Any] | None = None
+) -> None:
+    record(
+        actor=actor,
+        action=action,
+        target=homeserver.service,
+        message=f"{about}: {way.sentence}",
+        after={"about": about, "way": way.dialect, **(more or {})},
+    )
