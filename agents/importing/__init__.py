@@ -1,0 +1,1 @@
+"""Brings in what another bridge knew: which agent speaks as which account in which room. Reads files, plans, applies."""
