@@ -12,3 +12,4 @@ class AgentsConfig(AppConfig):
     def ready(self) -> None:
         from agents import alert_room, checks, jobs, kinds, metrics, support  # noqa: F401
         from agents.doctor import letta, mappings, matrix  # noqa: F401
+        from agents.importing import parts  # noqa: F401

@@ -95,6 +95,8 @@ def entries(text: str, start: int = 0) -> Iterator[Entry | Broken]:
                 continue
             if text[at : at + 1] != ",":
                 begin = at
+                if at >= len(text):
+                    raise _Bad("The file ends in the middle", at, cut_off=True)
                 raise _Bad("A comma or the closing bracket is missing", at)
             at = _after_space(text, at + 1)
         except _Bad as bad:
@@ -131,7 +133,9 @@ def _key(text: str, at: int) -> tuple[str, int]:
         raise _Bad("The file ends in the middle", error.pos, cut_off=True) from None
     at = _after_space(text, end)
     if text[at : at + 1] != ":":
-        raise _Bad("The file ends in the middle" if at >= len(text) else "A colon is missing", at, cut_off=at >= len(text))
+        raise _Bad(
+            "The file ends in the middle" if at >= len(text) else "A colon is missing", at, cut_off=at >= len(text)
+        )
     return key, _after_space(text, at + 1)
 
 

@@ -68,9 +68,7 @@ def _plan(record: Record, facts: MappingFacts) -> Planned:
     return row
 
 
-def _service(
-    agent_id: str, facts: MappingFacts
-) -> tuple[ListedService | None, StoredMapping, tuple[str, str]]:
+def _service(agent_id: str, facts: MappingFacts) -> tuple[ListedService | None, StoredMapping, tuple[str, str]]:
     """On which service the agent lives: where we know it, where it is listed, or the only one there is."""
     known = facts.agents.get(agent_id, [])
     listing = [service for service in facts.services if service.names is not None and agent_id in service.names]
@@ -123,7 +121,9 @@ def _state_note(fields: dict[str, Any], service: ListedService, state: str, know
     if state == AgentState.ARCHIVED:
         return [f"{service.name} does not list the agent any more: it is archived, its room is kept."]
     if service.names is None:
-        return [f"{service.name} does not answer ({service.error.rstrip('.')}); the next sync says whether the agent is still there."]
+        return [
+            f"{service.name} does not answer ({service.error.rstrip('.')}); the next sync says whether the agent is still there."
+        ]
     return []
 
 
@@ -198,7 +198,10 @@ def _again(row: Planned, known: StoredMapping, found: FoundAccount, facts: Mappi
         elif found.state == "ours" and room_id not in found.joined:
             _conflict(row, "mapping.not_in_room", f"The account is not in the room {room_id}.")
         else:
-            row.action, row.sentence = ImportAction.UPDATE, "The agent is here without a room; the file's is taken over."
+            row.action, row.sentence = (
+                ImportAction.UPDATE,
+                "The agent is here without a room; the file's is taken over.",
+            )
     elif not known.registered and found.state in {"ours", "outside"}:
         row.action, row.sentence = ImportAction.UPDATE, "The account is on the homeserver already and is taken over."
     else:

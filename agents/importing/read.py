@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
@@ -27,7 +28,12 @@ def read_file(name: str, data: bytes) -> Reading:
     """Everything that can be read of a file; what cannot is a finding with line and column, and a broken record. Never raises."""
     reading = Reading(name[:255], size=len(data), sha256=hashlib.sha256(data).hexdigest())
     if len(data) > MOST_BYTES:
-        _say(reading, "error", "import.too_large", f"{name} is larger than {MOST_BYTES // 2**20} MB. Is it the right file?")
+        _say(
+            reading,
+            "error",
+            "import.too_large",
+            f"{name} is larger than {MOST_BYTES // 2**20} MB. Is it the right file?",
+        )
     elif data.startswith(relational.SQLITE_MAGIC):
         relational.read_sqlite(reading, data)
     else:
@@ -51,7 +57,14 @@ def _read_text(reading: Reading, data: bytes) -> None:
         _say(reading, "warning", "import.empty", f"{reading.name} is empty. Use an older copy of it (.backup).", 1, 1)
         return
     if begins not in "{[":
-        _say(reading, "error", "import.not_json", f"{reading.name}, line 1: this is neither JSON nor an SQLite database.", 1, 1)
+        _say(
+            reading,
+            "error",
+            "import.not_json",
+            f"{reading.name}, line 1: this is neither JSON nor an SQLite database.",
+            1,
+            1,
+        )
         return
     found = list(entries(text))
     if not found:
@@ -75,6 +88,7 @@ def _read_text(reading: Reading, data: bytes) -> None:
             last[one.key] = len(raws)
         raws.append(Raw(one.key, one.value, reading.name, line, column, garbled=bad is not None))
     take(reading, raws)
+    reading.records.sort(key=lambda record: record.raw.line or 0)
 
 
 def _decode(data: bytes) -> tuple[str, int | None]:
@@ -100,7 +114,9 @@ def _whole_object(reading: Reading, text: str, found: list[Any]) -> bool:
     if broken:
         return False
     if set(whole) == {"version", "updatedAt"}:
-        _say(reading, "info", "import.nothing_to_take", f"{reading.name} only counts versions; nothing in it is needed.")
+        _say(
+            reading, "info", "import.nothing_to_take", f"{reading.name} only counts versions; nothing in it is needed."
+        )
         reading.kind = "metadata"
         return True
     line, column = Places(text).of(found[0].start if len(found) == 1 else 0)
@@ -117,10 +133,13 @@ def _whole_object(reading: Reading, text: str, found: list[Any]) -> bool:
 
 def _space(reading: Reading, text: str, whole: dict[str, Any], broken: list[Broken]) -> bool:
     """The space's configuration, mended where a hand has broken it."""
-    if not broken:
+    try:
+        json.loads(text.lstrip("\ufeff"), strict=False)
+    except json.JSONDecodeError as error:
+        line, column = Places(text).of(broken[0].at if broken else error.pos)
+    else:
         take(reading, [Raw("", whole, reading.name, 1, 1)])
         return True
-    line, column = Places(text).of(broken[0].at)
     mended = spaces.mended(text)
     if mended is None:
         return False
@@ -156,9 +175,16 @@ def take(reading: Reading, raws: Iterable[Raw]) -> None:
             strange.append(raw)
     if not strange:
         return
-    if not reading.records and any(isinstance(raw.value, dict) and "document" in str(raw.value.keys()) for raw in strange):
+    if not reading.records and any(
+        isinstance(raw.value, dict) and "document" in str(raw.value.keys()) for raw in strange
+    ):
         reading.kind = "documents"
-        _say(reading, "info", "import.nothing_to_take", f"{reading.name} is an index of documents; nothing in it is needed.")
+        _say(
+            reading,
+            "info",
+            "import.nothing_to_take",
+            f"{reading.name} is an index of documents; nothing in it is needed.",
+        )
         return
     first = strange[0]
     where = f", line {first.line}" if first.line else ""
@@ -183,6 +209,8 @@ def _broken(reading: Reading, one: Broken, line: int | None, place: tuple[int, i
     if one.cut_off:
         sentence += " Whole entries before it are taken."
     _say(reading, "error", "import.truncated" if one.cut_off else "import.broken", sentence, at_line, column)
+    if not one.text.strip():
+        return
     key = _key_of(one.text) or f"line {at_line}"
     raw = Raw(key, one.text, reading.name, at_line if line is None else line, column)
     reading.records.append(Record(BROKEN, key[:255], raw, label=key[:255]).refused("import.broken", sentence))

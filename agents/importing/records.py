@@ -88,6 +88,8 @@ BROKEN = "broken"
 
 
 def rejected(record: Record) -> Planned:
-    """A record whose reader found that it cannot be taken."""
+    """A record whose reader found that it cannot be taken; one that stands again further down needs not be."""
     assert record.problem is not None
-    return Planned(record, ImportAction.REJECT, record.problem[0], record.problem[1])
+    code, sentence = record.problem
+    action = ImportAction.UNCHANGED if code.endswith(".repeated") else ImportAction.REJECT
+    return Planned(record, action, code, sentence)

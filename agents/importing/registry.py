@@ -7,18 +7,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from agents.importing.records import Planned, Raw, Record
 
 if TYPE_CHECKING:
     from agents.importing.work import Done, Task, Work
     from agents.importing.world import World
+    from agents.services.backends import Homeserver
 
 # ``None``: the entry is not of this kind.
 Reader = Callable[[Raw], Record | None]
 Planner = Callable[[Sequence[Record], "World"], list[Planned]]
 Applier = Callable[["Work", "Task"], "Done"]
+# Asks the homeserver about one row, for many rows side by side; what it returns waits in ``Work.reached``. Must not touch the database.
+Asker = Callable[["Homeserver", "Task"], Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +35,7 @@ class Part:
     applier: Applier
     order: int = 100
     tables: tuple[str, ...] = ()
+    ask: Asker | None = None
 
 
 _parts: dict[str, Part] = {}
@@ -46,9 +50,10 @@ def register_part(
     label: str = "",
     order: int = 100,
     tables: Iterable[str] = (),
+    ask: Asker | None = None,
 ) -> Part:
     """Make a kind of records known. The same kind again takes the former's place."""
-    part = Part(kind, label or kind, reader, planner, applier, order, tuple(tables))
+    part = Part(kind, label or kind, reader, planner, applier, order, tuple(tables), ask)
     _parts[kind] = part
     return part
 

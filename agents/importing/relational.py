@@ -49,7 +49,9 @@ def read_address(url: str) -> Reading:
         return reading
     if scheme not in {"", "sqlite", "file"}:
         raise DatabaseUnreadable(f"{scheme}:// is none of postgresql:// and sqlite:///.")
-    path = Path(url.partition("://")[2].removeprefix("/") if url.startswith("sqlite:///") else url.removeprefix("file://"))
+    path = Path(
+        url.partition("://")[2].removeprefix("/") if url.startswith("sqlite:///") else url.removeprefix("file://")
+    )
     if url.startswith("sqlite:////"):
         path = Path(url.removeprefix("sqlite:///"))
     if not path.is_file():
@@ -72,7 +74,9 @@ def _read_sqlite_file(reading: Reading, path: Path, *, immutable: bool) -> None:
     # Bytes that are no UTF-8 must not cost all the other rows.
     connection.text_factory = lambda data: data.decode("utf-8", "replace")
     try:
-        names = {str(row[0]) for row in connection.execute("SELECT name FROM sqlite_master WHERE type IN ('table', 'view')")}
+        names = {
+            str(row[0]) for row in connection.execute("SELECT name FROM sqlite_master WHERE type IN ('table', 'view')")
+        }
 
         def rows(table: str) -> Iterator[dict[str, Any]]:
             for row in connection.execute(f'SELECT * FROM "{table}"'):  # noqa: S608 (a name from our own list)
@@ -111,7 +115,9 @@ def _read_postgresql(reading: Reading, url: str) -> None:
         # The driver's words may repeat the address, and with it the password.
         words = " ".join(str(error).split())[:300] or type(error).__name__
         password = urlsplit(url).password
-        raise DatabaseUnreadable(f"The database cannot be read: {words.replace(password, '…') if password else words}") from None
+        raise DatabaseUnreadable(
+            f"The database cannot be read: {words.replace(password, '…') if password else words}"
+        ) from None
 
 
 def _read_tables(reading: Reading, names: set[str], rows: Any) -> None:

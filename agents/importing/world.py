@@ -123,7 +123,15 @@ class World:
             for pk, service, external, name, state, mapping, user_id, registered, room_id in rows.values_list(*columns):
                 found.setdefault(external, []).append(
                     StoredMapping(
-                        pk, service, external, name, state, mapping, user_id or "", registered is not None, room_id or ""
+                        pk,
+                        service,
+                        external,
+                        name,
+                        state,
+                        mapping,
+                        user_id or "",
+                        registered is not None,
+                        room_id or "",
                     )
                 )
         return found
@@ -247,7 +255,9 @@ def chunks(items: Iterable[T]) -> Iterator[list[T]]:
 def stored_mapping(agent_pk: int) -> Mapping | None:
     """An agent's mapping with all that belongs to it."""
     return (
-        Mapping.objects.select_related("agent__service", "account__homeserver", "room").filter(agent_id=agent_pk).first()
+        Mapping.objects.select_related("agent__service", "account__homeserver", "room")
+        .filter(agent_id=agent_pk)
+        .first()
     )
 
 

@@ -43,7 +43,11 @@ def read(raw: Raw) -> Record | None:
         notes=unknown_fields(value, _KNOWN),
     )
     if raw.twice is not None:
-        return record.refused("identity.repeated", f"It stands in the file again, at line {raw.twice}; that entry counts.")
+        return record.refused(
+            "identity.repeated", f"It stands in the file again, at line {raw.twice}; that entry counts."
+        )
     if not valid_user_id(mxid):
-        return record.refused("identity.mxid_invalid", f"{mxid[:80]!r} is no Matrix user id. It looks like @name:server.")
+        return record.refused(
+            "identity.mxid_invalid", f"{mxid[:80]!r} is no Matrix user id. It looks like @name:server."
+        )
     return record

@@ -60,7 +60,9 @@ def _examine(record: Record) -> Record:
             "mapping.repeated", f"The agent stands in the file again, at line {raw.twice}; that entry counts."
         )
     if not fields["agent_id"]:
-        return record.refused("mapping.no_agent_id", "The entry does not say which agent it is about. Add its agent_id.")
+        return record.refused(
+            "mapping.no_agent_id", "The entry does not say which agent it is about. Add its agent_id."
+        )
     if len(fields["agent_id"]) > 255:
         return record.refused("mapping.agent_id_invalid", "The agent's id is longer than 255 characters.")
     own = text(raw.value.get("agent_id"))

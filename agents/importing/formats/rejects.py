@@ -14,7 +14,9 @@ from agents.importing.loose_json import Broken, Entry, entries
 from agents.importing.records import BROKEN, Raw
 
 MARK = "switchboard_rejects"
-_HELP = "Mend each record here and import this file again. It may hold passwords: keep it safe, and delete it afterwards."
+_HELP = (
+    "Mend each record here and import this file again. It may hold passwords: keep it safe, and delete it afterwards."
+)
 
 
 def is_rejects(value: Any) -> bool:
@@ -42,7 +44,9 @@ def _mended(text: str, source: str, line: int | None, column: int | None) -> Ite
         if found and not any(isinstance(one, Broken) for one in found):
             break
     else:
-        found = [one for one in entries("{" + text) if isinstance(one, Broken)][:1] or [Broken(text, 0, 0, "It is empty")]
+        found = [one for one in entries("{" + text) if isinstance(one, Broken)][:1] or [
+            Broken(text, 0, 0, "It is empty")
+        ]
     for one in found:
         if isinstance(one, Broken):
             yield Broken(text, 0, max(0, one.at - 1), one.reason, one.cut_off)

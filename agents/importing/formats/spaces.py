@@ -29,7 +29,8 @@ def read(raw: Raw) -> Record | None:
     )
     if not valid_room_id(space_id):
         return record.refused(
-            "space.id_invalid", f"{space_id[:80]!r} is no room id: those begin with an exclamation mark. Correct space_id."
+            "space.id_invalid",
+            f"{space_id[:80]!r} is no room id: those begin with an exclamation mark. Correct space_id.",
         )
     return record
 

@@ -1,0 +1,222 @@
+"""Gets at accounts and rooms that others made: by the appservice, by a session of the account's own, with an administrator's help."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from django.utils import timezone
+
+from agents.matrix.errors import MatrixError, Refused, Taken, TokenRefused
+from agents.matrix.names import alias
+from agents.models import Account, AccountWay
+from agents.services.backends import Homeserver
+from agents.services.identities import ask_identity, bring_back
+from ops.logs import get_logger
+
+log = get_logger(__name__)
+
+
+@dataclass(slots=True)
+class RoomState:
+    """What a room says of itself, in one request. ``members``: user id to membership."""
+
+    room_id: str
+    name: str = ""
+    topic: str = ""
+    canonical_alias: str = ""
+    encrypted: bool = False
+    replaced_by: str = ""
+    members: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Reached:
+    """An account of the appservice's namespace, in its room. ``made``: the homeserver did not have it."""
+
+    identity: str
+    made: bool = False
+    display_name: str = ""
+    avatar: str = ""
+    room: RoomState | None = None
+    problem: str = ""
+
+
+def reach(homeserver: Homeserver, user_id: str, room_id: str, *, may_make: bool) -> Reached:
+    """Speak as the account by identity assertion and enter its room. Needs no database. Raises ``MatrixError``.
+
+    ``identity`` is ``refused`` when only a session of its own can do it: nothing else was asked for then.
+    """
+    made = False
+    found = ask_identity(homeserver, user_id)
+    if found.state == "missing":
+        if not may_make:
+            return Reached("missing", problem=f"The homeserver has no account {user_id}.")
+        made = homeserver.client.register(user_id[1:].partition(":")[0])
+    elif found.state == "unknown":
+        return Reached("unknown", problem=found.sentence)
+    elif found.state == "refused":
+        return Reached("refused", problem=found.sentence)
+    reached = Reached("ok", made)
+    look_inside(homeserver, reached, user_id, room_id)
+    return reached
+
+
+def look_inside(homeserver: Homeserver, reached: Reached, user_id: str, room_id: str) -> None:
+    """The account's profile, and its room once it is in it. ``problem`` says why it cannot get in. Raises ``MatrixError``."""
+    profile = homeserver.client.get_profile(user_id)
+    reached.display_name, reached.avatar = profile.display_name, profile.avatar_url
+    if not room_id:
+        return
+    reached.problem = enter(homeserver, room_id, user_id)
+    if not reached.problem:
+        reached.room = room_state(homeserver, room_id, user_id)
+
+
+def enter(homeserver: Homeserver, room_id: str, user_id: str) -> str:
+    """Get the account into the room: it is in it, somebody invited it, or an administrator lets it in. Returns why not, "" for in.
+
+    Raises ``MatrixError`` when the homeserver is gone.
+    """
+    try:
+        homeserver.client.join(room_id, user_id)
+        return ""
+    except Refused as error:
+        if error.retryable or isinstance(error, TokenRefused):
+            raise
+        why = error
+    if bring_back(homeserver, _Place(room_id), user_id):  # type: ignore[arg-type]
+        return ""
+    from agents.services.homeserver_admin import CannotAdminister, room_join_user
+
+    try:
+        room_join_user(homeserver=homeserver, room_id=room_id, user_id=user_id, actor="import")
+        homeserver.client.join(room_id, user_id)
+        return ""
+    except CannotAdminister as error:
+        log.info("import.no_administrator", room=room_id, error=str(error)[:200])
+    except Refused as error:
+        if error.retryable or isinstance(error, TokenRefused):
+            raise
+        why = error
+    return f"{user_id} cannot get into {room_id} ({why.code}: {why.message.rstrip('.')}). Invite it there, then apply this row again."
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """What ``bring_back`` needs to know of a room that has no row yet."""
+
+    room_id: str
+
+
+def room_state(homeserver: Homeserver, room_id: str, user_id: str) -> RoomState:
+    """Name, topic, address, encryption, successor and members of a room that the account is in."""
+    state = RoomState(room_id)
+    for event in homeserver.client.full_state(room_id, user_id):
+        kind, key, content = event.get("type"), event.get("state_key"), event.get("content")
+        if not isinstance(content, dict) or not isinstance(key, str):
+            continue
+        if kind == "m.room.member":
+            state.members[key] = str(content.get("membership") or "")
+        elif key == "" and kind in _SINGLE:
+            _SINGLE[kind](state, content)
+    return state
+
+
+def _text(content: dict[str, Any], key: str, most: int) -> str:
+    value = content.get(key)
+    return value[:most] if isinstance(value, str) else ""
+
+
+def _set(name: str, key: str, most: int) -> Callable[[RoomState, dict[str, Any]], None]:
+    return lambda state, content: setattr(state, name, _text(content, key, most))
+
+
+_SINGLE: dict[str, Callable[[RoomState, dict[str, Any]], None]] = {
+    "m.room.name": _set("name", "name", 255),
+    "m.room.topic": _set("topic", "topic", 1000),
+    "m.room.canonical_alias": _set("canonical_alias", "alias", 255),
+    "m.room.tombstone": _set("replaced_by", "replacement_room", 255),
+    "m.room.encryption": lambda state, content: setattr(state, "encrypted", True),
+}
+
+
+def open_session(homeserver: Homeserver, account: Account, known: dict[str, str], actor: str) -> str:
+    """Let an account that the appservice does not cover speak with a session of its own: its token, its password, or an
+    administrator's login. Returns why that cannot be done, "" when it is open.
+    """
+    from agents.services.sessions import session_open, session_recover
+
+    reasons: list[str] = []
+    for offer in ({"token": known.get("access_token", "")}, {"password": known.get("password", "")}):
+        if not any(offer.values()):
+            continue
+        try:
+            session_open(homeserver=homeserver, account=account, actor=actor, **offer)
+            return ""
+        except Refused as error:
+            reasons.append(error.sentence)
+        except MatrixError as error:
+            return error.sentence
+    try:
+        session_recover(homeserver=homeserver, account=account, actor=actor)
+    except MatrixError as error:
+        return " ".join([*reasons[-1:], error.sentence])
+    return ""
+
+
+def ensure_alias(homeserver: Homeserver, localpart: str, room: RoomState, user_id: str, *, move: bool) -> str:
+    """Let the account's own address lead to its room, where it leads nowhere (or anywhere, with ``move``). Returns the address.
+
+    A name that the homeserver does not give us is left alone: the room is found by its mark then.
+    """
+    name = alias(localpart, homeserver.server_name)
+    client = homeserver.client
+    try:
+        present = client.resolve_alias(name)
+        if present is not None and present != room.room_id and move:
+            client.delete_alias(name, user_id)
+            present = None
+        if present is None:
+            client.put_alias(name, room.room_id, user_id)
+            present = room.room_id
+        if present == room.room_id and not room.canonical_alias:
+            client.set_canonical_alias(room.room_id, name, user_id)
+    except (Refused, Taken) as error:
+        if error.retryable or isinstance(error, TokenRefused):
+            raise
+        log.info("import.no_address", alias=name, error=error.sentence[:200])
+    return name
+
+
+def bring_switchboard(homeserver: Homeserver, room_id: str, user_id: str) -> bool:
+    """Switchboard's own account in the room: without one of the namespace in it, nothing said there reaches us."""
+    client = homeserver.client
+    try:
+        client.register(homeserver.sender_localpart)
+    except Refused as error:
+        if error.retryable or isinstance(error, TokenRefused):
+            raise
+    try:
+        client.invite(room_id, homeserver.sender_id, user_id)
+        client.join(room_id, homeserver.sender_id)
+    except Refused as error:
+        if error.retryable or isinstance(error, TokenRefused):
+            raise
+        log.warning("import.switchboard_not_in_room", room=room_id, error=error.sentence[:200])
+        return False
+    return True
+
+
+def account_row(homeserver: Homeserver, user_id: str, way: AccountWay) -> tuple[Account, bool]:
+    """The account's row, made when there is none. Returns it and whether it was made."""
+    return Account.objects.get_or_create(
+        user_id=user_id,
+        defaults={
+            "homeserver": homeserver.service,
+            "localpart": user_id[1:].partition(":")[0],
+            "way": way,
+            "registered_at": timezone.now(),
+        },
+    )
