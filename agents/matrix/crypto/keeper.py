@@ -13,13 +13,14 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from nio.crypto import OlmDevice, OutboundGroupSession
 from nio.events import ToDeviceEvent
-from nio.responses import KeysClaimResponse, KeysQueryResponse, KeysUploadResponse, ToDeviceResponse
+from nio.responses import KeysClaimResponse, KeysUploadResponse, ToDeviceResponse
 
 from agents.matrix.crypto import cross_signing, folder
 from agents.matrix.crypto.machine import MEGOLM, SIGNED_KEY, Machine, Opened
 from agents.matrix.crypto.vault import Vault
-from agents.matrix.errors import MatrixError
+from agents.matrix.errors import MatrixError, Refused
 from ops.logs import get_logger
 from ops.secrets import SecretUnreadable
 
@@ -29,6 +30,8 @@ log = get_logger(__name__)
 FRESH = 10.0
 # The homeserver is asked for so many people's devices, and devices for keys, in one request.
 SLICE = 200
+# So many devices are told a key in one request.
+LETTERS = 50
 # An event is waited for so long (s) before its key is given up.
 PATIENCE = 30 * 86400.0
 _ONLY_DEVICES = {
@@ -146,7 +149,13 @@ class Keeper:
             self._refuse_a_double(machine)
             if machine.account.shared:
                 return
-            self._publish(machine, fallback=True)
+            try:
+                self._publish(machine, fallback=True)
+            except Refused as error:
+                raise KeysUnusable(
+                    f"The keys of {self.user_id} cannot be published. {error.sentence} A session that an administrator opened has no "
+                    "device: give the account a password, or a token of its own."
+                ) from error
             log.info("crypto.published", user_id=self.user_id, device_id=self.device_id)
             self._sign(machine)
 
@@ -241,7 +250,7 @@ class Keeper:
             unused = sync.get("device_unused_fallback_key_types")
             wants = isinstance(unused, list) and SIGNED_KEY not in unused
             try:
-                if wants and not machine.uploaded_key_count and self._forgotten(machine):
+                if not machine.uploaded_key_count and self._forgotten(machine):
                     self._sign(machine)
                 self._publish(machine, fallback=wants)
                 self._settle(machine)
@@ -311,7 +320,7 @@ class Keeper:
             # A server that does not answer now is asked again the next time; what is known of its people serves until then.
             found = {user: known for user, known in found.items() if user.partition(":")[2] not in failed}
             with self._writing(machine):
-                machine.handle_response(KeysQueryResponse(_well_formed(found), {}))
+                machine.take_devices(_well_formed(found))
 
     def _claim(self, machine: Machine, wanted: dict[str, list[str]]) -> None:
         """Begin sessions with devices that we have none with."""
@@ -340,15 +349,11 @@ class Keeper:
         with self._open() as machine:
             self._refresh(machine)
             self._know(machine, members)
-            present = {
-                (user, device.id)
-                for user in members
-                for device in machine.device_store.active_user_devices(user)
-                if device.curve25519 != machine.account.identity_keys["curve25519"]
-            }
+            devices = machine.devices(members)
+            present = {(device.user_id, device.id) for device in devices}
             session = machine.outbound_group_sessions.get(room_id) or machine.vault.load_outbound(room_id)
             if session is None or session.expired or session.users_shared_with | session.users_ignored != present:
-                session = self._begin_session(machine, room_id, members, present)
+                session = self._begin_session(machine, room_id, devices)
             machine.outbound_group_sessions[room_id] = session
             with self._writing(machine):
                 sealed: dict[str, Any] = machine.group_encrypt(room_id, {"type": event_type, "content": content})
@@ -358,22 +363,23 @@ class Keeper:
                 sealed["m.relates_to"] = content["m.relates_to"]
             return "m.room.encrypted", sealed
 
-    def _begin_session(
-        self, machine: Machine, room_id: str, members: Collection[str], present: set[tuple[str, str]]
-    ) -> Any:
-        missing = machine.get_missing_sessions(list(members))
+    def _begin_session(self, machine: Machine, room_id: str, devices: list[OlmDevice]) -> OutboundGroupSession:
+        missing = machine.missing_sessions(devices)
         if missing:
-            self._claim(machine, dict(missing))
+            self._claim(machine, missing)
         machine.outbound_group_sessions.pop(room_id, None)
         with self._writing(machine):
             machine.create_outbound_group_session(room_id)
             session = machine.outbound_group_sessions[room_id]
-            letters = list(machine.share_group_session_parallel(room_id, list(members), ignore_unverified_devices=True))
-        for given, body in letters:
-            self.client.to_device(self.user_id, "m.room.encrypted", body["messages"])
-            session.users_shared_with.update(given)
+            letters = list(machine.letters(room_id, devices).items())
+        for start in range(0, len(letters), LETTERS):
+            messages: dict[str, dict[str, Any]] = {}
+            for (user, device), content in letters[start : start + LETTERS]:
+                messages.setdefault(user, {})[device] = content
+            self.client.to_device(self.user_id, "m.room.encrypted", messages)
+        session.users_shared_with = {place for place, _ in letters}
         # Devices that have no key to offer: they get the next session. Without this each message would begin another one.
-        session.users_ignored = present - session.users_shared_with
+        session.users_ignored = {(one.user_id, one.id) for one in devices} - session.users_shared_with
         if session.users_ignored:
             log.info("crypto.devices_left_out", room=room_id, devices=len(session.users_ignored))
         session.mark_as_shared()

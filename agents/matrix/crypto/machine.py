@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import vodozemac
-from nio.crypto import Olm
+from nio.crypto import Olm, OlmDevice
 from nio.events import ForwardedRoomKeyEvent
 from nio.events.room_events import MegolmEvent
+from nio.responses import KeysQueryResponse
 
 from agents.matrix.crypto.vault import Vault
 
@@ -50,6 +52,19 @@ class Machine(Olm):
     def mark_changed(self, users: set[str]) -> None:
         """The devices of these people changed. Of people of whom nothing is known there is nothing to ask anew."""
         self.users_for_key_query |= users & (self.tracked_users | self.users_for_key_query)
+
+    def take_devices(self, found: dict[str, dict[str, Any]]) -> None:
+        """These are the present devices of these people, ``{user: {device: keys}}``."""
+        self.handle_response(KeysQueryResponse(found, {}))
+        back: dict[str, dict[str, OlmDevice]] = {}
+        for user, devices in found.items():
+            for device_id in devices:
+                device = self.device_store[user].get(device_id)
+                if device is not None and device.deleted:
+                    # Nio leaves a device that comes back, with the keys it had, among the deleted ones.
+                    device.deleted = False
+                    back.setdefault(user, {})[device_id] = device
+        self.vault.save_device_keys(back)
 
     # Publishing.
 
@@ -98,6 +113,32 @@ class Machine(Olm):
             and event.source["content"].get("sender_key") == sender_key
             and self.vault.asked_whom(event.session_id) == sender
         )
+
+    # Keys of rooms that go out. Nio takes every device that is called as ours for ours; all our accounts' devices have one name.
+
+    def devices(self, users: Iterable[str]) -> list[OlmDevice]:
+        """The present devices of people, without this one."""
+        found = [device for user in users for device in self.device_store.active_user_devices(user)]
+        return [one for one in found if (one.user_id, one.id) != (self.user_id, self.device_id)]
+
+    def missing_sessions(self, devices: Iterable[OlmDevice]) -> dict[str, list[str]]:
+        """Those with whom nothing was begun yet: ``{user: [device, …]}``."""
+        missing: dict[str, list[str]] = {}
+        for device in devices:
+            if self.session_store.get(device.curve25519) is None:
+                missing.setdefault(device.user_id, []).append(device.id)
+        return missing
+
+    def letters(self, room_id: str, devices: Iterable[OlmDevice]) -> dict[tuple[str, str], dict[str, Any]]:
+        """The room's present key for each of these devices that can be told: ``{(user, device): content of the message}``."""
+        group = self.outbound_group_sessions[room_id]
+        key = {"algorithm": MEGOLM, "room_id": room_id, "session_id": group.id, "session_key": group.session_key}
+        made = {}
+        for device in devices:
+            session = self.session_store.get(device.curve25519)
+            if session is not None:
+                made[device.user_id, device.id] = self._olm_encrypt(session, device, "m.room_key", key)
+        return made
 
     # Reading.
 

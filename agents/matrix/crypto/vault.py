@@ -311,12 +311,10 @@ class Vault:
 
     def waiting(self, *, readable: bool = False, limit: int = 200) -> list[tuple[str, str, str, str, float]]:
         """``(event id, room id, session id, sender, since)``, oldest first; ``readable``: only those whose key is here now."""
-        having = "JOIN inbound ON inbound.session_id = waiting.session_id AND inbound.room_id = waiting.room_id"
-        rows = self._db.execute(
-            "SELECT waiting.event_id, waiting.room_id, waiting.session_id, waiting.sender, waiting.at FROM waiting "
-            f"{having if readable else ''} ORDER BY waiting.at, waiting.rowid LIMIT ?",
-            (limit,),
-        )
+        chosen = "SELECT event_id, waiting.room_id, waiting.session_id, sender, waiting.at FROM waiting "
+        having = "JOIN inbound ON inbound.session_id = waiting.session_id AND inbound.room_id = waiting.room_id "
+        order = "ORDER BY waiting.at, waiting.rowid LIMIT ?"
+        rows = self._db.execute(chosen + (having if readable else "") + order, (limit,))
         return [tuple(row) for row in rows]
 
     def untold(self, before: float) -> list[tuple[str, str, str]]:

@@ -1,0 +1,108 @@
+"""Encrypted rooms in client mode: which rooms are, who may read what is said there, and what goes out in place of plain words.
+
+The keys are kept by :mod:`agents.matrix.crypto`. An appservice has no devices here and sees only what is not encrypted.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from agents.matrix.crypto.keeper import Keeper, KeysUnusable
+from agents.matrix.crypto.keepers import keeper_of
+from agents.matrix.errors import MatrixError
+from agents.models import Room
+from agents.services.backends import Homeserver
+from ops.logs import get_logger
+
+log = get_logger(__name__)
+
+# The one sentence that is sent without encryption: whoever has no keys cannot say so in any other way.
+LOST = (
+    "I cannot read or write encrypted messages in this room for now: my keys are lost or cannot be used. What you write here is kept "
+    "by your homeserver and does not reach me. Whoever runs Switchboard finds what to do under “Doctor”."
+)
+# Clients read relations of reactions in the open; homeservers count them.
+_IN_THE_OPEN = frozenset({"m.reaction"})
+# How old (s) may be what we know of a room's members. A change that our own loop sees counts at once (``members_changed``).
+MEMBERS_LAST = 10.0
+MOST_ROOMS = 5000
+
+_lock = threading.Lock()
+_members: dict[tuple[str, str], tuple[float, tuple[str, ...]]] = {}
+_asked: dict[tuple[str, str], bool] = {}
+
+
+def is_encrypted(homeserver: Homeserver, room_id: str, user_id: str) -> bool:
+    """Whether the room is encrypted: our row says so, or the homeserver, which each process asks once about each room."""
+    key = (homeserver.client.base_url, room_id)
+    if _asked.get(key):
+        return True
+    if Room.objects.filter(room_id=room_id, encrypted=True).exists():
+        _asked[key] = True
+        return True
+    if key not in _asked:
+        # No answer is no permission to speak in the open: the error goes up, and the message is sent again later.
+        found = homeserver.client.get_state(room_id, "m.room.encryption", "", user_id)
+        if len(_asked) > MOST_ROOMS:
+            _asked.clear()
+        _asked[key] = bool(found)
+        if found:
+            Room.objects.filter(room_id=room_id).update(encrypted=True)
+    return _asked[key]
+
+
+def readers_of(homeserver: Homeserver, room_id: str, user_id: str) -> tuple[str, ...]:
+    """Whose devices are given the key: who is in the room, and who is invited (they see the history when they come)."""
+    key = (homeserver.client.base_url, room_id)
+    known = _members.get(key)
+    if known is not None and time.monotonic() - known[0] < MEMBERS_LAST:
+        return known[1]
+    found = homeserver.client.members(room_id, user_id)
+    members = tuple(sorted(user for user, membership in found.items() if membership in {"join", "invite"}))
+    if len(_members) > MOST_ROOMS:
+        _members.clear()
+    _members[key] = (time.monotonic(), members)
+    return members
+
+
+def members_changed(homeserver: Homeserver, room_id: str) -> None:
+    """Somebody came or went: the next message asks who is there."""
+    _members.pop((homeserver.client.base_url, room_id), None)
+
+
+def encrypting(homeserver: Homeserver) -> Callable[..., tuple[str, dict[str, Any]]]:
+    """What a client asks before it sends (``BeforeSend``): in an encrypted room the account's own device encrypts."""
+
+    def before_send(
+        *, room_id: str, user_id: str, event_type: str, content: dict[str, Any], txn_id: str
+    ) -> tuple[str, dict[str, Any]]:
+        if event_type in _IN_THE_OPEN or not is_encrypted(homeserver, room_id, user_id):
+            return event_type, content
+        try:
+            keeper = keeper_of(homeserver, user_id)
+            return keeper.encrypt(room_id, event_type, content, readers_of(homeserver, room_id, user_id))
+        except KeysUnusable as error:
+            if content.get("body") == LOST:
+                return event_type, content
+            log.warning("crypto.not_sent", user_id=user_id, room=room_id, error=error.sentence[:300])
+            raise
+
+    return before_send
+
+
+def reader_of(homeserver: Homeserver) -> Keeper:
+    """The keeper that reads: the operator's account is in every room. Raises ``KeysUnusable`` or another ``MatrixError``."""
+    keeper = keeper_of(homeserver, homeserver.sender_id)
+    keeper.ready()
+    return keeper
+
+
+def publish(homeserver: Homeserver, user_id: str) -> None:
+    """Have the account's device known, so that people's apps encrypt to it from now on. Logs what stands against it."""
+    try:
+        keeper_of(homeserver, user_id).ready()
+    except MatrixError as error:
+        log.warning("crypto.not_ready", user_id=user_id, error=error.sentence[:300])
