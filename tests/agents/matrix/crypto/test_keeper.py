@@ -1,18 +1,20 @@
-"""The keeper of an account's keys against a real homeserver and matrix-nio's own client."""
+"""The keeper of an account's keys, against a real homeserver and matrix-nio's own client."""
 
 from __future__ import annotations
 
-import asyncio
+import sqlite3
+import time
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from nio import AsyncClient, AsyncClientConfig, MegolmEvent, RoomMessageText
+from nio.crypto import OlmDevice
 
-from agents.matrix.client import AppserviceClient
-from agents.matrix.crypto.keeper import Keeper, KeysUnusable
-from agents.matrix.session_calls import SessionCalls
+from agents.matrix.crypto import folder
+from agents.matrix.crypto.keeper import KeysUnusable
+from tests.agents.matrix.crypto.people import Ours, Someone, bodies
+from tests.e2e.matrix_client import run
 from tests.peers.synapse import Synapse
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
@@ -20,129 +22,236 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
 @pytest.fixture(scope="module")
 def synapse(synapse_factory: Any) -> Synapse:
-    return synapse_factory()
+    server: Synapse = synapse_factory()
+    return server
 
 
 @pytest.fixture(autouse=True)
-def data_dir(settings: Any, tmp_path: Path) -> Path:
+def data_dir(settings: Any, tmp_path: Path) -> None:
     settings.DATA_DIR = tmp_path / "data"
-    return settings.DATA_DIR
 
 
-class Ada:
-    """A person with an encrypting client of her own."""
-
-    def __init__(self, synapse: Synapse, folder: Path, name: str) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self.user = synapse.register_user(name, "pw")
-        self.client = AsyncClient(
-            synapse.url, self.user.user_id, device_id="", store_path=str(folder),
-            config=AsyncClientConfig(encryption_enabled=True, max_timeouts=3),
-        )  # fmt: skip
-        self.heard: list[Any] = []
-        self.client.add_event_callback(self._hear, (RoomMessageText, MegolmEvent))
-
-    async def _hear(self, room: Any, event: Any) -> None:
-        self.heard.append(event)
-
-    async def __aenter__(self) -> Ada:
-        await self.client.login(self.user.password)
-        await self.sync()
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.client.close()
-
-    async def sync(self) -> None:
-        await self.client.sync(timeout=0, full_state=False)
-        if self.client.should_upload_keys:
-            await self.client.keys_upload()
-        if self.client.should_query_keys:
-            await self.client.keys_query()
-        await self.client.send_to_device_messages()
-
-    async def say(self, room_id: str, text: str) -> str:
-        answer = await self.client.room_send(
-            room_id, "m.room.message", {"msgtype": "m.text", "body": text}, ignore_unverified_devices=True
-        )
-        return answer.event_id
+Play = Callable[[Someone, Ours, str], Awaitable[None]]
 
 
-class Ours:
-    """An account of ours with a session, and its keeper."""
+@pytest.fixture
+def scene(synapse: Synapse, tmp_path: Path, request: Any) -> Callable[[Play], None]:
+    """Play with a person and an account of ours, in an encrypted room that both have joined and know each other in."""
+    number = abs(hash(request.node.name)) % 10**8
 
-    def __init__(self, synapse: Synapse, name: str) -> None:
-        synapse.register_user(name, "pw")
-        # As all our accounts' devices are called.
-        calls = SessionCalls(synapse.url)
-        self.opened_session = calls.login(f"@{name}:{synapse.server_name}", "pw", "SWITCHBOARD")
-        calls.close()
-        self.user_id = self.opened_session.user_id
-        self.client = AppserviceClient(
-            synapse.url, self.opened_session.token, synapse.server_name, sender_localpart=name
-        )
-        self.synced_to: str | None = None
-        self.keeper = self.opened()
-
-    def opened(self) -> Keeper:
-        """As a new process would have it."""
-        return Keeper(self.client, self.user_id, "SWITCHBOARD", synced=True)
-
-    def sync(self) -> list[dict[str, Any]]:
-        answer = self.client.sync(None, self.synced_to)
-        self.keeper.feed(answer)
-        self.synced_to = answer["next_batch"]
-        rooms = answer.get("rooms", {}).get("join", {})
-        return [{**one, "room_id": room} for room, data in rooms.items() for one in data["timeline"]["events"]]
-
-    def read(self) -> list[Any]:
-        return [
-            self.keeper.decrypt(one, one["room_id"])
-            for one in self.sync()
-            if one["type"] == "m.room.encrypted" and one["sender"] != self.user_id
-        ]
-
-    def say(self, room_id: str, text: str, members: list[str]) -> None:
-        self.keeper_content = self.keeper.encrypt(
-            room_id, "m.room.message", {"msgtype": "m.text", "body": text}, members
-        )
-        kind, content = self.keeper_content
-        self.client.send(room_id, content, txn_id=text, user_id=None, event_type=kind)
-
-
-def test_both_ways(synapse: Synapse, tmp_path: Path) -> None:
-    ours = Ours(synapse, "ours1")
-
-    async def go() -> None:
-        async with Ada(synapse, tmp_path / "ada", "ada1") as ada:
+    def play(part: Play) -> None:
+        async def whole() -> None:
+            ours = Ours(synapse, f"ours{number}")
             ours.keeper.ready()
-            print(ours.keeper.state())
-            made = await ada.client.room_create(
-                invite=[ours.user_id],
-                initial_state=[
-                    {"type": "m.room.encryption", "state_key": "", "content": {"algorithm": "m.megolm.v1.aes-sha2"}}
-                ],
-            )
-            room = made.room_id
-            ours.client.join(room, None)
-            ours.sync()
-            await ada.sync()
-            await ada.sync()
-            await ada.say(room, "hello")
-            [got] = ours.read()
-            assert got.event["content"]["body"] == "hello", got
-            ours.say(room, "hi", [ada.user.user_id, ours.user_id])
-            await ada.sync()
-            assert ada.heard[-1].body == "hi" and ada.heard[-1].decrypted
-            # a new process
+            async with Someone(synapse, tmp_path / "ada", f"ada{number}") as ada:
+                room = await ada.room_with(ours.user_id)
+                ours.client.join(room, None)
+                ours.sync()
+                await ada.sync()
+                await ada.sync()
+                await part(ada, ours, room)
             ours.keeper.close()
-            ours.keeper = ours.opened()
-            await ada.say(room, "again")
-            [got] = ours.read()
-            assert got.event["content"]["body"] == "again", got
-            ours.say(room, "hi again", [ada.user.user_id, ours.user_id])
-            await ada.sync()
-            assert ada.heard[-1].body == "hi again"
-            print(ours.keeper.state())
 
-    asyncio.run(go())
+        run(whole)
+
+    return play
+
+
+def test_both_sides_read_each_other_also_after_a_restart(scene: Any) -> None:
+    async def part(ada: Someone, ours: Ours, room: str) -> None:
+        await ada.say(room, "hello")
+        assert bodies(ours.read()) == ["hello"]
+        ours.say(room, "hi", ada.user_id)
+        before = ours.keeper.state()
+        ours.keeper.close()
+        ours.keeper = ours.another()
+        await ada.say(room, "still there?")
+        assert bodies(ours.read()) == ["still there?"]
+        ours.say(room, "yes", ada.user_id)
+        await ada.sync()
+        assert ada.words() == ["hi", "yes"]
+        assert ours.keeper.state() == before
+        # The same device, signed by its owner: apps that leave out unsigned devices give it keys.
+        assert before["published"]
+        assert before["signed"] == "signed"
+        found = ours.client.keys_query(ours.user_id, [ours.user_id])
+        assert list(found["device_keys"][ours.user_id]) == ["SWITCHBOARD"]
+        assert len(found["device_keys"][ours.user_id]["SWITCHBOARD"]["signatures"][ours.user_id]) == 2
+
+    scene(part)
+
+
+def test_processes_take_turns_with_one_ratchet(scene: Any) -> None:
+    async def part(ada: Someone, ours: Ours, room: str) -> None:
+        other = ours.another()
+        sent = [
+            ours.say(room, f"number {number}", ada.user_id, keeper=other if number % 2 else ours.keeper)
+            for number in range(6)
+        ]
+        await ada.sync()
+        assert ada.words() == [f"number {number}" for number in range(6)]
+        # Neither began a session of its own, and no place of the ratchet was used twice (the client would see a copy).
+        assert len({one["session_id"] for one in sent}) == 1
+        other.close()
+
+    scene(part)
+
+
+def test_who_left_does_not_read_on(scene: Any, synapse: Synapse, tmp_path: Path) -> None:
+    async def part(ada: Someone, ours: Ours, room: str) -> None:
+        async with Someone(synapse, tmp_path / "bob", f"bob{int(time.time() * 1000)}") as bob:
+            first = ours.say(room, "to both", ada.user_id, bob.user_id)
+            again = ours.say(room, "to both again", ada.user_id, bob.user_id)
+            alone = ours.say(room, "to Ada alone", ada.user_id)
+            assert first["session_id"] == again["session_id"] != alone["session_id"]
+            await bob.sync()
+            held = {one for by in bob.client.olm.inbound_group_store[room].values() for one in by}
+            assert held == {first["session_id"]}
+
+    scene(part)
+
+
+def test_a_key_that_is_missing_is_asked_for_and_taken_from_the_sender_only(
+    scene: Any, synapse: Synapse, tmp_path: Path
+) -> None:
+    async def part(ada: Someone, ours: Ours, room: str) -> None:
+        ada.client.blacklist_device(ada.device_of(ours.user_id))
+        event_id = await ada.say(room, "can you read this?")
+        [event] = [one for one in ours.sync() if one["event_id"] == event_id]
+        assert ours.keeper.decrypt(event, room).code == "no_key"
+        assert ours.keeper.decrypt(event, room).code == "no_key"
+        assert ours.keeper.readable() == []
+        await ada.sync()
+        # Asked once, although it was tried twice.
+        [asked] = ada.asked
+        assert asked.session_id == event["content"]["session_id"]
+        async with Someone(synapse, tmp_path / "eve", f"eve{int(time.time() * 1000)}") as eve:
+            # Eve got hold of the key and passes it on: it would let her write in Ada's name.
+            await eve.room_with(ours.user_id)
+            stolen = ada.client.olm.inbound_group_store.get(
+                room, event["content"]["sender_key"], event["content"]["session_id"]
+            )
+            eve.client.olm.inbound_group_store.add(stolen)
+            ours_known = ours.client.keys_query(ours.user_id, [ours.user_id])["device_keys"][ours.user_id]
+            keys = ours_known["SWITCHBOARD"]["keys"]
+            eve.client.olm.device_store.add(
+                OlmDevice(
+                    ours.user_id, "SWITCHBOARD",
+                    {"ed25519": keys["ed25519:SWITCHBOARD"], "curve25519": keys["curve25519:SWITCHBOARD"]},
+                )
+            )  # fmt: skip
+            await eve.give_key(room, asked.session_id, ours.user_id)
+        ours.sync()
+        assert ours.keeper.readable() == []
+        await ada.give_key(room, asked.session_id, ours.user_id)
+        ours.sync()
+        assert ours.keeper.readable() == [(event_id, room)]
+        assert bodies([ours.keeper.decrypt(event, room)]) == ["can you read this?"]
+        ours.keeper.taken_in([event_id])
+        assert ours.keeper.state()["waiting"] == 0
+
+    scene(part)
+
+
+def test_a_key_that_is_withheld_says_why(scene: Any) -> None:
+    async def part(ada: Someone, ours: Ours, room: str) -> None:
+        ada.client.blacklist_device(ada.device_of(ours.user_id))
+        event_id = await ada.say(room, "not for you")
+        [event] = [one for one in ours.sync() if one["event_id"] == event_id]
+        content = {
+            "algorithm": "m.megolm.v1.aes-sha2", "code": "m.unverified", "room_id": room, "reason": "…",
+            "session_id": event["content"]["session_id"], "sender_key": event["content"]["sender_key"],
+        }  # fmt: skip
+        ours.keeper.feed(
+            {"to_device": {"events": [{"type": "m.room_key.withheld", "sender": ada.user_id, "content": content}]}}
+        )
+        opened = ours.keeper.decrypt(event, room)
+        assert opened.code == "withheld"
+        assert "not verified" in opened.sentence
+
+    scene(part)
+
+
+def test_lost_keys_are_told_and_a_new_device_goes_on(scene: Any, synapse: Synapse) -> None:
+    async def part(ada: Someone, ours: Ours, room: str) -> None:
+        await ada.say(room, "before")
+        assert bodies(ours.read()) == ["before"]
+        ours.keeper.path.unlink()
+        with pytest.raises(KeysUnusable, match="are lost"):
+            ours.keeper.encrypt(room, "m.room.message", {"msgtype": "m.text", "body": "x"}, [ada.user_id])
+        # Found again (a backup, say), all is well.
+        fresh = Ours.__new__(Ours)
+        fresh.__dict__.update(ours.__dict__)
+        from agents.matrix.client import AppserviceClient
+        from agents.matrix.session_calls import SessionCalls
+
+        calls = SessionCalls(synapse.url)
+        session = calls.login(ours.user_id, "a-password", "SWITCHBOARD2")
+        calls.close()
+        fresh.client = AppserviceClient(
+            synapse.url, session.token, synapse.server_name, sender_localpart=ours.user_id[1:].partition(":")[0]
+        )
+        fresh.keeper, fresh.synced_to = fresh.another("SWITCHBOARD2"), None
+        fresh.keeper.client = fresh.client
+        fresh.keeper.ready()
+        fresh.sync()
+        await ada.sync()
+        await ada.say(room, "after")
+        assert bodies(fresh.read()) == ["after"]
+        fresh.say(room, "with a new device", ada.user_id)
+        await ada.sync()
+        assert ada.words() == ["with a new device"]
+        fresh.keeper.close()
+
+    scene(part)
+
+
+def test_a_new_device_keeps_the_keys_of_rooms(scene: Any) -> None:
+    async def part(ada: Someone, ours: Ours, room: str) -> None:
+        event_id = await ada.say(room, "before")
+        [event] = [one for one in ours.sync() if one["event_id"] == event_id]
+        fingerprint = ours.keeper.state()["fingerprint"]
+        ours.keeper.close()
+        renewed = ours.another("SWITCHBOARD2")
+        assert renewed.state()["fingerprint"] != fingerprint
+        assert not renewed.state()["published"]
+        assert bodies([renewed.decrypt(event, room)]) == ["before"]
+        renewed.close()
+
+    scene(part)
+
+
+def test_what_is_killed_halfway_is_as_before(scene: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def part(ada: Someone, ours: Ours, room: str) -> None:
+        ours.say(room, "one", ada.user_id)
+
+        def refuse(*_: Any, **__: Any) -> None:
+            raise OSError("no space left on device")
+
+        vault = ours.keeper._vault
+        monkeypatch.setattr(type(vault), "save_outbound", refuse)
+        with pytest.raises(OSError, match="no space"):
+            ours.say(room, "lost", ada.user_id)
+        monkeypatch.undo()
+        ours.say(room, "two", ada.user_id)
+        await ada.sync()
+        assert ada.words() == ["one", "two"]
+
+    scene(part)
+
+
+def test_files_hold_no_key_in_the_open_and_are_ours_alone(scene: Any) -> None:
+    async def part(ada: Someone, ours: Ours, room: str) -> None:
+        await ada.say(room, "hello")
+        ours.read()
+        path = ours.keeper.path
+        assert path in folder.files()
+        assert path.stat().st_mode & 0o077 == 0
+        assert path.parent.stat().st_mode & 0o077 == 0
+        ours.keeper.close()
+        rows = sqlite3.connect(path).execute("SELECT name, value FROM meta").fetchall()
+        sealed = {name: value for name, value in rows if name in {"passphrase", "seeds"}}
+        assert sealed.keys() == {"passphrase", "seeds"}
+        assert all(value.startswith("enc1:") for value in sealed.values())
+
+    scene(part)
