@@ -326,7 +326,7 @@ def _translated(ability: Ability, call: Callable[[], T]) -> T:
                 f"The account that was given is no administrator of the homeserver: {error.message}. Give another one, or make it one.",
                 ability=ability,
             ) from error
-        if isinstance(error, Forbidden) and "hmac" in words:
+        if error.status == 403 and "hmac" in words:
             raise CannotAdminister(
                 "The homeserver has another registration shared secret than the one that was given. Enter the one of its "
                 "configuration (registration_shared_secret).",

@@ -98,8 +98,7 @@ def known_flavour(homeserver: Homeserver) -> dict[str, Any]:
 def is_current(service: Service, flavour: dict[str, Any]) -> bool:
     """Whether what is kept was found out with the address and the credentials that the service has now."""
     probed = parse_datetime(str(flavour.get("probed_at") or ""))
-    # Probed to the second.
-    return "auth" in flavour and probed is not None and probed >= service.updated_at.replace(microsecond=0)
+    return "auth" in flavour and probed is not None and probed >= service.updated_at
 
 
 def flavour_refresh(*, service: Service, flavour: dict[str, Any]) -> None:

@@ -13,7 +13,7 @@ import time
 from typing import Any
 
 from agents.matrix.calls import dumps
-from agents.matrix.errors import Forbidden, HomeserverUnreachable, MatrixError, Refused, Taken
+from agents.matrix.errors import HomeserverUnreachable, MatrixError, Refused, Taken
 from agents.matrix.transport import Transport, quote_part
 
 V1 = "/_synapse/admin/v1"
@@ -83,10 +83,9 @@ class SynapseAdmin:
             self._register(_NO_NAME, secrets.token_urlsafe(24), False, None, "prove the registration shared secret")
         except HomeserverUnreachable:
             raise
-        except Forbidden as error:
-            return False, error.message
         except Refused as error:
-            if error.status == 404 or "not enabled" in error.message:
+            # A wrong proof is 403, with M_UNKNOWN on Synapse and M_FORBIDDEN on Tuwunel.
+            if error.status in (403, 404) or "not enabled" in error.message:
                 return False, error.message
             return True, ""
         return True, ""
