@@ -96,8 +96,7 @@ def synapse(synapse_factory: Callable[..., Synapse], tmp_path_factory: pytest.Te
     )
     path.write_text(made.to_yaml())
     extra = {"enable_registration": True, "registration_requires_token": True}
-    server = synapse_factory(registration=path, server_name=SERVER, extra=extra)
-    return server
+    return synapse_factory(registration=path, server_name=SERVER, extra=extra)
 
 
 @pytest.fixture(scope="module")
@@ -263,7 +262,7 @@ def test_a_room_in_which_nobody_has_power_is_refused_with_the_reason(house: Hous
     homeserver, owner = house.administered(), house.user()
     room_id = house.room(owner, "10")
     house.as_user(owner.access_token, "POST", f"/rooms/{room_id}/leave", {}).raise_for_status()
-    with pytest.raises(Refused, match="No local admin user|not in room"):
+    with pytest.raises(Refused, match=r"No local admin user|not in room"):
         admin.room_make_admin(homeserver=homeserver, room_id=room_id, user_id=house.root.user_id, actor="test")
     with pytest.raises(Refused):
         admin.room_join_user(homeserver=homeserver, room_id=room_id, user_id=house.user().user_id, actor="test")
