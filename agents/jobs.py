@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.db.models import Count
+
 from agents.matrix.errors import MatrixError
-from agents.models import Mapping
+from agents.models import Mapping, MappingImport, MappingImportRow
+from agents.services.backends import NoHomeserver
+from agents.services.imports import ImportRefused, import_apply
 from agents.services.rooms import mapping_recreate
 from agents.services.sync import SyncBusy, UnknownService, sync_agents
 from ops.locks import LockHeld
 from ops.services.jobs import JobFailed, JobHandle, job_kind
+from ops.words import counted
 
 
 @job_kind("agents.sync", label="Sync agents", resumable=True)
@@ -49,3 +54,24 @@ def recreate_job(job: JobHandle, *, mapping: int) -> dict[str, Any]:
     job.progress(1, 1, done.sentence)
     job.log("info", done.sentence)
     return done.to_dict()
+
+
+@job_kind("agents.import", label="Apply an import of mappings", resumable=True)
+def import_job(job: JobHandle, *, run: int) -> dict[str, Any]:
+    """Row by row; what is done is not done twice, so it may be stopped, resumed and repeated."""
+    row = MappingImport.objects.filter(pk=run).first()
+    if row is None:
+        raise JobFailed("This import no longer exists.")
+    try:
+        import_apply(run=row, actor=job.actor, progress=job.progress, should_stop=job.should_stop)
+    except MatrixError as error:
+        raise JobFailed(error.sentence) from error
+    except (ImportRefused, NoHomeserver, LockHeld) as error:
+        raise JobFailed(str(error)) from error
+    rows = MappingImportRow.objects.filter(run=row).order_by().values_list("result").annotate(count=Count("pk"))
+    results = {result: count for result, count in rows if result}
+    for failed in row.rows.filter(result="failed").only("label", "key", "result_sentence")[:200]:
+        job.log("warning", f"{failed.label or failed.key}: {failed.result_sentence}")
+    done, failures = results.get("done", 0), results.get("failed", 0)
+    sentence = f"{counted(done, 'record')} taken over" + (f", {failures:,} failed." if failures else ".")
+    return {"import": row.pk, "results": results, "sentence": sentence}

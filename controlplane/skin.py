@@ -80,6 +80,7 @@ NAVIGATION: list[dict[str, Any]] = [
             _item("Rooms", "meeting_room", "agents_room_changelist"),
             _item("Accounts", "alternate_email", "agents_account_changelist"),
             _item("Drift", "difference", "agents_drift_changelist", "badge_drift", "sb-badge-attention"),
+            _item("Import mappings", "move_to_inbox", "agents_mappingimport_changelist"),
             _item("Syncs", "sync", "agents_syncrun_changelist", "badge_sync", "sb-badge-attention"),
         ],
     },
