@@ -134,7 +134,12 @@ def homeserver_of(service: Service) -> Homeserver:
         Service.objects.filter(pk=service.pk).update(capabilities=service.capabilities)
     sender_id = f"@{sender}:{name}"
     keeper = keeper_of(service, client_mode=client_mode, sender_id=sender_id, prefix=prefix_of(service))
-    return Homeserver(service, name, get_client(service.base_url, token, name, sender, keeper))
+    homeserver = Homeserver(service, name, get_client(service.base_url, token, name, sender, keeper))
+    if client_mode and homeserver.client.before_send is None:
+        from agents.services.encryption import encrypting
+
+        homeserver.client.before_send = encrypting(homeserver)
+    return homeserver
 
 
 def sender_localpart_of(service: Service) -> str:

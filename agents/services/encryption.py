@@ -8,14 +8,17 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from agents.matrix.crypto.keeper import Keeper, KeysUnusable
-from agents.matrix.crypto.keepers import keeper_of
+from agents.matrix.crypto.errors import KeysUnusable
+from agents.matrix.crypto.folder import path_of
 from agents.matrix.errors import MatrixError
 from agents.models import Room
 from agents.services.backends import Homeserver
 from ops.logs import get_logger
+
+if TYPE_CHECKING:
+    from agents.matrix.crypto.keeper import Keeper
 
 log = get_logger(__name__)
 
@@ -33,6 +36,13 @@ MOST_ROOMS = 5000
 _lock = threading.Lock()
 _members: dict[tuple[str, str], tuple[float, tuple[str, ...]]] = {}
 _asked: dict[tuple[str, str], bool] = {}
+
+
+def keeper_of(homeserver: Homeserver, user_id: str) -> Keeper:
+    """The account's keeper (see ``agents.matrix.crypto.keepers``); imported only where something is encrypted."""
+    from agents.matrix.crypto import keepers
+
+    return keepers.keeper_of(homeserver, user_id)
 
 
 def is_encrypted(homeserver: Homeserver, room_id: str, user_id: str) -> bool:
@@ -98,6 +108,12 @@ def reader_of(homeserver: Homeserver) -> Keeper:
     keeper = keeper_of(homeserver, homeserver.sender_id)
     keeper.ready()
     return keeper
+
+
+def fed(homeserver: Homeserver, user_id: str, answer: dict[str, Any]) -> None:
+    """Give an agent's device what a sync of its account brought, if it has keys at all. Raises ``KeysUnusable``."""
+    if homeserver.client_mode and path_of(user_id).exists():
+        keeper_of(homeserver, user_id).feed(answer)
 
 
 def publish(homeserver: Homeserver, user_id: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from agents.matrix.content import edit_content, file_content, notice_content, reply_to, text_content
+from agents.matrix.crypto.errors import KeysUnusable
 from agents.matrix.errors import (
     Forbidden,
     HomeserverUnreachable,
@@ -23,6 +24,7 @@ from agents.sync.rooms import register_sender
 from chat.attachments import folder
 from chat.deliveries.run import DeliveryFailed, DeliveryLost
 from chat.deliveries.txn import digest, marker, txn_id
+from chat.matrix import encrypted
 from chat.matrix.state_events import account_of_direct_room
 from chat.models import Attachment, Delivery, Message, Role
 from chat.turns.files import has_files
@@ -56,6 +58,10 @@ def _failure(delivery: Delivery, error: MatrixError) -> DeliveryFailed:
         return DeliveryFailed(
             error.sentence, code=error.code, counts=False, retry_after=min(error.retry_after or 30, 300)
         )
+    if isinstance(error, KeysUnusable) and delivery.room is not None:
+        # Whoever waits for the answer learns why none comes; it is sent when the keys can be used again.
+        encrypted.tell_lost(delivery.room, homeserver_of(delivery.room.homeserver))
+        return DeliveryFailed(error.sentence, code="encryption.keys", counts=False, retry_after=60.0)
     if isinstance(error, (HomeserverUnreachable, RateLimited, TokenRefused)):
         wait = (
             error.retry_after if error.retry_after is not None else (30.0 if isinstance(error, TokenRefused) else None)

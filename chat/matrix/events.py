@@ -20,7 +20,7 @@ from agents.matrix.markdown import clean_text
 from agents.models import Account, Mapping, Room, RoomKind
 from chat.intake.incoming import Incoming
 from chat.intake.store import Place, store
-from chat.matrix import courtesy, gaps, media, state_events
+from chat.matrix import courtesy, encrypted, gaps, media, state_events
 from chat.models import ParticipantKind, RefusedEvent
 from chat.services import messages as message_services
 from chat.services.conversations import conversation_of
@@ -236,12 +236,16 @@ def _incoming(
         if isinstance(target, str):
             changes.append(partial(message_services.message_redact, transport=TRANSPORT, external_id=target))
         return None
+    if kind == "m.room.encrypted":
+        clear, reason, sentence = encrypted.opened(event, room, homeserver)
+        if clear is None:
+            _refuse(event, reason, sentence, report)
+            return None
+        event, kind = clear, clear["type"]
     parsed = parse_message(event)
     if isinstance(parsed, Ignored):
-        if kind == "m.room.encrypted":
-            state_events.tell_encrypted(room)
         if not isinstance(kind, str) or kind not in UNREMARKABLE:
-            _refuse(event, "encrypted" if kind == "m.room.encrypted" else "not_a_message", parsed.reason, report)
+            _refuse(event, "not_a_message", parsed.reason, report)
         return None
     return _from_message(parsed, event, room, homeserver, received_at, report, changes)
 

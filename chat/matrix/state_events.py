@@ -10,22 +10,17 @@ from django.utils import timezone
 
 from agents.matrix.errors import MatrixError
 from agents.models import Account, Agent, Invitation, InvitationState, Mapping, Room, RoomKind
+from agents.services import encryption
 from agents.services.backends import homeserver_of
 from agents.sync.rooms import set_profile
-from chat.deliveries import outbox
+from chat.matrix import encrypted
 from chat.models import Participant, ParticipantKind
 from chat.services.conversations import conversation_of
 from chat.services.portal_rooms import room_left
-from chat.wakeup import wake_deliveries
 from ops.logs import get_logger
 from ops.models import Service
 
 log = get_logger(__name__)
-
-CANNOT_READ = (
-    "This room is encrypted, and I cannot read encrypted messages. Please talk to me in a room without encryption; "
-    "your messages here do not reach me."
-)
 
 
 def apply(event: dict[str, Any], room: Room) -> None:
@@ -34,22 +29,12 @@ def apply(event: dict[str, Any], room: Room) -> None:
     content = event.get("content") if isinstance(event.get("content"), dict) else {}
     assert isinstance(content, dict)
     if kind == "m.room.member" and isinstance(key, str):
+        encryption.members_changed(homeserver_of(room.homeserver), room.room_id or "")
         _membership(room, key, str(content.get("membership")), str(event.get("sender")))
     elif kind == "m.room.encryption":
-        tell_encrypted(room)
+        encrypted.noticed(room, homeserver_of(room.homeserver))
     elif kind == "m.room.tombstone":
         _trouble(room, "The room was upgraded: its talk goes on in another room.")
-
-
-def tell_encrypted(room: Room) -> None:
-    """The room is encrypted, or an encrypted message came in: say once that we cannot read it."""
-    if room.encrypted:
-        return
-    with transaction.atomic():
-        # Who changes the row tells it: another process, or a walk a moment ago, may have done so.
-        if Room.objects.filter(pk=room.pk, encrypted=False).update(encrypted=True):
-            _say(room, CANNOT_READ)
-    room.encrypted = True
 
 
 def _membership(room: Room, user_id: str, membership: str, sender: str) -> None:
@@ -82,15 +67,6 @@ def _trouble(room: Room, sentence: str) -> None:
         Mapping.objects.filter(pk=mapping.pk).update(problem=sentence[:500], problem_since=timezone.now())
         mapping.problem = sentence[:500]
     log.warning("room.trouble", room=room.room_id, sentence=sentence)
-
-
-def _say(room: Room, sentence: str) -> None:
-    mapping = getattr(room, "mapping", None)
-    with transaction.atomic():
-        conversation = conversation_of(room, mapping.agent if mapping is not None else None)
-        account = mapping.account if mapping is not None else account_of_direct_room(room)
-        delivery = outbox.notice(conversation, room, sentence, account=account)
-        transaction.on_commit(lambda: wake_deliveries([delivery.pk]))
 
 
 def unknown_room(room_id: str, events: Sequence[dict[str, Any]], homeserver: Service) -> Room | None:

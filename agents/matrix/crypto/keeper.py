@@ -18,6 +18,7 @@ from nio.events import ToDeviceEvent
 from nio.responses import KeysClaimResponse, KeysUploadResponse, ToDeviceResponse
 
 from agents.matrix.crypto import cross_signing, folder
+from agents.matrix.crypto.errors import KeysUnusable
 from agents.matrix.crypto.machine import MEGOLM, SIGNED_KEY, Machine, Opened
 from agents.matrix.crypto.vault import Vault
 from agents.matrix.errors import MatrixError, Refused
@@ -39,16 +40,6 @@ _ONLY_DEVICES = {
     "presence": {"types": [], "not_types": ["*"]},
     "account_data": {"types": [], "not_types": ["*"]},
 }
-
-
-class KeysUnusable(MatrixError):
-    """The account's keys cannot be used; the message says why and what to do. Tried again, since an operator may mend it meanwhile."""
-
-    retryable = True
-
-    @property
-    def sentence(self) -> str:
-        return self.message
 
 
 class Keeper:
@@ -426,6 +417,23 @@ class Keeper:
         if event_ids:
             with self._open() as machine, self._writing(machine):
                 machine.vault.forget_waiting(event_ids)
+
+    def untold(self, before: float) -> list[tuple[str, str, str]]:
+        """``(room id, sender, session id)`` of keys that were missing before that time without the room being told."""
+        if not self.path.exists():
+            return []
+        with self._open() as machine:
+            return machine.vault.untold(before)
+
+    def note_told(self, told: Collection[tuple[str, str, str]]) -> None:
+        """The rooms were told."""
+        with self._open() as machine, self._writing(machine):
+            machine.vault.note_told(told)
+
+    def withheld(self, room_id: str, session_id: str) -> str:
+        """The code with which the sender's app withheld a key, "" when it did not."""
+        with self._open() as machine:
+            return machine.vault.withheld(room_id, session_id)
 
     # Looking.
 

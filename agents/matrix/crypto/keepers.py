@@ -7,7 +7,8 @@ from collections import OrderedDict
 from typing import Protocol
 
 from agents.matrix.client import AppserviceClient
-from agents.matrix.crypto.keeper import Keeper, KeysUnusable
+from agents.matrix.crypto.errors import KeysUnusable
+from agents.matrix.crypto.keeper import Keeper
 
 # Files that stay open at most; opening one again takes a few milliseconds.
 MOST = 200

@@ -12,7 +12,7 @@ import pytest
 from nio.crypto import OlmDevice
 
 from agents.matrix.crypto import folder
-from agents.matrix.crypto.keeper import KeysUnusable
+from agents.matrix.crypto.errors import KeysUnusable
 from tests.agents.matrix.crypto.people import Ours, Someone, bodies
 from tests.e2e.matrix_client import run
 from tests.peers.synapse import Synapse
@@ -217,25 +217,6 @@ def test_a_new_device_keeps_the_keys_of_rooms(scene: Any) -> None:
         assert not renewed.state()["published"]
         assert bodies([renewed.decrypt(event, room)]) == ["before"]
         renewed.close()
-
-    scene(part)
-
-
-def test_what_is_killed_halfway_is_as_before(scene: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def part(ada: Someone, ours: Ours, room: str) -> None:
-        ours.say(room, "one", ada.user_id)
-
-        def refuse(*_: Any, **__: Any) -> None:
-            raise OSError("no space left on device")
-
-        vault = ours.keeper._vault
-        monkeypatch.setattr(type(vault), "save_outbound", refuse)
-        with pytest.raises(OSError, match="no space"):
-            ours.say(room, "lost", ada.user_id)
-        monkeypatch.undo()
-        ours.say(room, "two", ada.user_id)
-        await ada.sync()
-        assert ada.words() == ["one", "two"]
 
     scene(part)
 
