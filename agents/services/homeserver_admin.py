@@ -151,6 +151,7 @@ def password_reset(
     Raises ``CannotAdminister``, ``MatrixError`` (``NotFound``...).
     """
     way = _way(homeserver, "password_reset")
+    ended = logout_devices
     if way.dialect == "admin_api":
         _by_api(
             homeserver,
@@ -158,10 +159,10 @@ def password_reset(
             lambda api: api.reset_password(user_id, password, logout_devices=logout_devices),
         )
     else:
-        can_logout = stored_flavour(homeserver.service).get("name") == "continuwuity"
-        command = commands.reset_password(user_id, password, logout=logout_devices and can_logout)
+        ended = logout_devices and stored_flavour(homeserver.service).get("name") == "continuwuity"
+        command = commands.reset_password(user_id, password, logout=ended)
         _by_command(homeserver, "password_reset", command, about=user_id)
-    _audit(homeserver, actor, "homeserver.password_reset", user_id, way, {"sessions_ended": logout_devices})
+    _audit(homeserver, actor, "homeserver.password_reset", user_id, way, {"sessions_ended": ended})
 
 
 def login_as(*, homeserver: Homeserver, user_id: str, actor: str) -> str:
@@ -294,7 +295,7 @@ def _by_command(homeserver: Homeserver, ability: Ability, command: Command, *, a
     except UnknownCommand as error:
         name = label(stored_flavour(homeserver.service))
         raise CannotAdminister(
-            f"{name} does not know the command !admin {' '.join(command.words[:2])}: {error.message}", ability=ability
+            f"{name} does not know the command !admin {command.name}: {error.message}", ability=ability
         ) from error
     except NoAnswer as error:
         raise CannotAdminister(

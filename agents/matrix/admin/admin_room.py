@@ -38,79 +38,74 @@ class UnknownCommand(Refused):
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """``words`` after ``!admin``; ``success`` are words of which one is in the answer when it worked; ``secret`` is hidden."""
+    """``!admin <name> <flags> <arguments>``. ``success``: words of which one is in the answer when it worked; ``secret`` is hidden."""
 
-    words: tuple[str, ...]
+    name: str
+    arguments: tuple[str, ...]
     success: tuple[str, ...]
     action: str
     secret: str = ""
+    flags: tuple[str, ...] = ()
 
     def line(self) -> str:
-        """What is written in the room. Raises ``Refused`` for what would become two words or a flag there."""
-        for word in self.words:
-            if not word or word.split() != [word]:
-                raise Refused(
-                    "a command takes neither nothing nor spaces"
-                    if not self.secret
-                    else "this password has spaces in it",
-                    action=self.action,
-                )
+        """What is written in the room. Raises ``Refused`` for what would become two words there, or none."""
+        for word in self.arguments:
+            if word.split() != [word]:
+                what = "a password with spaces in it, or none," if word == self.secret else "this"
+                raise Refused(f"{what} cannot be written in a command", action=self.action)
         # The servers' parser (clap) takes what follows "--" as it stands, also when it begins with "-".
-        at = next(i for i, word in enumerate(self.words[2:], start=2) if not word.startswith("--"))
-        dashed = any(word.startswith("-") for word in self.words[at:])
-        return " ".join(("!admin", *self.words[:at], *(("--",) if dashed else ()), *self.words[at:]))
+        dashed = ("--",) if any(word.startswith("-") for word in self.arguments) else ()
+        return " ".join(("!admin", self.name, *self.flags, *dashed, *self.arguments))
 
 
 def create_user(server: str, localpart: str, password: str) -> Command:
     """``users create-user``: known to all of them (continuwuity calls it ``create`` and keeps this name beside it)."""
     user_id = f"@{localpart}:{server}"
-    return Command(
-        ("users", "create-user", localpart, password),
-        # The latter is continuwuity's since 26.
-        (f"created user with user_id: {user_id}", f"created user {user_id} with password"),
-        f"create {user_id}",
-        password,
-    )
+    # The latter is continuwuity's since 26.
+    success = (f"created user with user_id: {user_id}", f"created user {user_id} with password")
+    return Command("users create-user", (localpart, password), success, f"create {user_id}", password)
 
 
 def reset_password(user_id: str, password: str, *, logout: bool = False) -> Command:
     """``users reset-password``; ``logout`` ends the user's sessions too, which only continuwuity knows."""
-    flag = ("--logout",) if logout else ()
     return Command(
-        ("users", "reset-password", *flag, _localpart(user_id), password),
+        "users reset-password",
+        (_localpart(user_id), password),
         (f"successfully reset the password for user {user_id}",),
         f"reset the password of {user_id}",
         password,
+        ("--logout",) if logout else (),
     )
 
 
 def deactivate(user_id: str) -> Command:
     """``users deactivate``: the account is closed and leaves its rooms."""
-    return Command(("users", "deactivate", user_id), (f"user {user_id} has been deactivated",), f"deactivate {user_id}")
+    success = (f"user {user_id} has been deactivated",)
+    return Command("users deactivate", (user_id,), success, f"deactivate {user_id}")
 
 
 def make_admin(user_id: str) -> Command:
     """``users make-user-admin``: the user joins the admin room, and is an administrator by that."""
-    words = ("users", "make-user-admin", user_id)
-    return Command(words, (f"{user_id} has been granted admin privileges",), f"make {user_id} an administrator")
+    success = (f"{user_id} has been granted admin privileges",)
+    return Command("users make-user-admin", (user_id,), success, f"make {user_id} an administrator")
 
 
 def join_room(user_id: str, room_id: str) -> Command:
     """``users force-join-room``."""
-    words = ("users", "force-join-room", user_id, room_id)
-    return Command(words, (f"{user_id} has been joined to",), f"join {user_id} to the room")
+    success = (f"{user_id} has been joined to",)
+    return Command("users force-join-room", (user_id, room_id), success, f"join {user_id} to the room")
 
 
 def promote(user_id: str, room_id: str) -> Command:
     """``users force-promote`` (Tuwunel from 1.4): the power of the room's strongest local member."""
-    words = ("users", "force-promote", user_id, room_id)
-    return Command(words, (f"promoted {user_id} to",), f"make {user_id} an admin of the room")
+    success = (f"promoted {user_id} to",)
+    return Command("users force-promote", (user_id, room_id), success, f"make {user_id} an admin of the room")
 
 
 def delete_room(room_id: str) -> Command:
     """``rooms delete`` (Tuwunel from 1.6)."""
-    words = ("rooms", "delete", "--force", room_id)
-    return Command(words, ("successfully deleted the room",), "delete the room")
+    success = ("successfully deleted the room",)
+    return Command("rooms delete", (room_id,), success, "delete the room", flags=("--force",))
 
 
 class AdminRoom:

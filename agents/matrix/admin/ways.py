@@ -149,7 +149,8 @@ def _user_create(known: _Known) -> tuple[Dialect, bool, str]:
         return (
             "none",
             False,
-            "Accounts are made in the Matrix Authentication Service: mas-cli manage register-user <name> --password <password>. "
+            "Accounts are made in the Matrix Authentication Service: mas-cli manage register-user --yes --username <name> --password "
+            "<password>. "
             "Agents' accounts are made by the appservice all the same.",
         )
     has_secret = "registration_shared_secret" in known.given and bool(known.can.get("make_users"))
@@ -216,7 +217,7 @@ def _user_deactivate(known: _Known) -> tuple[Dialect, bool, str]:
         return (
             "none",
             False,
-            "Accounts belong to the Matrix Authentication Service: mas-cli manage lock-user --deactivate <name>.",
+            "Accounts belong to the Matrix Authentication Service: mas-cli manage lock-user <name> --deactivate.",
         )
     return known.by_admin(
         "Through the admin API (POST /_synapse/admin/v1/deactivate).",
