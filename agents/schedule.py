@@ -16,5 +16,6 @@ def beat() -> dict[str, dict[str, Any]]:
             "schedule": TICK_SECONDS,
             "options": {"expires": TICK_SECONDS},
         },
+        "agents.check_sessions": {"task": "agents.check_sessions", "schedule": 60.0, "options": {"expires": 60}},
         "agents.prune": {"task": "agents.prune", "schedule": 3600.0, "options": {"expires": 3600}},
     }

@@ -31,3 +31,16 @@ def prune() -> None:
     from agents.services.sync import prune_sync_runs
 
     prune_sync_runs()
+
+
+@shared_task(name="agents.check_sessions", ignore_result=True)
+def check_sessions() -> None:
+    """Ask for a few accounts with sessions of their own whether these still hold, one process at a time."""
+    from agents.services.sessions import sessions_check
+    from ops.locks import LockHeld, named_lock
+
+    try:
+        with named_lock("agents.check_sessions", ttl=120):
+            sessions_check()
+    except LockHeld:
+        return

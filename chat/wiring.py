@@ -6,12 +6,17 @@ from collections.abc import Iterable
 
 from celery.signals import worker_ready, worker_shutting_down
 
+from agents.models import Account
+from agents.services.backends import Homeserver
+from agents.services.sessions import register_maker, register_watcher
 from agents.sync.observe import register_invitees
 from agents.sync.rooms import register_epoch_source
 from chat.deliveries.outbox import MATRIX
 from chat.deliveries.run import register_target
 from chat.matrix import gaps
 from chat.matrix.deliver import deliver
+from chat.matrix.hearing import watch_account
+from chat.matrix.sync_loop import SyncLoop, cursor_forget
 from chat.matrix.watch import Watch
 from chat.turns.latecomers import Latecomers
 
@@ -29,14 +34,23 @@ def operators_on_matrix() -> Iterable[str]:
 
 register_invitees(operators_on_matrix)
 
-_threads: list[Watch | Latecomers] = []
+
+def begin_anew(homeserver: Homeserver, account: Account) -> None:
+    """An account was made: however far it had been read before, that was another one."""
+    cursor_forget(homeserver=homeserver.service, user_id=account.user_id, reason=f"{account.user_id} was made")
+
+
+register_watcher(watch_account)
+register_maker(begin_anew)
+
+_threads: list[Watch | SyncLoop | Latecomers] = []
 
 
 @worker_ready.connect
 def start_threads(**kwargs: object) -> None:
-    """Every worker offers to watch the homeserver (a lock lets one do it) and looks out for other processes' work."""
+    """Every worker offers to watch the homeserver, or to listen there (locks let one do it), and looks out for other processes' work."""
     if not any(thread.is_alive() for thread in _threads):
-        _threads[:] = [Watch(), Latecomers()]
+        _threads[:] = [Watch(), SyncLoop(), Latecomers()]
         for thread in _threads:
             thread.start()
 

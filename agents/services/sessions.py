@@ -30,12 +30,19 @@ LONGEST_PAUSE = timedelta(hours=1)
 # What the staggered look does with one account besides asking whose the token is; the app above registers it.
 Watcher = Callable[[Homeserver, Account], None]
 _watchers: list[Watcher] = []
+_makers: list[Watcher] = []
 
 
 def register_watcher(watcher: Watcher) -> None:
     """Let the app above look at an account whose session was found good. It may raise ``MatrixError``."""
     if watcher not in _watchers:
         _watchers.append(watcher)
+
+
+def register_maker(maker: Watcher) -> None:
+    """Let the app above know of an account that the homeserver did not have and that was made (again)."""
+    if maker not in _makers:
+        _makers.append(maker)
 
 
 def operator_account(homeserver: Homeserver) -> Account:
@@ -191,6 +198,9 @@ def _keep(homeserver: Homeserver, account: Account, climbed: Climbed, actor: str
         setattr(account, name, getattr(row, name))
     account.way, account.registered_at = row.way, row.registered_at
     _remember(homeserver, row)
+    if climbed.created:
+        for maker in _makers:
+            maker(homeserver, row)
     return row
 
 

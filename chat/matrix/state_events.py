@@ -92,12 +92,12 @@ def unknown_room(room_id: str, events: Sequence[dict[str, Any]], homeserver: Ser
                 )
                 .first()
             )
-            if account is not None and _may_invite(str(event.get("sender")), homeserver):
+            if account is not None and may_invite(str(event.get("sender")), homeserver):
                 return _take_up(room_id, account, homeserver)
     return None
 
 
-def _may_invite(sender: str, homeserver: Service) -> bool:
+def may_invite(sender: str, homeserver: Service) -> bool:
     """People of the homeserver may invite agents; strangers from elsewhere may not, unless the operator allows them."""
     allowed = homeserver.options.get("accept_invites_from") or ["local"]
     server = sender.partition(":")[2]

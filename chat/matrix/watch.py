@@ -22,6 +22,7 @@ from chat.models import Delivery, DeliveryState
 from chat.wakeup import wake_catch_up, wake_deliveries
 from ops.locks import LockHeld, named_lock
 from ops.logs import get_logger
+from ops.models import Service
 
 log = get_logger(__name__)
 
@@ -57,6 +58,10 @@ class Watch(threading.Thread):
             wire: Tripwire | None = None
             try:
                 homeserver = open_homeserver()
+                if homeserver.client_mode:
+                    # There the sync itself tells (``chat.matrix.sync_loop``).
+                    self.stop.wait(5)
+                    continue
                 wire = Tripwire(homeserver.service.base_url)
                 wire.watch(self.stop, 0)
                 if first:
@@ -100,8 +105,14 @@ def came_back(homeserver: Homeserver, reason: str) -> None:
     """The homeserver answers (again): find what was lost, fetch what waits there, send what waits here."""
     gaps.raise_epoch(homeserver.service, reason)
     ping(homeserver)
+    send_what_waits(homeserver.service)
+    wake_catch_up()
+
+
+def send_what_waits(homeserver: Service) -> None:
+    """Send at once what waits in the outbox for the homeserver's return."""
     waiting = list(
-        Delivery.objects.filter(state=DeliveryState.QUEUED, room__homeserver=homeserver.service)
+        Delivery.objects.filter(state=DeliveryState.QUEUED, room__homeserver=homeserver)
         .order_by("id")
         .values_list("pk", flat=True)[:5000]
     )
@@ -110,7 +121,6 @@ def came_back(homeserver: Homeserver, reason: str) -> None:
             not_before=timezone.now()
         )
         wake_deliveries(waiting)
-    wake_catch_up()
 
 
 def ping(homeserver: Homeserver) -> bool:

@@ -115,11 +115,12 @@ class Up:
 
     def _distrust_the_past(self) -> None:
         """Nobody listened until now: rooms are walked before anything newer of them is taken in, from the first event on."""
-        from agents.services.backends import homeserver_service
+        from agents.services.backends import homeserver_service, mode_of
         from chat.matrix.gaps import raise_epoch
 
         service = homeserver_service()
-        if service is not None:
+        # In client mode the sync goes on where it was.
+        if service is not None and mode_of(service) == "appservice":
             raise_epoch(service, "Switchboard starts")
 
     def _start_homeserver(self) -> None:
