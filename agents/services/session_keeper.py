@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from agents.matrix.errors import MatrixError, Refused, SessionRefused
+from agents.matrix.errors import MatrixError, Refused
 from agents.models import Account, AccountWay
 from ops.models import Service
 
@@ -38,7 +38,6 @@ class AccountSessions:
         self._tokens: dict[str, tuple[str, str]] = {}
         self._fresh_until = 0.0
         self._lock = threading.Lock()
-        self._busy = threading.local()
 
     # Questions of the client
 
@@ -142,17 +141,7 @@ class AccountSessions:
     def _renewed(self, user_id: str, token: str) -> str:
         from agents.services.sessions import session_recover
 
-        busy: set[str] = self._busy.__dict__.setdefault("users", set())
-        if user_id in busy:
-            # Renewing it led here again: whoever administers the homeserver needs this very session.
-            raise SessionRefused(
-                f"The session of {user_id} is being renewed and cannot be used meanwhile.", retry_after=5
-            )
-        busy.add(user_id)
-        try:
-            account = session_recover(homeserver=self._homeserver(), account=self._account(user_id), refused=token)
-        finally:
-            busy.discard(user_id)
+        account = session_recover(homeserver=self._homeserver(), account=self._account(user_id), refused=token)
         secrets = account.secrets or {}
         self.keep(user_id, str(secrets["access_token"]), str(secrets.get("device_id") or ""))
         return str(secrets["access_token"])

@@ -10,7 +10,6 @@ import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal
 
 import httpx
@@ -153,7 +152,9 @@ class Ladder:
         """An administrator opens a session for it. Such a session has no device."""
 
         def login() -> Climbed:
-            token = _admin().login_as(homeserver=self.homeserver, user_id=self.account.user_id, actor="system")
+            from agents.services import homeserver_admin
+
+            token = homeserver_admin.login_as(homeserver=self.homeserver, user_id=self.account.user_id, actor="system")
             return Climbed(Opened(self.account.user_id, token), "administrator's login", self._known_password())
 
         return self._administered(login)
@@ -162,8 +163,10 @@ class Ladder:
         """An administrator gives it a new password, and we log in with that."""
 
         def reset() -> Climbed:
+            from agents.services import homeserver_admin
+
             password = new_password()
-            _admin().password_reset(
+            homeserver_admin.password_reset(
                 homeserver=self.homeserver, user_id=self.account.user_id, password=password, actor="system"
             )
             return Climbed(self._login(password), "password reset", password)
@@ -196,16 +199,25 @@ class Ladder:
                 self._note(error, "It cannot be registered")
 
         def make() -> Climbed:
-            _admin().user_create(homeserver=self.homeserver, localpart=localpart, password=password, actor="system")
+            from agents.services import homeserver_admin
+
+            if homeserver_admin.ways(self.homeserver)["user_create"].dialect not in ("admin_api", "admin_room"):
+                # Everything else was tried just now.
+                raise homeserver_admin.CannotAdminister("There is no administrator who could make it.")
+            homeserver_admin.user_create(
+                homeserver=self.homeserver, localpart=localpart, password=password, actor="system"
+            )
             return Climbed(self._login(password), "made by an administrator", password, created=True)
 
         return self._administered(make)
 
     def _administered(self, way: Callable[[], Climbed]) -> Climbed | None:
+        from agents.services.homeserver_admin import CannotAdminister
+
         try:
             return way()
-        except _admin().CannotAdminister as error:
-            self.reasons.append(str(error))
+        except CannotAdminister as error:
+            self.reasons.append(error.sentence)
         except Refused as error:
             self._note(error, "An administrator could not help")
         return None
@@ -219,10 +231,6 @@ class Ladder:
             ) from error  # fmt: skip
         said = "" if isinstance(error, Forbidden) and not error.message else f": {error.message.rstrip('.')}"
         self.reasons.append(f"{words} ({error.code}){said}.")
-
-
-def _admin() -> Any:
-    return import_module("agents.services.homeserver_admin")
 
 
 def ask_server_name(service: Service) -> str:

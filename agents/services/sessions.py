@@ -6,6 +6,7 @@ renewed is tried again after growing pauses.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -31,6 +32,8 @@ LONGEST_PAUSE = timedelta(hours=1)
 Watcher = Callable[[Homeserver, Account], None]
 _watchers: list[Watcher] = []
 _makers: list[Watcher] = []
+# The accounts whose sessions this thread is opening.
+_busy = threading.local()
 
 
 def register_watcher(watcher: Watcher) -> None:
@@ -127,6 +130,11 @@ def session_recover(*, homeserver: Homeserver, account: Account, refused: str = 
 def _renew(
     homeserver: Homeserver, account: Account, refused: str, actor: str, *, register_first: bool
 ) -> tuple[Account, bool]:
+    busy: set[int] = _busy.__dict__.setdefault("accounts", set())
+    if account.pk in busy:
+        # Opening it led here again: whoever looks after the homeserver needs this very session.
+        raise SessionRefused(f"The session of {account.user_id} is being opened and cannot be used yet.", retry_after=5)
+    busy.add(account.pk)
     try:
         with named_lock(f"agents.session.{account.pk}", ttl=60, wait=20):
             row = Account.objects.get(pk=account.pk)
@@ -146,6 +154,7 @@ def _renew(
             f"The session of {account.user_id} is being renewed elsewhere.", retry_after=2, action="open a session"
         ) from error
     finally:
+        busy.discard(account.pk)
         # The call that found the token refused may have come from a thread that has no use for a connection.
         if not connection.in_atomic_block:
             connection.close()

@@ -16,6 +16,7 @@ from agents.services.backends import Homeserver, user_prefix
 from agents.sync.avatars import avatar_mxc
 from agents.sync.epochs import current_epoch as current_epoch
 from agents.sync.epochs import register_epoch_source as register_epoch_source
+from agents.sync.hearing import hear, listeners
 from agents.sync.plan import topic_for
 from agents.sync.takeover import MARK, mark_wanted, note_takeover
 from ops.logs import get_logger
@@ -77,6 +78,7 @@ def ensure_room(homeserver: Homeserver, mapping: Mapping, invitees: Sequence[str
     if created:
         room.name, room.topic, room.caught_up_epoch = name, topic, epoch
     room.save(update_fields=["room_id", "name", "topic", "caught_up_epoch"])
+    hear(homeserver, room, account.user_id)
     if created and invited:
         _mark_invited(room, invitees)
         return created
@@ -136,7 +138,7 @@ def _create_or_adopt(
             name=name,
             alias_localpart=localpart,
             topic=topic,
-            invite=people,
+            invite=(*people, *listeners(homeserver, user_id)),
             preset="private_chat",
             is_space=is_space,
             initial_state=initial_state,

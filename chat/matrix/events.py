@@ -339,9 +339,13 @@ def _is_ours(sender: str, homeserver: Service) -> bool:
 
     opened = homeserver_of(homeserver)
     localpart, _, server = sender[1:].partition(":")
-    if server != opened.server_name:
+    sessions = opened.client.sessions
+    if sender == opened.sender_id or (sessions is not None and sessions.speaks_for(sender)):
+        return True
+    if server != opened.server_name or not localpart.startswith(user_prefix(opened)):
         return False
-    return sender == opened.sender_id or localpart.startswith(user_prefix(opened))
+    # Without an appservice nothing keeps others from taking such a name.
+    return not opened.client_mode or Account.objects.filter(user_id=sender).exists()
 
 
 def _agent_id_of(sender: str, homeserver: Service) -> int | None:
