@@ -7,7 +7,9 @@ import time
 from agents.backends.base import BackendError
 from agents.backends.registry import BACKENDS
 from agents.matrix.errors import MatrixError
-from agents.services.backends import HOMESERVER_KIND, backend_for, homeserver_of
+from agents.matrix.session_calls import SessionCalls
+from agents.services.backends import HOMESERVER_KIND, backend_for, homeserver_of, mode_of
+from agents.services.client_mode import CLIENT_MODE_CANNOT
 from agents.services.homeserver_probe import flavour_refresh, homeserver_probe
 from ops.models import Service
 from ops.registry import ServiceField, TestResult, register_service_kind
@@ -67,9 +69,11 @@ def test_backend(service: Service) -> TestResult:
 
 
 def test_homeserver(service: Service) -> TestResult:
-    """Does it answer, does it accept our token, and does it reach us?"""
+    """Does it answer, does it accept our token, and does it reach us? In client mode: does our own session hold?"""
     from django.conf import settings
 
+    if mode_of(service) == "client":
+        return test_client_mode(service)
     started = time.monotonic()
     try:
         homeserver = homeserver_of(service)
@@ -87,6 +91,7 @@ def test_homeserver(service: Service) -> TestResult:
         **(service.capabilities or {}),
         "server_name": homeserver.server_name,
         "versions": versions.get("versions", []),
+        "mode": "appservice",
         "appservice": True,
         "reaches_us": ping.ok,
     }
@@ -99,6 +104,39 @@ def test_homeserver(service: Service) -> TestResult:
             "degraded", f"The homeserver answers, but does not reach us: {ping.detail}", version, capabilities, latency
         )
     return TestResult("ok", f"{homeserver.server_name} answers, and reaches us.", version, capabilities, latency)
+
+
+def test_client_mode(service: Service) -> TestResult:
+    """Does it answer, and does it take the session of Switchboard's own account? Nobody calls us in this mode."""
+    started = time.monotonic()
+    calls = SessionCalls(service.base_url)
+    try:
+        versions = calls.call("GET", "/_matrix/client/versions", action="ask for the versions of Matrix")
+        latency = round((time.monotonic() - started) * 1000)
+        if not service.pk:
+            # Not kept yet: nothing may be opened or stored for it.
+            return TestResult(
+                "ok", "It answers. Whether our account gets in shows when the service is saved.", latency_ms=latency
+            )
+        homeserver = homeserver_of(service)
+        who = homeserver.client.whoami()
+        flavour_refresh(service=service, flavour=homeserver_probe(homeserver))
+    except MatrixError as error:
+        return TestResult("down", error.sentence)
+    finally:
+        calls.close()
+    capabilities = {
+        **(service.capabilities or {}),
+        "server_name": homeserver.server_name,
+        "versions": versions.get("versions", []),
+        "mode": "client",
+        "appservice": False,
+        "cannot": dict(CLIENT_MODE_CANNOT),
+    }
+    capabilities.pop("reaches_us", None)
+    version = str((versions.get("server") or {}).get("version", "")) if isinstance(versions.get("server"), dict) else ""
+    sentence = f"{homeserver.server_name} answers, and knows us as {who}. Client mode: we ask it for events."
+    return TestResult("ok", sentence, version, capabilities, latency)
 
 
 for _kind in list(BACKENDS.values()):
@@ -116,6 +154,25 @@ register_service_kind(
     label="Matrix homeserver",
     role="homeserver",
     fields=(
+        ServiceField(
+            "mode",
+            "How we speak to it",
+            "Client mode where no appservice can be registered: every account has a session of its own.",
+            kind="choice",
+            choices=(("", "As the settings say"), ("appservice", "As an appservice"), ("client", "As clients")),
+        ),
+        ServiceField(
+            "sender_localpart",
+            "Our own account",
+            "Its name without @ and server; in client mode it listens in every room.",
+        ),
+        ServiceField("password", "Password of our own account", "Client mode only.", secret=True),
+        ServiceField(
+            "access_token",
+            "Access token of our own account",
+            "Client mode only, in place of the password.",
+            secret=True,
+        ),
         ServiceField(
             "as_token", "Appservice token", "Ours to the homeserver; the generated one when empty.", secret=True
         ),

@@ -1,0 +1,155 @@
+"""Client mode on a real Synapse that knows no appservice: accounts, rooms, answers, restarts, lost sessions; and the way there."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.e2e.matrix_client import Person, run
+from tests.peers.switchboard import Stack
+from tests.peers.synapse import MatrixUser, Synapse
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1200)]
+
+ROOM = (
+    "from agents.models import Mapping\n"
+    "result=Mapping.objects.values('account__user_id','room__room_id','account__session').get(agent__name={!r})"
+)
+
+
+class House:
+    """One installation in client mode over one Synapse."""
+
+    def __init__(self, stack: Stack, synapse: Synapse, ann: MatrixUser, admin: MatrixUser) -> None:
+        self.stack, self.synapse, self.ann, self.admin = stack, synapse, ann, admin
+
+    def room(self, name: str) -> dict[str, str]:
+        row: dict[str, str] = self.stack.ask(ROOM.format(name))
+        return row
+
+    def person(self) -> Person:
+        return Person(self.synapse.url, self.ann.user_id, self.ann.password)
+
+    def call(self, method: str, path: str) -> Any:
+        answer = httpx.request(
+            method, self.synapse.url + path, headers={"Authorization": f"Bearer {self.admin.access_token}"}, timeout=20
+        )
+        answer.raise_for_status()
+        return answer.json()
+
+    def devices(self) -> dict[str, list[str]]:
+        """Every account of ours with its devices, as the homeserver's administrator sees them."""
+        users = self.call("GET", "/_synapse/admin/v2/users?limit=500&guests=false")["users"]
+        ours = [one["name"] for one in users if one["name"].startswith(("@agent_", "@switchboard"))]
+        return {
+            one: sorted(
+                device["device_id"] for device in self.call("GET", f"/_synapse/admin/v2/users/{one}/devices")["devices"]
+            )
+            for one in ours
+        }
+
+    def logins(self) -> int:
+        """How many sessions were opened so far."""
+        count: int = self.stack.ask(
+            "from ops.models import AuditEvent\nresult=AuditEvent.objects.filter(action='session.opened').count()"
+        )
+        return count
+
+    def delete_devices(self, user_id: str) -> None:
+        for device in self.devices()[user_id]:
+            self.call("DELETE", f"/_synapse/admin/v2/users/{user_id}/devices/{device}")
+
+
+@pytest.fixture(scope="module")
+def house(redis_server: Any, postgres: Any) -> Iterator[House]:
+    synapse = Synapse()
+    redis_server.client().flushall()
+    with synapse:
+        ann = synapse.register_user("ann", "ann-has-a-password")
+        admin = synapse.register_user("root", "root-has-a-password", admin=True)
+        stack = Stack(
+            homeserver_url=synapse.url,
+            redis_url=redis_server.url,
+            database_url=postgres.create_database("client_mode"),
+            settings={
+                "MATRIX_MODE": "client",
+                "MATRIX_REGISTRATION_SHARED_SECRET": synapse.shared_secret,
+                "DEMO_AGENTS": "true",
+                "MATRIX_INVITE": "@ann:sb.test",
+            },
+        )
+        stack.prepare()
+        stack.manage("sync_agents")
+        with stack:
+            yield House(stack, synapse, ann, admin)
+
+
+def test_accounts_rooms_and_space_are_made_and_a_person_is_answered(house: House) -> None:
+    row = house.room("Echo")
+    assert row["account__session"] == "good"
+    assert len(house.devices()) == house.stack.ask("from agents.models import Agent\nresult=Agent.objects.count()") + 1
+
+    async def as_ann() -> None:
+        async with house.person() as ann:
+            space = house.stack.ask("from agents.models import Room\nresult=Room.objects.get(kind='space').room_id")
+            assert {row["room__room_id"], space} <= set(ann.client.invited_rooms)
+            await ann.join(row["room__room_id"])
+            started = time.monotonic()
+            await ann.say(row["room__room_id"], "hello")
+            await ann.until(lambda: bool(ann.said_in(row["room__room_id"])), 60, house.stack.logs())
+            print("answered in", time.monotonic() - started)
+            assert {e.sender for r, e in ann.heard if r == row["room__room_id"]} - {ann.user_id} == {
+                row["account__user_id"]
+            }
+
+    run(as_ann)
+
+
+def test_after_a_restart_of_everything_nothing_is_lost_doubled_or_logged_in_again(house: House) -> None:
+    row, before, logins = house.room("Echo"), house.devices(), house.logins()
+
+    room, agent = row["room__room_id"], row["account__user_id"]
+
+    async def ask() -> None:
+        async with house.person() as ann:
+            await ann.say(room, "while you were away")
+
+    async def answered() -> None:
+        async with house.person() as ann:
+            await ann.until(lambda: any("while you" in one for one in ann.said_in(room, agent)), 60, house.stack.logs())
+            await asyncio.sleep(1)
+            written = [event for event in await ann.all_messages(room) if event["sender"] == agent]
+            texts = [event["content"].get("body", "") for event in written if "m.relates_to" not in event["content"]]
+            assert sum("while you were away" in text for text in texts) == 1, texts
+
+    house.stack.stop()
+    house.synapse.restart()
+    run(ask)
+    house.stack.start()
+    run(answered)
+    assert house.devices() == before
+    assert house.logins() == logins
+
+
+def test_a_deleted_device_is_made_again_and_the_message_is_answered(house: House) -> None:
+    row, before = house.room("Echo"), house.devices()
+    house.delete_devices(row["account__user_id"])
+    house.delete_devices("@switchboard:sb.test")
+
+    async def as_ann() -> None:
+        async with house.person() as ann:
+            await ann.say(row["room__room_id"], "are you still yourself?")
+            await ann.until(
+                lambda: any("still yourself" in one for one in ann.said_in(row["room__room_id"])),
+                90,
+                house.stack.logs(),
+            )
+
+    run(as_ann)
+    # The same devices, one login each.
+    assert house.devices() == before
