@@ -150,7 +150,7 @@ def test_homeserver_row(environment):
     }  # fmt: skip
     assert row.options["server_name"] == "example.org"
     assert set(row.options) == {
-        "mode", "server_name", "sender_localpart", "user_prefix", "appservice_id", "space_name"
+        "mode", "rooms", "server_name", "sender_localpart", "user_prefix", "appservice_id", "space_name"
     }  # fmt: skip
 
 
