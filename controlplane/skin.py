@@ -44,6 +44,12 @@ def _on_quotas(request: HttpRequest) -> bool:
     return request.path.startswith(quotas) and not request.path.startswith(use)
 
 
+def _on_accounts(request: HttpRequest) -> bool:
+    """The homeserver's page lives below the accounts' address and has an entry of its own."""
+    accounts, place = str(reverse_lazy("admin:agents_account_changelist")), str(reverse_lazy("admin:homeserver"))
+    return request.path.startswith(accounts) and not request.path.startswith(place)
+
+
 def _on_checks(request: HttpRequest) -> bool:
     """The board lives below the checks' address and has an entry of its own."""
     checks, board = str(reverse_lazy("admin:ops_checkstate_changelist")), str(reverse_lazy("admin:board"))
@@ -78,7 +84,8 @@ NAVIGATION: list[dict[str, Any]] = [
             _item("Agents", "support_agent", "agents_agent_changelist"),
             _item("Mappings", "cable", "agents_mapping_changelist", "badge_mappings"),
             _item("Rooms", "meeting_room", "agents_room_changelist"),
-            _item("Accounts", "alternate_email", "agents_account_changelist"),
+            {**_item("Accounts", "alternate_email", "agents_account_changelist"), "active": _on_accounts},
+            _item("Homeserver", "hub", "homeserver"),
             _item("Drift", "difference", "agents_drift_changelist", "badge_drift", "sb-badge-attention"),
             _item("Import mappings", "move_to_inbox", "agents_mappingimport_changelist"),
             _item("Syncs", "sync", "agents_syncrun_changelist", "badge_sync", "sb-badge-attention"),

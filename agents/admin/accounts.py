@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from django.contrib import admin
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
-from django.urls import reverse
+from django.urls import URLPattern, path, reverse
 from unfold.decorators import display
 
 from agents.admin.common import account_state
+from agents.admin.homeserver import homeserver_act_view, homeserver_view
 from agents.models import Account
 from ops import html
 from ops.admin.base import OperatorAdmin
@@ -30,6 +32,15 @@ class AccountAdmin(OperatorAdmin):
     )
     empty_title = "No account yet"
     empty_text = "A sync makes an account for each agent."
+
+    def get_urls(self) -> list[URLPattern]:
+        # The homeserver's page hangs on the accounts: it is what they live on.
+        wrap = self.admin_site.admin_view
+        own = [
+            path("homeserver/", wrap(partial(homeserver_view, self)), name="homeserver"),
+            path("homeserver/<slug:ability>/", wrap(partial(homeserver_act_view, self)), name="homeserver_act"),
+        ]
+        return [*own, *super().get_urls()]
 
     def get_queryset(self, request: HttpRequest) -> Any:
         # Secrets are not read, let alone decrypted, for a list.
