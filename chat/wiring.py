@@ -8,12 +8,13 @@ from celery.signals import worker_ready, worker_shutting_down
 
 from agents.models import Account
 from agents.services.backends import Homeserver
+from agents.services.rebuild_rows import register_direct_room
 from agents.services.sessions import register_maker, register_watcher
 from agents.sync.observe import register_invitees
 from agents.sync.rooms import register_epoch_source
 from chat.deliveries.outbox import MATRIX
 from chat.deliveries.run import register_target
-from chat.matrix import gaps
+from chat.matrix import gaps, state_events
 from chat.matrix.deliver import deliver
 from chat.matrix.hearing import watch_account
 from chat.matrix.sync_loop import SyncLoop, cursor_forget
@@ -22,6 +23,7 @@ from chat.turns.latecomers import Latecomers
 
 register_target(MATRIX, deliver)
 register_epoch_source(gaps.current_epoch)
+register_direct_room(state_events.join_conversation)
 
 
 def operators_on_matrix() -> Iterable[str]:

@@ -85,19 +85,14 @@ def sync_agents(
     if dry_run:
         plan, _, _ = _plan(service_name, force)
         return SyncReport(plan, findings=plan.findings, state=SyncState.STOPPED if plan.stopped else SyncState.DONE)
-    run = _acquire(actor=actor, trigger=trigger, service_name=service_name, wait=wait)
-    try:
-        with _kept(run) as lost:
-            report = _run(actor, service_name, force, progress, lambda: lost.is_set() or should_stop())
-            if lost.is_set():
-                report.state, report.error = (
-                    SyncState.FAILED,
-                    "Another process took this run for dead and went on with it.",
-                )
-    except BaseException as error:
-        _finish(run, SyncState.FAILED, error=f"{type(error).__name__}: {error}"[:2000])
-        raise
-    _finish(
+    with alone(actor=actor, trigger=trigger, service_name=service_name, wait=wait) as (run, lost):
+        report = _run(actor, service_name, force, progress, lambda: lost.is_set() or should_stop())
+        if lost.is_set():
+            report.state, report.error = (
+                SyncState.FAILED,
+                "Another process took this run for dead and went on with it.",
+            )
+    finish_run(
         run,
         report.state,
         counts=report.applied,
@@ -130,6 +125,22 @@ def _plan(service_name: str, force: bool) -> tuple[SyncPlan, Homeserver | None, 
     if trouble is not None:
         plan.findings.append(trouble)
     return plan, homeserver, observed.invitees
+
+
+@contextmanager
+def alone(
+    *, actor: str, trigger: str, service_name: str = "", wait: float = 600.0
+) -> Iterator[tuple[SyncRun, threading.Event]]:
+    """While the block lasts nobody else syncs. Gives the run's row, to be closed by ``finish_run``, and an event that is set when
+    another process has taken over. Raises ``SyncBusy``; an error of the block closes the row as failed.
+    """
+    run = _acquire(actor=actor, trigger=trigger, service_name=service_name, wait=wait)
+    try:
+        with _kept(run) as lost:
+            yield run, lost
+    except BaseException as error:
+        finish_run(run, SyncState.FAILED, error=f"{type(error).__name__}: {error}"[:2000])
+        raise
 
 
 @contextmanager
@@ -215,7 +226,8 @@ def _take_over() -> int:
     return closed
 
 
-def _finish(run: SyncRun, state: str, **fields: Any) -> None:
+def finish_run(run: SyncRun, state: str, **fields: Any) -> None:
+    """Close a run that is still ours."""
     SyncRun.objects.filter(pk=run.pk, state=SyncState.RUNNING).update(
         **{"state": state, "finished_at": timezone.now(), "error": "", **fields}
     )

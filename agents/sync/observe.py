@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -162,14 +162,7 @@ def invitees() -> tuple[str, ...]:
 def observe(*, service_name: str = "", homeserver: Service | None = None, server_name: str = "") -> Observed:
     """Read every enabled backend (side by side) and our own rows. Never raises for a backend that fails."""
     services = [service for service in backend_services() if not service_name or service.name == service_name]
-    # Read here, so that the threads below need no database.
-    specs = [spec_of(service) for service in services]
-    if len(services) > 1:
-        with ThreadPoolExecutor(max_workers=min(8, len(services)), thread_name_prefix="observe") as pool:
-            views = list(pool.map(_view, services, specs))
-    else:
-        views = [_view(service, spec) for service, spec in zip(services, specs, strict=True)]
-    observed = Observed(services=views, skip=frozenset(settings.DISABLED_AGENT_IDS))
+    observed = Observed(services=views_of(services), skip=frozenset(settings.DISABLED_AGENT_IDS))
     observed.agents = list(known_agents([service.pk for service in services]))
     if homeserver is not None:
         observed.homeserver_id, observed.server_name = homeserver.pk, server_name
@@ -179,6 +172,16 @@ def observe(*, service_name: str = "", homeserver: Service | None = None, server
         if observed.invitees:
             observed.invited = _settled_invitations(observed.invitees)
     return observed
+
+
+def views_of(services: Sequence[Service]) -> list[ServiceView]:
+    """What the servers list now, side by side. Never raises for a backend that fails."""
+    # Read here, so that the threads below need no database.
+    specs = [spec_of(service) for service in services]
+    if len(services) < 2:
+        return [_view(service, spec) for service, spec in zip(services, specs, strict=True)]
+    with ThreadPoolExecutor(max_workers=min(8, len(services)), thread_name_prefix="observe") as pool:
+        return list(pool.map(_view, services, specs))
 
 
 def _view(service: Service, spec: ServiceSpec) -> ServiceView:

@@ -11,38 +11,49 @@ from agents.matrix.errors import Refused, TokenRefused
 from agents.matrix.names import localpart_for
 from agents.models import Agent, Mapping, Room
 from agents.services.backends import Homeserver, user_prefix
-from agents.sync.epochs import current_epoch
 from ops.logs import get_logger
 
 log = get_logger(__name__)
 
-# State of a room, and part of its entry in the space: ``{"service": name, "agent": the server's own id}``.
+# State of a room, and part of its entry in the space: ``{"service": name, "agent": the server's own id, "account": user id}``.
 MARK = "io.switchboard.agent"
+TAKEOVER_FIELDS = ["taken_over_at", "last_event_id", "last_event_at", "caught_up_epoch"]
 
 
-def note_takeover(homeserver: Homeserver, room: Room, user_id: str) -> None:
-    """Whatever stands in the room now was said to somebody else: note the newest event, and begin behind it.
+def newest_event(homeserver: Homeserver, room_id: str, user_id: str) -> tuple[datetime, str]:
+    """When the newest event of a room was sent, on the homeserver's clock, and its id (now and "" where that cannot be read).
 
-    ``user_id`` is an account that is in the room. May be repeated, which moves the line to now. Raises ``MatrixError`` when the
-    homeserver is gone.
+    ``user_id`` is an account that is in the room. Raises ``MatrixError`` when the homeserver is gone or refuses our token.
     """
-    assert room.room_id
-    # Read before the room is: whatever is lost after that has raised the epoch since.
-    epoch = current_epoch(homeserver.service)
     newest: dict[str, Any] = {}
     try:
-        page = homeserver.client.messages(room.room_id, user_id=user_id, direction="b", limit=1)
+        page = homeserver.client.messages(room_id, user_id=user_id, direction="b", limit=1)
         newest = page.chunk[0] if page.chunk else {}
     except Refused as error:
         if error.retryable or isinstance(error, TokenRefused):
             raise
-        log.info("room.history_closed", room=room.room_id, error=error.sentence[:200])
+        log.info("room.history_closed", room=room_id, error=error.sentence[:200])
     stamp, event_id = newest.get("origin_server_ts"), newest.get("event_id")
     usable = isinstance(stamp, int) and not isinstance(stamp, bool) and 0 < stamp < 4e12
-    room.taken_over_at = datetime.fromtimestamp(stamp / 1000, tz=UTC) if usable and stamp else timezone.now()
-    room.last_event_id = event_id[:255] if isinstance(event_id, str) else ""
-    room.last_event_at, room.caught_up_epoch = room.taken_over_at, epoch
-    room.save(update_fields=["taken_over_at", "last_event_id", "last_event_at", "caught_up_epoch"])
+    at = datetime.fromtimestamp(stamp / 1000, tz=UTC) if usable and stamp else timezone.now()
+    return at, event_id[:255] if isinstance(event_id, str) else ""
+
+
+def take_over_from(room: Room, newest: tuple[datetime, str]) -> None:
+    """Let what is not newer than this be somebody else's affair. Sets fields only; the caller saves ``TAKEOVER_FIELDS``."""
+    room.taken_over_at, room.last_event_id = newest
+    # Not caught up: whatever came between this event and our row is found by the walk that the room's next event begins with.
+    room.last_event_at, room.caught_up_epoch = newest[0], 0
+
+
+def note_takeover(homeserver: Homeserver, room: Room, user_id: str) -> None:
+    """Whatever stands in the room now was said to somebody else: begin behind the newest event.
+
+    May be repeated, which moves the line to now. Raises as ``newest_event``.
+    """
+    assert room.room_id
+    take_over_from(room, newest_event(homeserver, room.room_id, user_id))
+    room.save(update_fields=TAKEOVER_FIELDS)
 
 
 def derived_localparts(homeserver: Homeserver, agent: Agent) -> tuple[str, ...]:
@@ -56,16 +67,17 @@ def names_of(homeserver: Homeserver, service: str, kind: str, external_id: str) 
     return tuple(localpart_for(external_id, prefix=user_prefix(homeserver), scope=scope) for scope in scopes)
 
 
-def mark_of(agent: Agent) -> dict[str, str]:
+def mark_of(mapping: Mapping) -> dict[str, str]:
     """What says whose a room is when no name does."""
-    return {"service": agent.service.name, "agent": agent.external_id}
+    agent = mapping.agent
+    return {"service": agent.service.name, "agent": agent.external_id, "account": mapping.account.user_id}
 
 
 def mark_wanted(homeserver: Homeserver, mapping: Mapping) -> dict[str, str] | None:
     """The mark of a mapping whose account does not derive from the agent's id; ``None`` where names say it."""
     account, agent = mapping.account, mapping.agent
     own = account.user_id == f"@{account.localpart}:{homeserver.server_name}"
-    return None if own and account.localpart in derived_localparts(homeserver, agent) else mark_of(agent)
+    return None if own and account.localpart in derived_localparts(homeserver, agent) else mark_of(mapping)
 
 
 def mark_room(homeserver: Homeserver, room: Room, mapping: Mapping) -> bool:

@@ -125,15 +125,19 @@ def _take_up(room_id: str, account: Account, homeserver: Service) -> Room | None
         room, _ = Room.objects.get_or_create(
             room_id=room_id, defaults={"homeserver": homeserver, "kind": RoomKind.DIRECT, "name": agent.name[:255]}
         )
-        conversation = conversation_of(room, agent)
-        Participant.objects.get_or_create(
-            conversation=conversation,
-            kind=ParticipantKind.AGENT,
-            external_id=str(agent.pk),
-            defaults={"agent": agent, "name": agent.name[:255]},
-        )
+        join_conversation(room, agent)
     log.info("room.taken_up", room=room_id, agent=agent.name)
     return Room.objects.select_related("homeserver", "link__conversation").get(pk=room.pk)
+
+
+def join_conversation(room: Room, agent: Agent) -> None:
+    """The agent takes part in what is said in a room that is not its own."""
+    Participant.objects.get_or_create(
+        conversation=conversation_of(room, agent),
+        kind=ParticipantKind.AGENT,
+        external_id=str(agent.pk),
+        defaults={"agent": agent, "name": agent.name[:255]},
+    )
 
 
 def agent_of_direct_room(room: Room) -> Agent | None:

@@ -66,7 +66,7 @@ class Killer:
         self._patch.setattr(Transport, "_send", counted)
         # A killed process does not get to note that it failed.
         self._patch.setattr(
-            sync_service, "_finish", lambda *arguments, **named: None if killer.dead else finish(*arguments, **named)
+            sync_service, "finish_run", lambda *arguments, **named: None if killer.dead else finish(*arguments, **named)
         )
         self._patch.setattr(sync_service, "WORKER", DEAD_WORKER)
         finish = _FINISH
@@ -79,7 +79,7 @@ class Killer:
         self._patch.undo()
 
 
-_FINISH = sync_service._finish
+_FINISH = sync_service.finish_run
 
 
 def set_up(stage: Stage) -> None:

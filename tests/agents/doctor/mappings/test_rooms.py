@@ -8,7 +8,9 @@ import pytest
 
 from agents.doctor.mappings import faults as breaks
 from agents.models import Agent, Mapping, Room, SyncRun
+from agents.services.backends import open_homeserver
 from agents.services.mappings import rows_kept
+from agents.services.rebuild import rebuild_apply, rebuild_plan
 from agents.services.sync import sync_agents
 from ops.doctor.repairs import RepairRefused
 from ops.models import Issue, IssueTarget
@@ -220,7 +222,7 @@ class TestLost:
         assert SyncRun.objects.order_by("-pk").first().state == "stopped"
         assert [issue.check_id for issue in Issue.objects.all()] == ["mapping.lost"]
 
-    def test_an_empty_database_takes_rooms_over_by_their_address_and_makes_none(self, five: House) -> None:
+    def test_an_empty_database_stops_sync_until_it_is_rebuilt_and_no_room_is_made(self, five: House) -> None:
         rooms, ids = rooms_made(five), {name: five.room_id(name) for name in NAMES}
         Mapping.objects.all().delete()
         Room.objects.all().delete()
@@ -228,8 +230,11 @@ class TestLost:
         from agents.models import Account
 
         Account.objects.all().delete()
-        report = sync_agents(actor="test")
-        assert report.state == "done", report.findings
+        assert sync_agents(actor="test").state == "stopped"
+        assert not Room.objects.exists()
+        red("mapping.lost")
+        rebuild_apply(plan=rebuild_plan(homeserver=open_homeserver()), actor="test")
+        assert sync_agents(actor="test").plan.steps == []
         assert {name: five.room_id(name) for name in NAMES} == ids
         assert rooms_made(five) == rooms
         green("mapping.lost")
