@@ -8,8 +8,9 @@ from django.db.models import Count
 
 from agents.matrix.errors import MatrixError
 from agents.models import Mapping, MappingImport, MappingImportRow
-from agents.services.backends import NoHomeserver
+from agents.services.backends import NoHomeserver, open_homeserver
 from agents.services.imports import ImportRefused, import_apply
+from agents.services.rebuild import rebuild_apply, rebuild_plan
 from agents.services.rooms import mapping_recreate
 from agents.services.sync import SyncBusy, UnknownService, sync_agents
 from ops.locks import LockHeld
@@ -36,6 +37,26 @@ def sync_job(job: JobHandle, *, service: str = "", force: bool = False) -> dict[
     if report.error:
         raise JobFailed(report.error)
     return {"run": report.run_id, "state": str(report.state), "applied": report.applied, "stopped": report.plan.stopped}
+
+
+@job_kind("agents.rebuild", label="Rebuild mappings from the homeserver", resumable=True)
+def rebuild_job(job: JobHandle, *, service: str = "") -> dict[str, Any]:
+    """Looks for accounts and rooms that our rows have lost, and writes the rows. Creates nothing on the homeserver."""
+
+    def progress(done: int, total: int, text: str) -> None:
+        job.progress(done, total, text)
+
+    try:
+        plan = rebuild_plan(homeserver=open_homeserver(), service_name=service, progress=progress)
+        job.log("info", f"{counted(len(plan.search.claims), 'agent')} found on the homeserver.")
+        report = rebuild_apply(plan=plan, actor=job.actor, progress=progress, should_stop=job.should_stop)
+    except (UnknownService, SyncBusy) as error:
+        raise JobFailed(str(error)) from error
+    except (MatrixError, NoHomeserver) as error:
+        raise JobFailed(error.sentence) from error
+    for finding in report.findings[:200]:
+        job.log("warning" if finding.severity in {"info", "warning"} else "error", finding.sentence)
+    return {**report.to_dict(), "doubts": [doubt.to_dict() for doubt in plan.search.doubts[:200]]}
 
 
 @job_kind("agents.recreate", label="Put an account and a room back on the homeserver", resumable=True)

@@ -8,14 +8,21 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from ninja import Field, Query, Router
 
-from agents.api.schemas import MappingList, MappingOut, RecreatedOut, RoomOut
+from agents.api.schemas import MappingList, MappingOut, RebuildOut, RecreatedOut, RoomOut
 from agents.models import Mapping, Room
+from agents.services.backends import open_homeserver
+from agents.services.rebuild import rebuild_plan
 from agents.services.rooms import mapping_recreate, room_wanted
+from agents.services.sync import UnknownService
 from ops.api.answers import answer
-from ops.api.inputs import LARGEST_ID, Id, Text
+from ops.api.inputs import LARGEST_ID, Body, Id, Text
+from ops.api.jobs import job_dict
 from ops.api.paging import Paging, page
 from ops.api.principals import principal_of
 from ops.api.problems import not_found
+from ops.api.schemas import JobOut
+from ops.models import JobTrigger, Service
+from ops.services.jobs import job_start
 
 router = Router(tags=["Mappings"])
 
@@ -66,6 +73,34 @@ def mappings_list(request: HttpRequest, query: Query[MappingFilter]) -> HttpResp
     if query.trouble is not None:
         rows = rows.exclude(problem="") if query.trouble else rows.filter(problem="")
     return page(request, rows, query, render=mapping_dict)
+
+
+class RebuildIn(Body):
+    service: Text = Field("", description="Only the agents of this service.", examples=[""])
+    dry_run: bool = Field(False, description="Answer with what was found, and write nothing.")
+
+
+@router.post(
+    "/rebuild",
+    response={200: RebuildOut, 202: JobOut},
+    operation_id="mappings_rebuild",
+    summary="Rebuild mappings from the homeserver, or show what would be found",
+)
+def mappings_rebuild(request: HttpRequest, body: RebuildIn) -> HttpResponse:
+    """For a database that was lost: accounts, rooms and the space are found on the homeserver and written down; nothing is created
+    there. 202 with a job to follow; with `dry_run` 200 with what was found. What is in doubt is listed and left alone."""
+    if body.service and not Service.objects.filter(name=body.service, enabled=True).exists():
+        raise UnknownService(f"There is no enabled service named {body.service!r}.")
+    if body.dry_run:
+        return answer(rebuild_plan(homeserver=open_homeserver(), service_name=body.service).to_dict())
+    job = job_start(
+        kind="agents.rebuild",
+        actor=principal_of(request).actor,
+        trigger=JobTrigger.API,
+        params={"service": body.service},
+        once=True,
+    )
+    return answer(job_dict(job), status=202)
 
 
 @router.get("/{mapping_id}", response=MappingOut, operation_id="mappings_get", summary="Get a mapping")

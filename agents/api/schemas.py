@@ -107,6 +107,19 @@ class RecreatedOut(Schema):
     sentence: str
 
 
+class RebuildOut(Schema):
+    """What a rebuild would find. `doubts` need a decision; `unclaimed` are accounts of ours that no listed agent owns."""
+
+    service: str
+    space: dict[str, str] | None
+    known_already: int
+    found: list[dict[str, Any]]
+    doubts: list[dict[str, Any]]
+    absent: list[dict[str, str]]
+    unclaimed: list[str]
+    findings: list[FindingOut]
+
+
 class RoomOut(Schema):
     """A Matrix room. `link` opens it in a Matrix client."""
 

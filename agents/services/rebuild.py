@@ -11,12 +11,13 @@ from typing import Any
 
 from django.db import IntegrityError, transaction
 
-from agents.matrix.errors import MatrixError, Refused, TokenRefused
-from agents.matrix.synapse_admin import SynapseAdmin
+from agents.matrix.admin.synapse import SynapseAdmin
+from agents.matrix.errors import Refused, TokenRefused
 from agents.models import Agent, SyncState
 from agents.models import Mapping as MappingRow
 from agents.services import rebuild_rows
 from agents.services.backends import Homeserver, backend_services, user_prefix
+from agents.services.homeserver_access import Administrator, NoAdministrator, has_administrator, with_administrator
 from agents.services.spaces import SpaceView, space_alias, space_find, space_view
 from agents.services.sync import UnknownService, alone, finish_run
 from agents.sync.observe import views_of
@@ -150,18 +151,20 @@ def _further_accounts(homeserver: Homeserver, space: SpaceView | None) -> list[s
 
 
 def _listed_accounts(homeserver: Homeserver) -> list[str] | None:
-    """All accounts with our prefix, where the homeserver has such a list and we may read it."""
-    token = str((homeserver.service.credentials or {}).get("admin_token") or "")
-    if not token:
+    """All accounts with our prefix, where the homeserver has such a list and an administrator of it was named."""
+    service = homeserver.service
+    if not has_administrator(service):
         return None
-    admin = SynapseAdmin(homeserver.service.base_url, admin_token=token)
+
+    def ask(administrator: Administrator) -> list[str]:
+        with SynapseAdmin(service.base_url, admin_token=administrator.token) as admin:
+            return admin.user_ids(user_prefix(homeserver))
+
     try:
-        return admin.user_ids(user_prefix(homeserver))
-    except MatrixError as error:
+        return with_administrator(service, ask)
+    except (NoAdministrator, Refused) as error:
         log.info("rebuild.no_list_of_accounts", error=error.sentence[:200])
         return None
-    finally:
-        admin.close()
 
 
 def _members(homeserver: Homeserver, space: SpaceView | None) -> list[str]:

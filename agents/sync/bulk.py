@@ -42,7 +42,8 @@ class Bulk:
         from agents.sync.apply import PARALLEL
 
         keys = [key for key, group in groups.items() if [step.kind for step in group] == STEPS]
-        if not keys:
+        # In client mode making an account means a session with its rows: one by one.
+        if not keys or self.homeserver.client_mode:
             return
         with ThreadPoolExecutor(max_workers=PARALLEL, thread_name_prefix="accounts") as pool:
             under_way: list[tuple[Account, Agent, list[Step], Future[bool]]] = []

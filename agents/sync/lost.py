@@ -51,6 +51,8 @@ def traces_of(
     sample = wanted[:: max(1, -(-len(wanted) // SAMPLE))]
     names = [own.get(info.external_id) or account_id(homeserver, view, info.external_id) for info in sample]
     rows = set(Account.objects.filter(user_id__in=names).values_list("user_id", flat=True))
+    if homeserver.client.sessions is not None:
+        homeserver.client.sessions.warm(names)
     with ThreadPoolExecutor(max_workers=AT_ONCE, thread_name_prefix="traces") as pool:
         found = list(pool.map(lambda name: _is_orphan(homeserver, name, name in rows, lazy), names))
     orphans = tuple(name for name, orphan in zip(names, found, strict=True) if orphan)

@@ -142,6 +142,8 @@ def search(
     strays = [one for one in dict.fromkeys(further_accounts) if one not in named]
     asked = [one for one in (*named, *strays) if one not in taken_accounts]
     seen: dict[str, SeenAccount] = {}
+    if homeserver.client.sessions is not None:
+        homeserver.client.sessions.warm(asked)
     with ThreadPoolExecutor(max_workers=AT_ONCE, thread_name_prefix="rebuild") as pool:
         for number, account in enumerate(pool.map(lambda one: look_at(homeserver, one), asked), start=1):
             if account is not None:

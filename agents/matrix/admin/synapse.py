@@ -131,6 +131,19 @@ class SynapseAdmin:
             raise
         return True
 
+    def user_ids(self, name: str, *, most: int = 100_000) -> list[str]:
+        """The ids of accounts whose id or name contains ``name``, page by page (``GET /v2/users``)."""
+        found: list[str] = []
+        start = "0"
+        while start and len(found) < most:
+            query = f"from={quote_part(start)}&limit=500&guests=false&deactivated=false&name={quote_part(name)}"
+            data = self._http.call("GET", f"{V2}/users", query=query, action="list accounts")
+            page = data.get("users")
+            found += [str(one["name"]) for one in page or () if isinstance(one, dict) and one.get("name")]
+            token = data.get("next_token")
+            start = str(token) if page and token else ""
+        return found
+
     def create_user(self, user_id: str, password: str, *, display_name: str = "", admin: bool = False) -> None:
         """Make an account (``PUT /v2/users/{id}``). The call would change one that exists, so that is looked up first.
 
