@@ -214,6 +214,8 @@ class FakeHomeserver:
             raise Refusal(401, "M_UNKNOWN_TOKEN", "Unrecognised access token")
         user = query.get("user_id") or f"@switchboard:{SERVER_NAME}"
         open_to_all = {"register", "whoami", "ping", "profile_get", "alias_get", "capabilities", "media"}
+        if kind not in open_to_all and not user.startswith(("@agent_", "@switchboard:")):
+            raise Refusal(403, "M_FORBIDDEN", f"Application service cannot masquerade as this user ({user}).")
         if kind not in open_to_all and user not in self.users:
             raise Refusal(403, "M_FORBIDDEN", "Application service has not registered this user")
         if kind in {"send", "redact"} and "device_id" in query and (user, query["device_id"]) not in self.devices:
@@ -233,6 +235,8 @@ class FakeHomeserver:
         return {"user_id": wanted}
 
     def _do_whoami(self, user: str, route: list[str], query: dict[str, str], body: Any) -> Any:
+        if not user.startswith(("@agent_", "@switchboard:")):
+            raise Refusal(403, "M_FORBIDDEN", f"Application service cannot masquerade as this user ({user}).")
         return {"user_id": user}
 
     def _do_capabilities(self, user: str, route: list[str], query: dict[str, str], body: Any) -> Any:
@@ -300,6 +304,12 @@ class FakeHomeserver:
             raise Refusal(404, "M_NOT_FOUND", f"Room alias {route[5]} not found")
         return {"room_id": room_id, "servers": [SERVER_NAME]}
 
+    def _do_alias_put(self, user: str, route: list[str], query: dict[str, str], body: Any) -> Any:
+        if route[5] in self.aliases:
+            raise Refusal(409, "M_UNKNOWN", f"Room alias {route[5]} already exists")
+        self.aliases[route[5]] = body["room_id"]
+        return {}
+
     def _do_alias_delete(self, user: str, route: list[str], query: dict[str, str], body: Any) -> Any:
         if self.aliases.pop(route[5], None) is None:
             raise Refusal(404, "M_NOT_FOUND", "Room alias not found")
@@ -336,6 +346,8 @@ class FakeHomeserver:
 
     def _do_state_get(self, user: str, route: list[str], query: dict[str, str], body: Any) -> Any:
         room = self._inside(route[4], user)
+        if len(route) == 6:
+            return list(room.state.values())
         event = room.state.get((route[6], route[7] if len(route) > 7 else ""))
         if event is None:
             raise Refusal(404, "M_NOT_FOUND", "Event not found.")
