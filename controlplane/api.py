@@ -12,6 +12,7 @@ from django.http import HttpRequest, HttpResponse
 from ninja import NinjaAPI, Swagger
 
 from agents.api import agents as agent_routes
+from agents.api import imports as mapping_imports
 from agents.api import mappings, rooms, sync
 from chat.api import (
     conversations,
@@ -111,6 +112,7 @@ for _prefix, _router in (
     ("usage", desk_usage.usage),
     ("access-attempts", desk_usage.attempts),
     ("imports", imports.router),
+    ("imports", mapping_imports.router),
     ("jobs", jobs.router),
     ("sync", sync.router),
     ("checks", checks.router),

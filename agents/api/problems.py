@@ -5,6 +5,7 @@ from __future__ import annotations
 from agents.backends.base import AgentGone, BackendBusy, BackendError, BackendRateLimited, BackendRejected
 from agents.matrix.errors import HomeserverUnreachable, MatrixError, RateLimited
 from agents.services.backends import NoHomeserver
+from agents.services.imports import ImportRefused
 from agents.services.sync import SyncBusy, UnknownService
 from ops.api.problems import FieldError, Problem, declare, translate
 
@@ -18,6 +19,7 @@ HOMESERVER_DOWN = declare("homeserver.unreachable", 503, "The homeserver does no
 HOMESERVER_NONE = declare("homeserver.none", 409, "No homeserver is set up")
 SYNC_BUSY = declare("sync.busy", 409, "Another sync is running")
 SYNC_UNKNOWN_SERVICE = declare("sync.unknown_service", 422, "There is no such enabled service")
+IMPORT_REFUSED = declare("import.refused", 422, "The import cannot do that")
 
 _BACKEND = {
     AgentGone: BACKEND_GONE,
@@ -50,3 +52,4 @@ translate(MatrixError, _matrix)
 translate(NoHomeserver, lambda error: Problem(HOMESERVER_NONE, NoHomeserver.sentence))
 translate(SyncBusy, lambda error: Problem(SYNC_BUSY, "Another sync is running; ask again when it has ended."))
 translate(UnknownService, _unknown_service)
+translate(ImportRefused, lambda error: Problem(IMPORT_REFUSED, str(error)))

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from django.db import transaction
+from django.db.models import Q
 from django.utils import timezone
 
 from agents.importing import relational
@@ -305,7 +306,6 @@ def _batches(run: MappingImport, part: Part) -> Iterator[list[Task]]:
 
 
 def _identities(run: MappingImport) -> Iterator[dict[str, Any]]:
-    # Encrypted: an empty record cannot be told apart in the database.
     for row in MappingImportRow.objects.filter(run=run, kind="identity").only("record").iterator(chunk_size=500):
         if row.record:
             yield json.loads(row.record).get("fields", {})
@@ -357,8 +357,10 @@ def import_rejects(run: MappingImport) -> bytes:
 
 def reject_rows(run: MappingImport) -> Any:
     """The rows that go into the file of rejects: those that could not be taken, and those that failed."""
+    if run.state == ImportState.DISCARDED:
+        return MappingImportRow.objects.none()
     rows = MappingImportRow.objects.filter(run=run).order_by("number")
-    return rows.filter(action=ImportAction.REJECT) | rows.filter(result="failed")
+    return rows.filter(Q(action=ImportAction.REJECT) | Q(result="failed"))
 
 
 def _reject(row: MappingImportRow) -> dict[str, Any]:

@@ -237,6 +237,8 @@ class FakeHomeserver:
     def _do_whoami(self, user: str, route: list[str], query: dict[str, str], body: Any) -> Any:
         if not user.startswith(("@agent_", "@switchboard:")):
             raise Refusal(403, "M_FORBIDDEN", f"Application service cannot masquerade as this user ({user}).")
+        if user.startswith("@agent_") and user not in self.users:
+            raise Refusal(403, "M_FORBIDDEN", f"Application service has not registered this user ({user})")
         return {"user_id": user}
 
     def _do_capabilities(self, user: str, route: list[str], query: dict[str, str], body: Any) -> Any:

@@ -85,7 +85,8 @@ class Command(BaseCommand):
             self.stdout.write(json.dumps(report, indent=2, ensure_ascii=False, default=str))
         else:
             self._print(report, every_row=options["every_row"])
-        if report["rejected"] or report["failed"]:
+        unread = any(finding["severity"] in {"error", "critical"} for finding in report["findings"])
+        if unread or report["rejected"] or report["failed"]:
             sys.exit(1)
         if report["undecided"]:
             sys.exit(2)

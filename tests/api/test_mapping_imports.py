@@ -1,0 +1,96 @@
+"""Imports of mappings through the API: as JSON and as files, decided, applied, discarded."""
+
+from __future__ import annotations
+
+import json
+from io import BytesIO
+from typing import Any
+
+import pytest
+from django.test import Client
+
+from agents.models import Mapping
+from ops.models import Job
+from ops.services.jobs import run_job_now
+from tests.agents.importing.conftest import Predecessor, _fake_homeserver, predecessor, stage
+from tests.agents.importing.files import agent_id, as_bytes, file_of
+
+__all__ = ["_fake_homeserver", "predecessor", "stage"]
+
+
+def upload(writer: Any, **fields: Any) -> Any:
+    return Client().post("/api/v1/imports", fields, headers=writer.headers)
+
+
+def as_file(data: bytes, name: str = "agent_user_mappings.json") -> BytesIO:
+    file = BytesIO(data)
+    file.name = name
+    return file
+
+
+def test_an_import_from_upload_to_rejects(predecessor: Predecessor, writer: Any, reader: Any) -> None:
+    predecessor.makes(1, 2)
+    data = predecessor.file(1, 2)
+    answer = upload(writer, files=[as_file(data[:-120])], service="scripts")
+    assert answer.status_code == 201, answer.content
+    run = answer.json()
+    assert (run["state"], run["counts"]["create"], run["counts"]["reject"]) == ("planned", 1, 1)
+    assert run["findings"][0]["evidence"]["line"] > 1
+    assert not Mapping.objects.exists()
+    rows = reader("get", f"/api/v1/imports/{run['id']}/rows")["items"]
+    assert [row["action"] for row in rows] == ["create", "reject"]
+    assert "word-of-agent" not in json.dumps(rows)
+    job = writer("post", f"/api/v1/imports/{run['id']}/apply", {}, status=202)
+    run_job_now(Job.objects.get(pk=job["id"]))
+    assert Mapping.objects.count() == 1
+    assert reader("get", f"/api/v1/imports/{run['id']}")["state"] == "done"
+    reader("get", f"/api/v1/imports/{run['id']}/rejects", status=403, code="auth.scope")
+    rejects = Client().get(f"/api/v1/imports/{run['id']}/rejects", headers=writer.headers)
+    assert rejects["Cache-Control"] == "no-store"
+    body = rejects.json()
+    body["records"][0]["text"] = f'"{agent_id(2)}": {json.dumps(predecessor.entry(2))}'
+    again = writer(
+        "post",
+        "/api/v1/imports",
+        {"files": [{"name": "rejects.json", "text": json.dumps(body)}], "service": "scripts"},
+        status=201,
+    )
+    assert again["counts"]["create"] == 1
+    writer("delete", f"/api/v1/imports/{again['id']}", status=204)
+    writer("post", f"/api/v1/imports/{again['id']}/apply", {}, status=422, code="import.refused")
+    assert [one["state"] for one in reader("get", "/api/v1/imports")["items"]] == ["discarded", "done"]
+
+
+def test_a_conflict_is_decided(predecessor: Predecessor, writer: Any) -> None:
+    predecessor.makes(1)
+    text = as_bytes(file_of(predecessor.entry(1) | {"room_id": "!gone:fake.test"})).decode()
+    run = writer("post", "/api/v1/imports", {"files": [{"text": text}], "service": "scripts"}, status=201)
+    row = writer("get", f"/api/v1/imports/{run['id']}/rows?open=true")["items"][0]
+    assert row["homeserver"]["room_id"] == predecessor.rooms[1].room_id
+    body = {"choice": "homeserver", "rows": [row["id"]]}
+    assert writer("patch", f"/api/v1/imports/{run['id']}", body) == {"decided": 1}
+    assert writer("get", f"/api/v1/imports/{run['id']}/rows?open=true")["items"] == []
+    stored = {"choice": "stored", "rows": [row["id"] + 1]}
+    writer("patch", f"/api/v1/imports/{run['id']}", stored, status=422, code="import.refused")
+    job = writer("post", f"/api/v1/imports/{run['id']}/apply", {}, status=202)
+    run_job_now(Job.objects.get(pk=job["id"]))
+    assert Mapping.objects.get().room.room_id == predecessor.rooms[1].room_id
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        ({}, "import.refused"),
+        ({"files": [{"base64": "no!"}]}, "request.invalid"),
+        ({"files": [{"text": "{}"}], "colour": "red"}, "request.invalid"),
+        ({"database_url": "sqlite:////etc/passwd"}, "request.invalid"),
+        ({"files": [{"text": "{}"}], "prefer": "coin"}, "import.refused"),
+        ({"files": [{"text": "{}"}], "service": "nobody"}, "import.refused"),
+    ],
+)
+def test_what_is_no_import_is_refused(writer: Any, body: dict[str, Any], code: str) -> None:
+    writer("post", "/api/v1/imports", body, status=422, code=code)
+
+
+def test_reading_tokens_import_nothing(reader: Any) -> None:
+    reader("post", "/api/v1/imports", {"files": [{"text": "{}"}]}, status=403, code="auth.scope")
