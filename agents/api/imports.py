@@ -148,6 +148,20 @@ def import_dict(run: MappingImport) -> dict[str, Any]:
     }
 
 
+def _inlined(schema: type[Schema]) -> dict[str, Any]:
+    """The JSON Schema without references: the operation reads its body itself, so the description does not know its parts."""
+    found = schema.model_json_schema()
+    parts = found.pop("$defs", {})
+
+    def filled(value: Any) -> Any:
+        if isinstance(value, dict):
+            name = str(value.get("$ref", "")).rpartition("/")[2]
+            return filled(parts[name]) if name else {key: filled(one) for key, one in value.items()}
+        return [filled(one) for one in value] if isinstance(value, list) else value
+
+    return dict(filled(found))
+
+
 def _run(import_id: int) -> MappingImport:
     run = MappingImport.objects.defer("payload").filter(pk=import_id).first()
     if run is None:
@@ -164,7 +178,7 @@ def _run(import_id: int) -> MappingImport:
         "requestBody": {
             "required": True,
             "content": {
-                "application/json": {"schema": ImportIn.model_json_schema(ref_template="#/components/schemas/{model}")},
+                "application/json": {"schema": _inlined(ImportIn)},
                 "multipart/form-data": {
                     "schema": {
                         "type": "object",

@@ -19,7 +19,7 @@ HOMESERVER_DOWN = declare("homeserver.unreachable", 503, "The homeserver does no
 HOMESERVER_NONE = declare("homeserver.none", 409, "No homeserver is set up")
 SYNC_BUSY = declare("sync.busy", 409, "Another sync is running")
 SYNC_UNKNOWN_SERVICE = declare("sync.unknown_service", 422, "There is no such enabled service")
-IMPORT_REFUSED = declare("import.refused", 422, "The import cannot do that")
+MAPPING_IMPORT_REFUSED = declare("mapping_import.refused", 422, "The import cannot do that")
 
 _BACKEND = {
     AgentGone: BACKEND_GONE,
@@ -52,4 +52,4 @@ translate(MatrixError, _matrix)
 translate(NoHomeserver, lambda error: Problem(HOMESERVER_NONE, NoHomeserver.sentence))
 translate(SyncBusy, lambda error: Problem(SYNC_BUSY, "Another sync is running; ask again when it has ended."))
 translate(UnknownService, _unknown_service)
-translate(ImportRefused, lambda error: Problem(IMPORT_REFUSED, str(error)))
+translate(ImportRefused, lambda error: Problem(MAPPING_IMPORT_REFUSED, str(error)))
