@@ -12,8 +12,8 @@ from django.http import HttpRequest, HttpResponse
 from ninja import NinjaAPI, Swagger
 
 from agents.api import agents as agent_routes
+from agents.api import drift, homeservers, mappings, rooms, sync
 from agents.api import imports as mapping_imports
-from agents.api import mappings, rooms, sync
 from chat.api import (
     conversations,
     deliveries,
@@ -101,6 +101,8 @@ for _prefix, _router in (
     ("agents", messages.agent_router),
     ("mappings", mappings.router),
     ("rooms", rooms.router),
+    ("drift", drift.router),
+    ("homeservers", homeservers.router),
     ("conversations", conversations.router),
     ("messages", messages.router),
     ("turns", turns.router),

@@ -227,10 +227,14 @@ def homeserver_view(page: OperatorAdmin, request: HttpRequest) -> HttpResponse:
     known = administering.facts(service)
     probed = parse_datetime(str(known.flavour.get("probed_at") or ""))
     lines = [
-        {"way": way, "label": LABELS[key], "dialect": DIALECTS.get(way.dialect, way.dialect), "act": ACTS.get(key)}
-        for key, way in known.ways.items()
+        {
+            "way": way,
+            "label": LABELS[way.ability],
+            "dialect": DIALECTS.get(way.dialect, way.dialect),
+            "act": ACTS.get(way.ability),
+        }
+        for way in known.ways.values()
     ]
-    lacking = [line for line in lines if not line["way"].works]
     return page.page(
         request,
         "switchboard/homeserver.html",
@@ -240,7 +244,7 @@ def homeserver_view(page: OperatorAdmin, request: HttpRequest) -> HttpResponse:
         mode=mode_of(service),
         probed=probed,
         lines=lines,
-        lacking=len(lacking),
+        lacking=sum(not way.works for way in known.ways.values()),
         given=[CREDENTIALS.get(name, name) for name in known.given],
         notes=[
             str(part["sentence"])

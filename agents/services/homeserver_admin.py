@@ -19,7 +19,7 @@ from agents.matrix.admin.registration import register
 from agents.matrix.admin.synapse import SynapseAdmin, is_unserved
 from agents.matrix.admin.ways import ABILITIES, Ability, Way, ways_of
 from agents.matrix.errors import Forbidden, MatrixError, Refused, TokenRefused
-from agents.services.backends import Homeserver
+from agents.services.backends import Homeserver, mode_of
 from agents.services.homeserver_access import Administrator, NoAdministrator, given_credentials, with_administrator
 from agents.services.homeserver_probe import admin_url_of, known_flavour, label, stored_flavour
 from ops.logs import get_logger
@@ -91,7 +91,7 @@ def facts(service: Service) -> HomeserverFacts:
         server_name=str(service.options.get("server_name") or service.capabilities.get("server_name") or ""),
         base_url=service.base_url,
         label=label(flavour) if flavour else "not asked yet",
-        mode=str(service.options.get("mode") or "appservice"),
+        mode=mode_of(service),
         flavour=flavour,
         given=tuple(name for name in _SHOWN if name in given),
         ways=ways_of(flavour, given) if flavour else {},
