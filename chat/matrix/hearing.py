@@ -16,6 +16,7 @@ from agents.services.backends import Homeserver
 from agents.sync.hearing import hear, note_heard
 from chat.matrix import gaps, state_events
 from chat.matrix.events import catch_up
+from chat.matrix.keys_in import take_agents_keys
 from chat.models import SyncCursor
 from ops.logs import get_logger
 from ops.models import Service
@@ -167,6 +168,7 @@ def watch_account(homeserver: Homeserver, account: Account) -> None:
             raise
         cursor.delete()
         return
+    take_agents_keys(homeserver, account.user_id, answer)
     rooms = answer.get("rooms")
     invites = rooms.get("invite") if isinstance(rooms, dict) else None
     for room_id, news in invites.items() if isinstance(invites, dict) else ():

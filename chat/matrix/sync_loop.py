@@ -21,6 +21,7 @@ from agents.services.backends import Homeserver, NoHomeserver, homeserver_servic
 from agents.sync.hearing import note_heard
 from chat.matrix import gaps, hearing
 from chat.matrix.events import catch_up, receive
+from chat.matrix.keys_in import take_keys
 from chat.matrix.watch import send_what_waits
 from chat.models import SyncCursor
 from ops.locks import HeldLock, LockHeld, named_lock
@@ -49,7 +50,7 @@ FILTER: dict[str, Any] = {
 
 # What encryption does with an answer before it is taken in: ``(homeserver, answer) -> answer``.
 Opener = Callable[[Homeserver, dict[str, Any]], dict[str, Any]]
-_openers: list[Opener] = []
+_openers: list[Opener] = [take_keys]
 
 
 def register_opener(opener: Opener) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from nio import AsyncClient, AsyncClientConfig, MegolmEvent, RoomKeyRequest, RoomMessageText
+from nio import AsyncClient, AsyncClientConfig, MegolmEvent, RoomKeyRequest, RoomMessage
 from nio.event_builders import ToDeviceMessage
 
 from agents.matrix.client import AppserviceClient
@@ -30,7 +33,7 @@ class Someone:
         self.client = AsyncClient(synapse.url, self.user_id, store_path=str(folder), config=config)
         self.heard: list[Any] = []
         self.asked: list[RoomKeyRequest] = []
-        self.client.add_event_callback(self._hear, (RoomMessageText, MegolmEvent))
+        self.client.add_event_callback(self._hear, (RoomMessage, MegolmEvent))
 
     async def _hear(self, room: Any, event: Any) -> None:
         self.heard.append(event)
@@ -70,6 +73,14 @@ class Someone:
         answer = await self.client.room_send(room_id, "m.room.message", content, ignore_unverified_devices=True)
         return str(answer.event_id)
 
+    async def until(self, condition: Callable[[], bool], seconds: float = 60, what: str = "") -> None:
+        """Sync until something is true; the message says what was missing."""
+        deadline = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < deadline, what or "waited in vain"
+            await self.sync()
+            await asyncio.sleep(0.2)
+
     def device_of(self, user_id: str, device_id: str = DEVICE) -> Any:
         return self.client.device_store[user_id][device_id]
 
@@ -90,9 +101,19 @@ class Someone:
         )
         await self.client.to_device(letter)
 
-    def words(self) -> list[str]:
-        """What was heard and read, of others."""
-        return [one.body for one in self.heard if isinstance(one, RoomMessageText) and one.sender != self.user_id]
+    def words(self, sender: str = "") -> list[str]:
+        """What was heard and could be read, of others (or of one), as it stands after edits."""
+        texts: dict[str, str] = {}
+        for one in self.heard:
+            if isinstance(one, MegolmEvent) or one.sender == self.user_id or (sender and one.sender != sender):
+                continue
+            content = one.source["content"]
+            relation = content.get("m.relates_to") or {}
+            if relation.get("rel_type") == "m.replace":
+                texts[relation["event_id"]] = content["m.new_content"]["body"]
+            else:
+                texts[one.event_id] = content["body"]
+        return list(texts.values())
 
 
 class Ours:
