@@ -9,6 +9,7 @@ from __future__ import annotations
 from agents.doctor.matrix import (  # noqa: F401
     account_repairs,
     accounts,
+    encryption,
     faults_rooms,
     faults_server,
     flavour,

@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from django.conf import settings
 
@@ -37,11 +37,18 @@ def files() -> list[Path]:
     return sorted(root().glob("*/*.db")) if root().is_dir() else []
 
 
+def accounts() -> list[str]:
+    """The user ids of those files (not of names so long that a file cannot bear them)."""
+    found = [(unquote(path.stem), unquote(path.parent.name)) for path in files() if "~" not in path.stem]
+    return [f"@{localpart}:{server}" for localpart, server in found]
+
+
 def _safe(name: str) -> str:
     """A name of a file for any part of a Matrix id, two never the same."""
     quoted = quote(name, safe="").replace(".", "%2E") if name.startswith(".") else quote(name, safe="")
     if len(quoted) <= _LONGEST:
         return quoted or "%"
+    # "~" is in no Matrix id's name.
     return f"{quoted[:100]}~{hashlib.sha256(name.encode()).hexdigest()[:24]}"
 
 
