@@ -13,3 +13,4 @@ class AgentsConfig(AppConfig):
         from agents import alert_room, checks, jobs, kinds, metrics, support  # noqa: F401
         from agents.doctor import letta, mappings, matrix  # noqa: F401
         from agents.importing import parts  # noqa: F401
+        from agents.matrix.crypto import rotation  # noqa: F401

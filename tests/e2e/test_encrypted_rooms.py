@@ -29,9 +29,11 @@ REFUSED = """
 from chat.models import RefusedEvent
 result = [list(one) for one in RefusedEvent.objects.filter(reason__startswith="encrypted").values_list("external_id", "reason", "sentence")]
 """
-NOTICES = """
-from chat.models import Message
-result = list(Message.objects.filter(role="notice").order_by("id").values_list("text", flat=True))
+CHECK = """
+from agents.doctor.matrix.encryption import encryption
+from ops.models import Service
+found = encryption(Service.objects.get(kind="homeserver").name)
+result = {"status": found.status, "sentence": found.sentence, "affected": [one.target for one in found.affected]}
 """
 OPERATOR = "@switchboard:sb.test"
 
@@ -137,5 +139,45 @@ def test_a_message_without_its_key_is_told_and_taken_in_when_the_key_comes(house
                 lambda: any("a secret for later" in one for one in bea.words(house.agent)), 60, house.stack.logs()
             )
             assert house.stack.ask(REFUSED) == []
+
+    run(part)
+
+
+def test_lost_keys_are_said_in_the_room_and_by_the_doctor_and_a_new_device_mends_it(house: House) -> None:
+    async def part() -> None:
+        async with house.person("cleo") as cleo:
+            room = await cleo.room_with(house.agent, OPERATOR)
+            await _in_the_room(house, cleo, room)
+            await cleo.say(room, "before")
+            await cleo.until(lambda: any("before" in one for one in cleo.words(house.agent)), 60, house.stack.logs())
+            house.stack.stop()
+            house.keys_of(OPERATOR).unlink()
+            house.keys_of(house.agent).unlink()
+            await cleo.say(room, "are you there?")
+            house.stack.start()
+            await cleo.until(lambda: any("my keys are lost" in one for one in cleo.words()), 90, house.stack.logs())
+            await cleo.say(room, "once more")
+            await cleo.until(lambda: len(house.stack.ask(REFUSED)) == 2, 60, house.stack.logs())
+            checked = house.stack.ask(CHECK)
+            assert checked["status"] == "fail"
+            assert "are lost" in checked["sentence"]
+            assert len(checked["affected"]) == 2
+            before = house.devices(cleo)
+            house.stack.manage("repair", "matrix.new_device", "--yes")
+            assert house.stack.ask(CHECK)["status"] == "pass"
+            await cleo.until(lambda: house.devices(cleo) != before, 60)
+            await cleo.say(room, "and after?")
+            await cleo.until(
+                lambda: any("and after?" in one for one in cleo.words(house.agent)), 90, house.stack.logs()
+            )
+            assert sum("my keys are lost" in one for one in cleo.words()) == 1
+            # The former devices are gone from the homeserver.
+            await cleo.until(
+                lambda: all(
+                    len(list(cleo.client.device_store.active_user_devices(user))) == 1
+                    for user in (OPERATOR, house.agent)
+                ),
+                30,
+            )
 
     run(part)

@@ -45,10 +45,12 @@ def accounts() -> list[str]:
 
 def _safe(name: str) -> str:
     """A name of a file for any part of a Matrix id, two never the same."""
-    quoted = quote(name, safe="").replace(".", "%2E") if name.startswith(".") else quote(name, safe="")
+    quoted = quote(name, safe="").replace("~", "%7E")
+    if quoted.startswith("."):
+        quoted = "%2E" + quoted[1:]
     if len(quoted) <= _LONGEST:
         return quoted or "%"
-    # "~" is in no Matrix id's name.
+    # "~" stands in no other name.
     return f"{quoted[:100]}~{hashlib.sha256(name.encode()).hexdigest()[:24]}"
 
 
