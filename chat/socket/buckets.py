@@ -13,6 +13,11 @@ class Bucket:
     def __init__(self, rate: float, burst: float) -> None:
         self._rate, self._burst, self._left, self._at = rate, burst, burst, time.monotonic()
 
+    @property
+    def is_rested(self) -> bool:
+        """Whether half of the burst is there again: whoever was refused has paused since."""
+        return self._left * 2 >= self._burst
+
     def take(self) -> float:
         """0 when one may go on, else the seconds to wait. A refusal takes nothing."""
         now = time.monotonic()

@@ -167,7 +167,9 @@ class Connection:
             return
         try:
             frame = _frame_of(message)
-            self._refusals = 0
+            # Not by a frame that got through among those that are refused: a flood is one however slowly we read it.
+            if self._bucket.is_rested:
+                self._refusals = 0
             await self._do(frame)
         except Refused as refused:
             self.end(refused.code, refused.sentence)

@@ -136,14 +136,15 @@ def test_stopping_an_answer_keeps_what_was_said(rooms: Rooms) -> None:
         async with rooms.person() as ann:
             await ann.join(row["room__room_id"])
             await ann.say(row["room__room_id"], "take your time")
-            await asyncio.sleep(4)
+            # The first words are shown long before the last are said.
+            await ann.until(lambda: bool(ann.said_in(row["room__room_id"])), 180, rooms.stack.logs())
             await asyncio.to_thread(
                 rooms.stack.ask,
                 "from chat.models import Turn\nfrom chat.services.turns import turn_cancel\n"
                 "turn_cancel(turn=Turn.objects.get(state='running'), actor='command')",
             )
             await ann.until(
-                lambda: any("(stopped)" in text for text in ann.said_in(row["room__room_id"])), 20, rooms.stack.logs()
+                lambda: any("(stopped)" in text for text in ann.said_in(row["room__room_id"])), 180, rooms.stack.logs()
             )
             assert len(ann.said_in(row["room__room_id"])) == 1
 

@@ -35,22 +35,22 @@ def test_it_is_free_again_after_an_error():
 
 @pytest.mark.django_db(transaction=True)
 def test_waiting_gets_it_as_soon_as_it_is_free():
-    taken, done = threading.Event(), []
+    taken, freed = threading.Event(), []
 
     def hold():
         with named_lock("sync"):
             taken.set()
             time.sleep(0.2)
+            freed.append(time.monotonic())
         connections.close_all()
 
     holder = threading.Thread(target=hold)
     holder.start()
     assert taken.wait(60)
-    started = time.monotonic()
-    with named_lock("sync", wait=5):
-        done.append(time.monotonic() - started)
+    with named_lock("sync", wait=60):
+        assert freed
+        assert time.monotonic() - freed[0] < 30, "it would have got it at the end of its patience"
     holder.join()
-    assert 0.05 < done[0] < 3
 
 
 @pytest.mark.django_db(transaction=True)
@@ -108,8 +108,12 @@ def test_a_lock_of_a_killed_process_on_this_host_is_free_at_once():
 
 @pytest.mark.django_db(transaction=True)
 def test_it_is_renewed_while_it_is_held():
-    with named_lock("sync", ttl=0.6) as lock:
-        time.sleep(1.2)
+    with named_lock("sync", ttl=3) as lock:
+        first = NamedLock.objects.get().expires_at
+        until = time.monotonic() + 60
+        while NamedLock.objects.get().expires_at == first:
+            assert time.monotonic() < until
+            time.sleep(0.05)
         assert lock.lost is False
         with pytest.raises(LockHeld), named_lock("sync"):
             pass
