@@ -9,12 +9,14 @@ from celery.signals import worker_ready, worker_shutting_down
 from agents.models import Account
 from agents.services.backends import Homeserver
 from agents.services.rebuild_rows import register_direct_room
+from agents.services.refill import register_forgetter
 from agents.services.sessions import register_maker, register_watcher
+from agents.sync.again import register_history_writer
 from agents.sync.observe import register_invitees
 from agents.sync.rooms import register_epoch_source
 from chat.deliveries.outbox import MATRIX
 from chat.deliveries.run import register_target
-from chat.matrix import gaps, state_events
+from chat.matrix import gaps, state_events, told_again
 from chat.matrix.deliver import deliver
 from chat.matrix.hearing import watch_account
 from chat.matrix.sync_loop import SyncLoop, cursor_forget
@@ -24,6 +26,8 @@ from chat.turns.latecomers import Latecomers
 register_target(MATRIX, deliver)
 register_epoch_source(gaps.current_epoch)
 register_direct_room(state_events.join_conversation)
+register_history_writer(told_again.tell)
+register_forgetter(told_again.forget_homeserver)
 
 
 def operators_on_matrix() -> Iterable[str]:

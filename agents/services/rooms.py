@@ -12,6 +12,7 @@ from agents.matrix.errors import MatrixError, Refused, TokenRefused
 from agents.models import Invitation, Mapping, Room, RoomKind
 from agents.services.backends import Homeserver, homeserver_of
 from agents.sync import rooms as steps
+from agents.sync.again import tell_history
 from agents.sync.observe import invitees
 from agents.sync.rows import reserve_mapping
 from ops.locks import named_lock
@@ -79,6 +80,8 @@ def _make_wanted(homeserver: Homeserver, mapping: Mapping, actor: str) -> Room:
         except MatrixError as error:
             # Whoever waits for the room shall have it; sync lists it.
             log.info("room.not_listed_yet", room=room.room_id, error=error.sentence[:200])
+    if created:
+        tell_history(homeserver, mapping)
     return room
 
 
@@ -199,7 +202,10 @@ def _room(homeserver: Homeserver, mapping: Mapping, former: str, space_room_id: 
         return "rejoined"
     if former:
         _forget_place(room)
-    return "created" if steps.ensure_room(homeserver, mapping, invitees(), space_room_id) else "adopted"
+    if not steps.ensure_room(homeserver, mapping, invitees(), space_room_id):
+        return "adopted"
+    tell_history(homeserver, mapping)
+    return "created"
 
 
 def _enter(homeserver: Homeserver, room: Room, user_id: str) -> bool:
@@ -241,9 +247,13 @@ def _forget_place(room: Room) -> None:
         False,
     )
     room.caught_up_epoch, room.last_event_id, room.last_event_at = 0, "", None
+    room.taken_over_at = None
+    if room.room_id and room.room_id not in room.predecessors:
+        room.predecessors = [room.room_id, *room.predecessors][:50]
     room.save(
         update_fields=[
             "in_space", "child_order", "switchboard_joined", "encrypted", "caught_up_epoch", "last_event_id", "last_event_at",
+            "taken_over_at", "predecessors",
         ]
     )  # fmt: skip
     # In memory only: until the new room exists, a sync must not make one as well. Name and topic are written anew.

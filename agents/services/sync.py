@@ -17,10 +17,12 @@ from django.utils import timezone
 from agents.matrix.errors import MatrixError
 from agents.models import SyncRun, SyncState
 from agents.services.backends import Homeserver, NoHomeserver, open_homeserver
+from agents.services.refill import refill_reset
 from agents.sync.apply import Applier
+from agents.sync.gone import as_empty, look_for_loss
 from agents.sync.lost import look_for_traces
 from agents.sync.observe import observe
-from agents.sync.plan import SyncPlan, make_plan
+from agents.sync.plan import SyncPlan, make_plan, serious
 from ops.findings import Finding
 from ops.leases import LEASE_SECONDS, WORKER, holder_is_dead, lease_end
 from ops.logs import get_logger
@@ -118,8 +120,12 @@ def _plan(service_name: str, force: bool) -> tuple[SyncPlan, Homeserver | None, 
         homeserver=homeserver.service if homeserver else None,
         server_name=homeserver.server_name if homeserver else "",
     )
-    if homeserver is not None and not force:
-        look_for_traces(homeserver, observed)
+    if homeserver is not None:
+        look_for_loss(homeserver, observed, everything=force)
+        if force and observed.loss is not None and serious(observed.loss):
+            as_empty(observed)
+        elif not force and observed.loss is None:
+            look_for_traces(homeserver, observed)
     name = (homeserver.service.options.get("space_name") if homeserver else "") or settings.MATRIX_SPACE_NAME
     plan = make_plan(observed, now=timezone.now(), force=force, space_name=name)
     if trouble is not None:
@@ -181,6 +187,8 @@ def _run(
 ) -> SyncReport:
     plan, homeserver, invitees = _plan(service_name, force)
     report = SyncReport(plan, findings=list(plan.findings))
+    if plan.refill is not None and homeserver is not None:
+        refill_reset(homeserver=homeserver, loss=plan.refill, actor=actor)
     if plan.steps:
         outcome = Applier(homeserver, actor=actor, invitees=invitees, on_step=progress, should_stop=should_stop).apply(
             plan.steps

@@ -19,6 +19,7 @@ from agents.matrix.errors import HomeserverUnreachable, MatrixError, TokenRefuse
 from agents.models import Agent, AgentState, Mapping, Room
 from agents.services.backends import Homeserver
 from agents.sync import rooms, rows
+from agents.sync.again import tell_history
 from agents.sync.bulk import Bulk
 from agents.sync.plan import Step
 from ops.findings import Finding
@@ -191,6 +192,8 @@ class Applier:
                 target=room,
                 message=f"{agent.name}: {room.room_id}",
             )
+            if created:
+                tell_history(homeserver, mapping)
         elif step.kind == "room.describe":
             rooms.describe_agent_room(homeserver, mapping)
         elif step.kind == "space.add" and self.space_room_id:

@@ -124,6 +124,15 @@ class Traces:
     orphans: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """What the homeserver does not know any more: ``missing`` of the ``asked`` accounts (Matrix ids), and whether the space is gone."""
+
+    asked: int
+    missing: tuple[str, ...]
+    space: bool
+
+
 @dataclass(slots=True)
 class Observed:
     """Everything a plan is made from. ``invited`` holds (room row, user id) pairs that need no invitation now; ``traces`` are
@@ -139,6 +148,7 @@ class Observed:
     skip: frozenset[str] = frozenset()
     traces: dict[int, Traces] = field(default_factory=dict)
     lazy: bool = False
+    loss: Loss | None = None
 
 
 InviteeSource = Callable[[], Iterable[str]]

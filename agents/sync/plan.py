@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from agents.backends.base import AgentInfo
-from agents.sync.observe import KnownAgent, KnownRoom, Observed, ServiceView, fingerprint, usable_avatar
+from agents.sync.observe import KnownAgent, KnownRoom, Loss, Observed, ServiceView, fingerprint, usable_avatar
 from ops.findings import Finding
 from ops.words import counted, verb
 
@@ -18,7 +18,7 @@ from ops.words import counted, verb
 ARCHIVE_PASSES = 2
 ARCHIVE_AFTER = timedelta(seconds=5)
 SUSPICIOUS_LEAST, SUSPICIOUS_SHARE = 3, 0.20
-STATE_LOST = "sync.state_lost"
+STATE_LOST, HOMESERVER_EMPTY = "sync.state_lost", "sync.homeserver_empty"
 # So many agents are named by their rows in a finding.
 MOST_NAMED = 500
 # A room costs the homeserver a third of a second: from so many new ones on they are better made when somebody comes.
@@ -71,11 +71,15 @@ _WORDS = {
 
 @dataclass(slots=True)
 class SyncPlan:
-    """The steps, what was noticed, and the services whose steps were held back because they look like a mistake."""
+    """The steps, what was noticed, and the services whose steps were held back because they look like a mistake.
+
+    ``refill`` is what the homeserver has lost and the steps make again: rows have to forget it first.
+    """
 
     steps: list[Step] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
     stopped: list[str] = field(default_factory=list)
+    refill: Loss | None = None
 
     @property
     def counts(self) -> dict[str, int]:
@@ -89,6 +93,12 @@ def make_plan(observed: Observed, *, now: datetime, force: bool = False, space_n
     incomplete list.
     """
     plan = SyncPlan()
+    if observed.loss is not None and serious(observed.loss):
+        if not force:
+            plan.findings.append(_emptied(observed, observed.loss))
+            plan.stopped += [view.name for view in observed.services]
+            return plan
+        plan.refill = observed.loss
     by_service: dict[int, list[KnownAgent]] = {}
     for agent in observed.agents:
         by_service.setdefault(agent.service_id, []).append(agent)
@@ -101,6 +111,24 @@ def make_plan(observed: Observed, *, now: datetime, force: bool = False, space_n
         plan.steps = [step for step in plan.steps if step.kind != "space.create"]
     _suggest_lazy(plan)
     return plan
+
+
+def serious(loss: Loss) -> bool:
+    """A few accounts are mended one by one; all of them, or many at once, mean another homeserver."""
+    return len(loss.missing) == loss.asked or suspiciously_many(len(loss.missing), loss.asked)
+
+
+def _emptied(observed: Observed, loss: Loss) -> Finding:
+    known = sum(one.account is not None and one.account.registered for one in observed.agents)
+    return Finding(
+        "error",
+        HOMESERVER_EMPTY,
+        f"The homeserver does not know {len(loss.missing)} of {counted(loss.asked, 'account')} that were looked up, of "
+        f"{counted(known, 'account')} that it had, and Switchboard's own is in no space. It looks new and empty; nothing was "
+        "changed. Restore its backup, or check its address; to make accounts, rooms and space there again, sync with force.",
+        "homeserver",
+        {"asked": loss.asked, "missing": len(loss.missing), "accounts": list(loss.missing[:20]), "registered": known},
+    )
 
 
 def _suggest_lazy(plan: SyncPlan) -> None:

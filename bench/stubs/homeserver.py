@@ -99,7 +99,9 @@ class Homeserver:
         if kind == "versions":
             return {"versions": ["v1.1", "v1.11"], "server": {"name": "stub", "version": "0"}}
         if kind == "whoami":
-            return {"user_id": f"@switchboard:{self.server_name}"}
+            return {"user_id": request.query.get("user_id") or f"@switchboard:{self.server_name}"}
+        if kind == "joined_rooms":
+            return {"joined_rooms": [f"!space:{self.server_name}", *self.aliases.values()]}
         if kind == "createRoom":
             room = f"!r{next(self.numbers)}:{self.server_name}"
             self.aliases[f"#{body.get('room_alias_name')}:{self.server_name}"] = room

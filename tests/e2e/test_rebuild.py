@@ -150,10 +150,9 @@ def test_what_is_said_afterwards_is_answered_once_and_nothing_else(house: House)
 
     async def after() -> None:
         async with house.person() as ann:
-            heard = len(ann.said_in(room))
             await ann.say(room, "said after the loss")
             await ann.say(house.direct, "said in the chat after the loss")
-            await ann.until(lambda: len(ann.said_in(room)) > heard, 120, house.stack.logs())
+            await ann.until(lambda: len(ann.said_in(room)) > 1, 120, house.stack.logs())
             await ann.until(lambda: len(ann.said_in(house.direct)) > 1, 120, house.stack.logs())
 
     run(after)
