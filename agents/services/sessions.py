@@ -118,17 +118,19 @@ def account_ensure(homeserver: Homeserver, account: Account, *, actor: str = "sy
     return _renew(homeserver, account, "", actor, register_first=not known)[1]
 
 
-def session_recover(*, homeserver: Homeserver, account: Account, refused: str = "", actor: str = "system") -> Account:
+def session_recover(
+    *, homeserver: Homeserver, account: Account, refused: str = "", actor: str = "system", force: bool = False
+) -> Account:
     """Open the account's session again, up the ladder: token, password, an administrator's login, a new password, made again.
 
-    ``refused`` is the token that the homeserver did not take. Raises ``SessionRefused`` (with the time of the next attempt),
+    ``refused`` is the token that the homeserver did not take; ``force`` does not wait for the end of a pause. Raises ``SessionRefused`` (with the time of the next attempt),
     ``RateLimited`` or ``HomeserverUnreachable``.
     """
-    return _renew(homeserver, account, refused, actor, register_first=False)[0]
+    return _renew(homeserver, account, refused, actor, register_first=False, force=force)[0]
 
 
 def _renew(
-    homeserver: Homeserver, account: Account, refused: str, actor: str, *, register_first: bool
+    homeserver: Homeserver, account: Account, refused: str, actor: str, *, register_first: bool, force: bool = False
 ) -> tuple[Account, bool]:
     busy: set[int] = _busy.__dict__.setdefault("accounts", set())
     if account.pk in busy:
@@ -143,7 +145,8 @@ def _renew(
                 # Another process was faster.
                 _remember(homeserver, row)
                 return row, False
-            _may_try(row)
+            if not force:
+                _may_try(row)
             try:
                 climbed = Ladder(homeserver, row, refused=refused).climb(register_first=register_first)
             except MatrixError as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -27,10 +26,18 @@ class House:
 
     def __init__(self, stack: Stack, synapse: Synapse, ann: MatrixUser, admin: MatrixUser) -> None:
         self.stack, self.synapse, self.ann, self.admin = stack, synapse, ann, admin
+        self.before: list[str] = []
 
     def room(self, name: str) -> dict[str, str]:
         row: dict[str, str] = self.stack.ask(ROOM.format(name))
         return row
+
+    def rooms(self) -> list[str]:
+        """The rooms that our rows know."""
+        found: list[str] = self.stack.ask(
+            "from agents.models import Room\nresult=sorted(Room.objects.exclude(kind='direct').values_list('room_id', flat=True))"
+        )
+        return found
 
     def person(self) -> Person:
         return Person(self.synapse.url, self.ann.user_id, self.ann.password)
@@ -99,10 +106,8 @@ def test_accounts_rooms_and_space_are_made_and_a_person_is_answered(house: House
             space = house.stack.ask("from agents.models import Room\nresult=Room.objects.get(kind='space').room_id")
             assert {row["room__room_id"], space} <= set(ann.client.invited_rooms)
             await ann.join(row["room__room_id"])
-            started = time.monotonic()
             await ann.say(row["room__room_id"], "hello")
             await ann.until(lambda: bool(ann.said_in(row["room__room_id"])), 60, house.stack.logs())
-            print("answered in", time.monotonic() - started)
             assert {e.sender for r, e in ann.heard if r == row["room__room_id"]} - {ann.user_id} == {
                 row["account__user_id"]
             }
@@ -153,3 +158,93 @@ def test_a_deleted_device_is_made_again_and_the_message_is_answered(house: House
     run(as_ann)
     # The same devices, one login each.
     assert house.devices() == before
+
+
+def test_a_person_opens_chats_with_agents(house: House) -> None:
+    """One agent is invited alone and follows when its account is looked at; another together with Switchboard's own account."""
+    ada, tinker = house.room("Ada")["account__user_id"], house.room("Tinker")["account__user_id"]
+
+    async def as_ann() -> None:
+        async with house.person() as ann:
+
+            def there(room_id: str, user_id: str) -> bool:
+                return user_id in getattr(ann.client.rooms.get(room_id), "users", {})
+
+            alone = (await ann.client.room_create(is_direct=True, invite=[ada])).room_id
+            along = (await ann.client.room_create(is_direct=True, invite=[tinker, "@switchboard:sb.test"])).room_id
+            await ann.until(lambda: there(along, tinker), 60, "the agent did not come along\n" + house.stack.logs())
+            await ann.say(along, "what is 6*7?")
+            await ann.until(lambda: any("42" in text for text in ann.said_in(along)), 60, house.stack.logs())
+            await asyncio.to_thread(
+                house.stack.ask, "from agents.services.sessions import sessions_check\nresult=sessions_check().good"
+            )
+            await ann.until(
+                lambda: there(alone, ada), 60, "the agent did not follow the invitation\n" + house.stack.logs()
+            )
+            await ann.say(alone, "and who are you?")
+            await ann.until(lambda: bool(ann.said_in(alone, ada)), 60, house.stack.logs())
+
+    run(as_ann)
+
+
+@pytest.fixture(scope="module")
+def moved(redis_server: Any, postgres: Any, house: House) -> Iterator[House]:
+    """An installation that was an appservice until its homeserver's registration was taken away."""
+    house.stack.stop()
+    synapse = Synapse(server_name="moved.test")
+    redis_server.client().flushall()
+    stack = Stack(
+        homeserver_url=synapse.url,
+        server_name="moved.test",
+        redis_url=redis_server.url,
+        database_url=postgres.create_database("client_mode_moved"),
+        settings={"DEMO_AGENTS": "true", "MATRIX_INVITE": "@ann:moved.test"},
+    )
+    synapse.registration = stack.write_registration()
+    with synapse:
+        ann = synapse.register_user("ann", "ann-has-a-password")
+        admin = synapse.register_user("root", "root-has-a-password", admin=True)
+        stack.prepare()
+        stack.manage("sync_agents")
+        moved = House(stack, synapse, ann, admin)
+        moved.before = moved.rooms()
+        room = moved.room("Echo")["room__room_id"]
+
+        async def ask_unheard() -> None:
+            async with moved.person() as person:
+                await person.join(room)
+                await person.say(room, "said before the move")
+
+        run(ask_unheard)
+        synapse.use_registration(None)
+        synapse.restart()
+        stack.environment |= {"MATRIX_MODE": "client", "MATRIX_ADMIN_TOKEN": admin.access_token}
+        stack.stop()
+        stack.prepare()
+        with stack:
+            yield moved
+
+
+def test_an_installation_moves_to_client_mode_and_keeps_its_rooms(moved: House) -> None:
+    row = moved.room("Echo")
+    room, agent = row["room__room_id"], row["account__user_id"]
+
+    async def as_ann() -> None:
+        async with moved.person() as ann:
+            await ann.until(
+                lambda: any("before the move" in one for one in ann.said_in(room, agent)), 90, moved.stack.logs()
+            )
+            await ann.say(room, "and after it")
+            await ann.until(lambda: any("after it" in one for one in ann.said_in(room, agent)), 60, moved.stack.logs())
+
+    run(as_ann)
+    moved.stack.manage("sync_agents")
+    assert moved.rooms() == moved.before
+    assert moved.call("GET", "/_synapse/admin/v1/rooms?limit=100")["total_rooms"] == len(moved.before)
+    checked = moved.stack.ask(
+        "from agents.services.sessions import sessions_check, sessions_wanted\n"
+        "from agents.services.backends import open_homeserver\n"
+        "sessions_check()\n"
+        "result=sorted(set(sessions_wanted(open_homeserver()).values_list('session', flat=True)))"
+    )
+    assert checked == ["good"]

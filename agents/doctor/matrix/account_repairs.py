@@ -7,8 +7,8 @@ from typing import Any
 
 from agents.doctor.matrix.accounts import accounts_of
 from agents.doctor.matrix.common import key_of, opened
-from agents.matrix.errors import MatrixError
-from agents.models import Account, Mapping
+from agents.matrix.errors import HomeserverUnreachable, MatrixError, RateLimited
+from agents.models import Account, AccountWay, Mapping
 from agents.services.backends import Homeserver
 from agents.services.identities import (
     account_rename,
@@ -18,6 +18,7 @@ from agents.services.identities import (
     identity_reassert,
     usable_instead,
 )
+from agents.services.sessions import session_recover
 from agents.sync.rooms import register_sender
 from ops.doctor.repairs import Change, Plan, RepairFailed, RepairRefused, RepairWork, register_repair
 from ops.words import counted, verb
@@ -86,8 +87,9 @@ def _plan_provision(work: RepairWork) -> Plan:
         changes.insert(0, Change(f"service:{homeserver.service.pk}", homeserver.sender_id, None, "an account"))
     if not changes:
         return Plan("Every account is there.")
+    by = "" if homeserver.client_mode else " by the appservice's registration"
     return Plan(
-        f"Create {counted(len(changes), 'account')} by the appservice's registration, with name and picture, and bring them back into "
+        f"Create {counted(len(changes), 'account')}{by}, with name and picture, and bring them back into "
         "their rooms. Those that are there are left alone.",
         tuple(changes),
         {"accounts": sorted(missing), "own": own},
@@ -138,9 +140,14 @@ def _plan_relogin(work: RepairWork) -> Plan:
     if not refused:
         return Plan("The homeserver lets us speak as every account.")
     changes, snapshot, stuck = [], {}, []
+    sessions: list[int] = []
     # ``_mapped`` may leave out accounts that no agent has: nobody speaks as them.
     for mapping in _mapped(refused):
         account = mapping.account
+        if homeserver.client_mode or account.way == AccountWay.SESSION:
+            changes.append(Change(f"agent:{mapping.agent_id}", "session", "refused", "opened again"))
+            sessions.append(account.pk)
+            continue
         other = usable_instead(homeserver, mapping)
         if other:
             changes.append(Change(f"agent:{mapping.agent_id}", "account", account.user_id, other))
@@ -159,6 +166,14 @@ def _plan_relogin(work: RepairWork) -> Plan:
         if stuck
         else ""
     )
+    if sessions:
+        return Plan(
+            f"Open the {counted(len(sessions), 'session')} again: token, password, an administrator's login, a new password, and at last "
+            "the account made again.",
+            tuple(changes),
+            {"sessions": sessions, "mappings": [mapping.pk for mapping in _mapped([int(key) for key in snapshot])]},
+            {"user_ids": snapshot},
+        )
     return Plan(
         f"Let {counted(len(changes), 'agent')} speak with the account that {verb(len(changes), 'its', 'their')} own id stands for; it can be used "
         f"and is in {verb(len(changes), 'its', 'their')} room.{left}",
@@ -175,7 +190,7 @@ def _mapped(accounts: Iterable[int]) -> Iterable[Mapping]:
 
 def _apply_relogin(work: RepairWork) -> dict[str, Any]:
     homeserver = opened(work.target)
-    rungs: dict[str, str] = {}
+    rungs = _open_sessions(homeserver, work)
     for mapping in Mapping.objects.filter(pk__in=work.plan.data["mappings"]).select_related(
         "agent__service", "account__homeserver", "room"
     ):
@@ -186,8 +201,23 @@ def _apply_relogin(work: RepairWork) -> dict[str, Any]:
             raise RepairFailed(error.sentence) from error
         rungs[name] = done.rung if done.in_room else f"{done.rung}, not in its room"
     if all(rung.startswith("stuck") for rung in rungs.values()):
-        raise RepairFailed("None of them can be spoken as.")
+        raise RepairFailed(f"None of them can be spoken as. {next(iter(rungs.values()), '')}")
     return {"rungs": rungs}
+
+
+def _open_sessions(homeserver: Homeserver, work: RepairWork) -> dict[str, str]:
+    """Open sessions that are refused, whatever pauses there were: ``{user id: what came of it}``."""
+    rungs: dict[str, str] = {}
+    for account in _rows(work.plan.data.get("sessions") or []):
+        refused = str((account.secrets or {}).get("access_token") or "")
+        try:
+            session_recover(homeserver=homeserver, account=account, refused=refused, actor=work.actor, force=True)
+            rungs[account.user_id] = "session opened"
+        except (HomeserverUnreachable, RateLimited) as error:
+            raise RepairFailed(error.sentence) from error
+        except MatrixError as error:
+            rungs[account.user_id] = f"stuck: {error.sentence}"
+    return rungs
 
 
 def _undo_relogin(work: RepairWork) -> None:

@@ -10,6 +10,7 @@ from django.conf import settings
 
 from agents.doctor.matrix.common import server_name_of, service_named
 from agents.matrix.probe import WHY_NOT
+from agents.services.backends import mode_of
 from agents.services.homeserver_probe import stored_flavour
 from ops.doctor.guides import Guide, GuideStep, register_guide
 from ops.models import Service
@@ -138,6 +139,8 @@ def right_address(target: str, evidence: dict[str, Any]) -> Guide:
 def install_registration(target: str, evidence: dict[str, Any]) -> Guide:
     """How our registration gets to the homeserver. The file is written by a command, so that no token is shown here."""
     service = _service(target)
+    if service is not None and mode_of(service) == "client":
+        return _open_our_session(evidence)
     file = "/etc/matrix-synapse/switchboard.yaml"
     if service is not None and service.options.get("local"):
         steps = [
@@ -169,6 +172,33 @@ def install_registration(target: str, evidence: dict[str, Any]) -> Guide:
         else "The homeserver has another registration than we have."
     )
     return Guide("Install our registration on the homeserver", why, tuple(steps))
+
+
+def _open_our_session(evidence: dict[str, Any]) -> Guide:
+    """Client mode: what opens a session for Switchboard's own account."""
+    steps = (
+        GuideStep(
+            "Give its password, or an access token of it.",
+            "MATRIX_USERNAME=switchboard\nMATRIX_PASSWORD=",
+            "ini",
+            ".env",
+        ),
+        GuideStep(
+            "Or give what makes and mends accounts there: an administrator, a registration token, or Synapse's shared secret.",
+            "MATRIX_ADMIN_TOKEN=\nMATRIX_REGISTRATION_TOKEN=\nMATRIX_REGISTRATION_SHARED_SECRET=",
+            "ini",
+            ".env",
+        ),
+        GuideStep(
+            "Start Switchboard anew, or enter it here under “Renew the token”.", _manage("doctor matrix.login_failed")
+        ),
+    )
+    errcode = evidence.get("errcode")
+    return Guide(
+        "Open a session for Switchboard's own account",
+        f"In client mode it listens for all agents, and it has no session{f' ({errcode})' if errcode else ''}.",
+        steps,
+    )
 
 
 @register_guide("matrix.hs_flavour")
@@ -207,6 +237,23 @@ def let_us_speak(target: str, evidence: dict[str, Any]) -> Guide:
     user = str(
         first.get("user_id") or f"@agent_example:{server_name_of(service) if service is not None else 'example.org'}"
     )
+    if service is not None and mode_of(service) == "client":
+        return Guide(
+            "Open these accounts' sessions",
+            f"{user} and others have no session on the homeserver, and nothing that was given opens one.",
+            (
+                GuideStep(
+                    "Give what mends accounts there: an administrator, best as a token.",
+                    "MATRIX_ADMIN_TOKEN=",
+                    "ini",
+                    ".env",
+                ),
+                GuideStep(
+                    "Or enter the account's password: Accounts in the admin. Then put it right here.",
+                    _manage("repair identity.relogin"),
+                ),
+            ),
+        )
     prefix = (service.options.get("user_prefix") if service is not None else "") or settings.MATRIX_USER_PREFIX
     steps = (
         GuideStep(

@@ -13,11 +13,13 @@ from typing import Any
 
 from django.conf import settings
 
+from agents.doctor.matrix import own_session
 from agents.doctor.matrix.common import GONE, homeservers, sender_of, server_name_of, service_at, service_named
 from agents.matrix.client import AppserviceClient
 from agents.matrix.clients import forget_client
 from agents.matrix.errors import MatrixError, RateLimited
 from agents.matrix.registration import Registration, RegistrationError, load
+from agents.services.backends import mode_of
 from ops.doctor.repairs import Change, Plan, RepairFailed, RepairRefused, RepairWork, register_repair
 from ops.models import ManagedBy, Service
 from ops.registry import CheckOutcome, ServiceField, TestResult, register_check
@@ -48,10 +50,13 @@ def login_failed(target: str) -> CheckOutcome:
     """Red when ``whoami`` with the appservice's token fails, or says another account than Switchboard's own.
 
     There are no passwords and no logins here: accounts speak through the one token. Amber while the homeserver only asks us to wait.
+    In client mode it is the session of Switchboard's own account that is asked about.
     """
     service = service_named(target)
     if service is None:
         return GONE
+    if mode_of(service) == "client":
+        return own_session.look(service)
     said = _whoami(service, _token(service))
     expected = sender_of(service)
     evidence = {
@@ -147,6 +152,8 @@ def _file(service: Service, params: dict[str, Any]) -> Path | None:
 
 def _plan(work: RepairWork) -> Plan:
     service = service_at(work.target)
+    if mode_of(service) == "client":
+        return own_session.plan(service, work.params)
     if token_is_accepted(service):
         return Plan("The homeserver accepts the token that is in use.")
     file = _file(service, work.params)
@@ -184,6 +191,8 @@ def _plan(work: RepairWork) -> Plan:
 def _apply(work: RepairWork) -> dict[str, Any]:
     service = service_at(work.target)
     data = work.plan.data
+    if data.get("client"):
+        return own_session.apply(service, work)
     if "file" in data:
         _write(Path(data["file"]), data["text"])
         return {"written": data["file"], "next": "Restart the homeserver: it reads registrations only when it starts."}
@@ -200,6 +209,9 @@ def _apply(work: RepairWork) -> dict[str, Any]:
 
 def _undo(work: RepairWork) -> None:
     service, kept = service_at(work.target), work.snapshot
+    if "credentials" not in kept:
+        # A session was opened; the one before is gone on the homeserver.
+        return
     if kept.get("file"):
         if kept.get("file_before"):
             _write(Path(kept["file"]), kept["file_before"])
@@ -287,7 +299,8 @@ register_repair(
     button="Renew the token",
     explain=(
         "Tries the tokens that are known (pasted, registration file, environment, the former one) and takes the one that the "
-        "homeserver accepts. When it accepts none, our registration is written again to its file, if that lies on this machine."
+        "homeserver accepts. When it accepts none, our registration is written again to its file, if that lies on this machine. In "
+        "client mode a session of Switchboard's own account is opened instead."
     ),
     plan=_plan,
     apply=_apply,
@@ -295,6 +308,8 @@ register_repair(
     fields=(
         ServiceField("as_token", "Appservice token", "as_token of the registration on the homeserver.", secret=True),
         ServiceField("hs_token", "Homeserver token", "hs_token of the same registration.", secret=True),
+        ServiceField("password", "Password", "Client mode: of Switchboard's own account.", secret=True),
+        ServiceField("access_token", "Access token", "Client mode: of Switchboard's own account.", secret=True),
         ServiceField(
             "registration_file", "Registration file", "Where the homeserver reads it, if that is on this machine."
         ),

@@ -14,6 +14,7 @@ from django.db import DatabaseError
 
 from agents.matrix.registration import Registration, RegistrationError, load
 from agents.services.backends import homeserver_service
+from agents.services.client_mode import no_appservice
 from ops.models import Service
 
 
@@ -27,9 +28,14 @@ class Command(BaseCommand):
         parser.add_argument("--tuwunel", action="store_true", help="Print the command for Tuwunel's admin room.")
         parser.add_argument("--compare", metavar="FILE", help="Say what differs from a registration that is installed.")
         parser.add_argument("--url", help="Where the homeserver reaches Switchboard (MATRIX_APPSERVICE_URL).")
+        parser.add_argument("--anyway", action="store_true", help="Also in client mode, which needs no registration.")
         parser.add_argument("--server-name", help="The homeserver's name (MATRIX_SERVER_NAME).")
 
     def handle(self, *args: Any, **options: Any) -> None:
+        service = _service()
+        why = no_appservice(service) if service is not None else ""
+        if why and not options["anyway"]:
+            raise CommandError(f"{why} To prepare for the other mode all the same, add --anyway.")
         registration = self._registration(options)
         if options["compare"]:
             self._compare(registration, options["compare"])
