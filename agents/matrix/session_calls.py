@@ -54,9 +54,9 @@ class SessionCalls(Transport):
 
     def logout(self, token: str) -> None:
         """End the session. One that has ended already is no failure."""
-        method, path, body = Api.logout("")
+        method, path = Api.logout("")
         try:
-            self.call_any(method, path, body, action="end a session", token=token)
+            self.call_any(method, path, "{}", action="end a session", token=token)
         except TokenRefused:
             return
 
