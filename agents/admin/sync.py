@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import groupby
 from typing import Any
 
@@ -11,6 +12,7 @@ from django.urls import URLPattern, path, reverse
 from unfold.decorators import display
 
 from agents.admin.common import EXPECTED
+from agents.admin.restore import restore_view
 from agents.models import SyncRun, SyncState
 from agents.services.backends import backend_services
 from agents.services.sync import SyncReport, UnknownService, sync_agents
@@ -44,7 +46,9 @@ class SyncRunAdmin(OperatorAdmin):
 
     def get_urls(self) -> list[URLPattern]:
         view = self.admin_site.admin_view(self.plan_view)
-        return [path("plan/", view, name="agents_syncrun_plan"), *super().get_urls()]
+        restore = self.admin_site.admin_view(partial(restore_view, self))
+        own = [path("plan/", view, name="agents_syncrun_plan"), path("restore/", restore, name="homeserver_restore")]
+        return [*own, *super().get_urls()]
 
     def get_queryset(self, request: HttpRequest) -> Any:
         rows = super().get_queryset(request)
@@ -52,7 +56,10 @@ class SyncRunAdmin(OperatorAdmin):
         return rows.defer("plan") if match is not None and str(match.url_name).endswith("changelist") else rows
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
-        buttons = [Button("Sync now…", reverse("admin:agents_syncrun_plan"), primary=True)]
+        buttons = [
+            Button("Sync now…", reverse("admin:agents_syncrun_plan"), primary=True),
+            Button("After a loss…", reverse("admin:homeserver_restore")),
+        ]
         return super().changelist_view(request, {"list_buttons": buttons, **(extra_context or {})})
 
     @display(description="Sync", ordering="id")
