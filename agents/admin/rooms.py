@@ -10,6 +10,7 @@ from unfold.decorators import display
 
 from agents.admin.common import EXPECTED, client_address
 from agents.models import Room, RoomKind
+from agents.services.invitations import open_pauses
 from agents.services.rooms import room_set_quiet
 from ops import html
 from ops.admin.base import Deed, OperatorAdmin, actor_of
@@ -79,6 +80,7 @@ class RoomAdmin(OperatorAdmin):
             "agent": mapping.agent if mapping else None,
             "room_address": client_address(row),
             "invitations": [(one, INVITATION_LAMPS[one.state]) for one in row.invitations.order_by("user_id")[:200]],
+            "pauses": list(open_pauses().filter(homeserver=row.homeserver)[:50]),
         }
 
 

@@ -14,13 +14,13 @@ from django.db import transaction
 from django.utils import timezone
 
 from agents.matrix.errors import MatrixError, Refused, TokenRefused
-from agents.models import AgentState, Invitation, InvitationState, Room, RoomKind
+from agents.models import AgentState, Invitation, InvitationState, InviteePause, Room, RoomKind
 from agents.services.backends import Homeserver
 from agents.services.identities import bring_back
+from agents.sync.pauses import BREAKS_AT as BREAKS_AT
+from agents.sync.pauses import note_accepted
 from ops.services.audit import record
 
-# So many refusals in a row are no accident.
-BREAKS_AT = 3
 Way = Literal["there", "left", "banned", "enter", "invite"]
 
 
@@ -94,6 +94,7 @@ def invitation_mend(*, homeserver: Homeserver, invitation: Invitation, actor: st
     for inviter in dict.fromkeys((found.inviter, homeserver.sender_id)):
         try:
             homeserver.client.invite(room.room_id, person, inviter)
+            note_accepted(homeserver.service, [person])
             return _settle(invitation, InvitationState.INVITED, "", actor, f"{person} was invited by {inviter}.")
         except Refused as error:
             if error.retryable or isinstance(error, TokenRefused):
@@ -137,3 +138,20 @@ def invitation_restore(*, homeserver: Homeserver, invitation: Invitation, kept: 
         invitation.not_before = timezone.now() + timedelta(days=1)
         invitation.save(update_fields=["state", "error", "not_before", "attempts", "updated_at"])
         record(actor=actor, action="invitation.restored", target=invitation, after={"state": kept["state"]})
+
+
+def open_pauses() -> Any:
+    """People whom the homeserver refused in room after room, and who are invited nowhere for a while."""
+    return InviteePause.objects.filter(failures__gte=BREAKS_AT).order_by("user_id")
+
+
+def invitee_resume(*, pause: InviteePause, actor: str) -> None:
+    """End the pause of a person now: the next sync invites them again everywhere."""
+    with transaction.atomic():
+        record(
+            actor=actor,
+            action="invitee.resumed",
+            target=pause,
+            before={"user_id": pause.user_id, "failures": pause.failures},
+        )
+        note_accepted(pause.homeserver, [pause.user_id])

@@ -18,6 +18,7 @@ from agents.matrix.markdown import clean_text
 from agents.models import Agent, Invitation, InvitationState, Room, RoomKind
 from agents.services.backends import backend_services, spec_of
 from agents.sync.lazy import rooms_are_lazy
+from agents.sync.pauses import pauses
 from ops.logs import get_logger
 from ops.models import Service
 
@@ -136,7 +137,8 @@ class Loss:
 @dataclass(slots=True)
 class Observed:
     """Everything a plan is made from. ``invited`` holds (room row, user id) pairs that need no invitation now; ``traces`` are
-    those of services (by id) for which many rooms would be made. ``lazy``: rooms are made when somebody first looks for them."""
+    those of services (by id) for which many rooms would be made. ``lazy``: rooms are made when somebody first looks for them.
+    Nobody invites those who are ``paused``; of those who are ``probed`` one invitation is tried (see ``agents.sync.pauses``)."""
 
     services: list[ServiceView] = field(default_factory=list)
     agents: list[KnownAgent] = field(default_factory=list)
@@ -149,6 +151,8 @@ class Observed:
     traces: dict[int, Traces] = field(default_factory=dict)
     lazy: bool = False
     loss: Loss | None = None
+    paused: frozenset[str] = frozenset()
+    probed: frozenset[str] = frozenset()
 
 
 InviteeSource = Callable[[], Iterable[str]]
@@ -181,6 +185,7 @@ def observe(*, service_name: str = "", homeserver: Service | None = None, server
         observed.lazy = rooms_are_lazy(homeserver)
         if observed.invitees:
             observed.invited = _settled_invitations(observed.invitees)
+            observed.paused, observed.probed = pauses(homeserver, observed.invitees)
     return observed
 
 

@@ -109,8 +109,23 @@ def make_plan(observed: Observed, *, now: datetime, force: bool = False, space_n
     if any(finding.code == STATE_LOST for finding in plan.findings):
         # The space is among what was forgotten.
         plan.steps = [step for step in plan.steps if step.kind != "space.create"]
+    if observed.probed:
+        plan.steps = _one_probe(plan.steps, observed.probed)
     _suggest_lazy(plan)
     return plan
+
+
+def _one_probe(steps: Iterable[Step], probed: frozenset[str]) -> list[Step]:
+    """One invitation shows whether a person who was refused everywhere is still; the others wait for it."""
+    tried: set[str] = set()
+    kept = []
+    for step in steps:
+        person = step.detail.get("user_id", "") if step.kind == "invite" else ""
+        if person in probed and person in tried:
+            continue
+        tried.add(person)
+        kept.append(step)
+    return kept
 
 
 def serious(loss: Loss) -> bool:
@@ -355,7 +370,7 @@ def _plan_invitations(
     if room is None or not room.room_id:
         return
     for user_id in observed.invitees:
-        if (room.pk, user_id) not in observed.invited:
+        if (room.pk, user_id) not in observed.invited and user_id not in observed.paused:
             steps.append(Step("invite", key, name, {"user_id": user_id}, agent_pk=agent_pk))
 
 

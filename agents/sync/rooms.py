@@ -13,6 +13,7 @@ from django.utils import timezone
 from agents.matrix.errors import Forbidden, MatrixError, NotFound, Refused, Taken, TokenRefused
 from agents.models import Account, Agent, Invitation, InvitationState, Mapping, Room, RoomKind
 from agents.services.backends import Homeserver, user_prefix
+from agents.sync import pauses
 from agents.sync.avatars import avatar_mxc
 from agents.sync.epochs import current_epoch as current_epoch
 from agents.sync.epochs import register_epoch_source as register_epoch_source
@@ -59,6 +60,7 @@ def ensure_room(homeserver: Homeserver, mapping: Mapping, invitees: Sequence[str
     name, topic = agent.name[:255], topic_for(agent.name, agent.description)
     # Read before the room exists: whatever is lost after that has raised the epoch since.
     epoch = current_epoch(homeserver.service)
+    invitees = pauses.without_paused(homeserver.service, invitees)
     state: list[dict[str, object]] = [
         {"type": "m.room.guest_access", "state_key": "", "content": {"guest_access": "forbidden"}}
     ]
@@ -100,6 +102,7 @@ def ensure_space(homeserver: Homeserver, name: str, invitees: Sequence[str]) -> 
     if room.room_id:
         return room
     register_sender(homeserver)
+    invitees = pauses.without_paused(homeserver.service, invitees)
     room_id, created, invited = _create_or_adopt(
         homeserver, user_id=homeserver.sender_id, localpart=localpart, alias=alias, name=name,
         topic="Every agent has a room here.", invitees=invitees, initial_state=[], is_space=True,
@@ -177,6 +180,7 @@ def _is_member(homeserver: Homeserver, room_id: str, user_id: str) -> bool:
 
 
 def _mark_invited(room: Room, people: Sequence[str]) -> None:
+    pauses.note_accepted(room.homeserver, people)
     Invitation.objects.bulk_create(
         [Invitation(room=room, user_id=one, state=InvitationState.INVITED) for one in people], ignore_conflicts=True
     )
@@ -253,25 +257,29 @@ def invite(homeserver: Homeserver, room: Room, person: str, inviter: str) -> Non
     Raises ``MatrixError`` only for what concerns the homeserver as a whole (not reachable, token refused).
     """
     assert room.room_id
+    if pauses.is_paused(homeserver.service, person):
+        return
     try:
         homeserver.client.invite(room.room_id, person, inviter)
-    except (Forbidden, NotFound, Taken) as error:
-        _postpone(room, person, error)
-        return
     except MatrixError as error:
-        if error.retryable or isinstance(error, TokenRefused):
+        if not isinstance(error, (Forbidden, NotFound, Taken)) and (error.retryable or isinstance(error, TokenRefused)):
             raise
-        _postpone(room, person, error)
+        new = _postpone(room, person, error)
+        pauses.note_refused(homeserver, room, person, inviter, error, new=new)
         return
+    pauses.note_accepted(homeserver.service, [person])
     Invitation.objects.update_or_create(
         room=room, user_id=person, defaults={"state": InvitationState.INVITED, "error": "", "not_before": None}
     )
 
 
-def _postpone(room: Room, person: str, error: MatrixError) -> None:
+def _postpone(room: Room, person: str, error: MatrixError) -> bool:
+    """Returns whether this is the first refusal in a row."""
     row, _ = Invitation.objects.get_or_create(room=room, user_id=person)
+    new = row.state != InvitationState.FAILED
     row.state, row.error = InvitationState.FAILED, error.sentence[:500]
     # 1, 2, 4 … minutes, at most a day.
     row.not_before = timezone.now() + timedelta(minutes=min(2**row.attempts, 24 * 60))
     row.attempts += 1
     row.save()
+    return new

@@ -14,6 +14,7 @@ from agents.services.invitations import (
     invitation_look,
     invitation_mend,
     invitation_restore,
+    open_pauses,
     stuck_invitations,
 )
 from ops.doctor.repairs import Change, Plan, RepairFailed, RepairRefused, RepairWork, register_repair
@@ -69,7 +70,19 @@ def invite_loop() -> CheckOutcome:
         f"{counted(total, 'invitation is', 'invitations are')} refused again and again. "
         f"First: {first['user_id']} to {first['room']}, {counted(first['attempts'], 'time')}: "
         f"{first['error']} It is tried ever more rarely and holds nothing up. Mend the membership, or give the invitation up.",
-        {"count": total, "breaks_at": BREAKS_AT, "invitations": shown},
+        {
+            "count": total,
+            "breaks_at": BREAKS_AT,
+            "invitations": shown,
+            "paused_people": [
+                {
+                    "user_id": one.user_id,
+                    "refusals": one.failures,
+                    "until": one.until.isoformat() if one.until else None,
+                }
+                for one in open_pauses()[:50]
+            ],
+        },
         tuple(affected.values()),
     )
 
