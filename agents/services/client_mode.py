@@ -14,7 +14,7 @@ CLIENT_MODE_CANNOT = {
     "namespace": "Names of agents' accounts are not reserved: anybody may take one first.",
     "rate_limits": "The homeserver's limits for ordinary accounts apply to agents.",
     "invitations": "An agent follows an invitation to a chat of its own when its account is looked at next (within a minute for up to "
-    "sixty accounts), or at once where Switchboard's own account is invited along.",
+    "120 accounts), or at once where Switchboard's own account is invited along.",
 }
 
 

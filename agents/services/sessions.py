@@ -7,6 +7,7 @@ renewed is tried again after growing pauses.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -16,7 +17,7 @@ from django.db import connection, transaction
 from django.db.models import F, Q, QuerySet
 from django.utils import timezone
 
-from agents.matrix.errors import HomeserverUnreachable, MatrixError, RateLimited, Refused, SessionRefused, TokenRefused
+from agents.matrix.errors import HomeserverUnreachable, MatrixError, RateLimited, Refused, SessionRefused
 from agents.matrix.session_calls import SessionCalls
 from agents.models import Account, AccountSession, AccountWay, AgentState
 from agents.services.backends import Homeserver, NoHomeserver, open_homeserver
@@ -28,6 +29,8 @@ from ops.services.audit import record
 log = get_logger(__name__)
 
 LONGEST_PAUSE = timedelta(hours=1)
+# Accounts that are looked at in a minute.
+SLICE = 120
 # What the staggered look does with one account besides asking whose the token is; the app above registers it.
 Watcher = Callable[[Homeserver, Account], None]
 _watchers: list[Watcher] = []
@@ -137,6 +140,7 @@ def _renew(
         # Opening it led here again: whoever looks after the homeserver needs this very session.
         raise SessionRefused(f"The session of {account.user_id} is being opened and cannot be used yet.", retry_after=5)
     busy.add(account.pk)
+    had_connection = connection.connection is not None
     try:
         with named_lock(f"agents.session.{account.pk}", ttl=60, wait=20):
             row = Account.objects.get(pk=account.pk)
@@ -159,7 +163,7 @@ def _renew(
     finally:
         busy.discard(account.pk)
         # The call that found the token refused may have come from a thread that has no use for a connection.
-        if not connection.in_atomic_block:
+        if not had_connection and not connection.in_atomic_block:
             connection.close()
 
 
@@ -271,8 +275,11 @@ def sessions_wanted(homeserver: Homeserver) -> QuerySet[Account]:
     return rows.filter(Q(way=AccountWay.SESSION) | Q(registered_at__isnull=False))
 
 
-def sessions_check(*, limit: int = 60, actor: str = "system") -> Checked:
-    """Ask for a few accounts, the longest not asked first, whether their tokens still hold; renew those that do not."""
+def sessions_check(*, limit: int = SLICE, seconds: float = 40.0, actor: str = "system") -> Checked:
+    """Ask for a few accounts, the longest not asked first, whether their tokens still hold; renew those that do not.
+
+    At most ``limit`` of them, and for about ``seconds``.
+    """
     found = Checked()
     try:
         homeserver = open_homeserver()
@@ -284,16 +291,22 @@ def sessions_check(*, limit: int = 60, actor: str = "system") -> Checked:
     due = sessions_wanted(homeserver).filter(Q(session_retry_at__isnull=True) | Q(session_retry_at__lte=timezone.now()))
     rows = list(due.order_by(F("session_checked_at").asc(nulls_first=True), "pk")[:limit])
     good: list[int] = []
+    until = time.monotonic() + seconds
+    calls = SessionCalls(homeserver.service.base_url)
     for row in rows:
+        if time.monotonic() > until:
+            break
         token = str((row.secrets or {}).get("access_token") or "")
         try:
-            if _holds(homeserver, row, token):
+            if _holds(calls, row, token):
                 found.good += 1
                 good.append(row.pk)
             else:
                 _forget(homeserver, row)
                 row = session_recover(homeserver=homeserver, account=row, refused=token, actor=actor)
                 found.renewed += 1
+            if (row.secrets or {}).get("deviceless"):
+                row = _settle(homeserver, row, actor)
             for watcher in _watchers:
                 watcher(homeserver, row)
         except (HomeserverUnreachable, RateLimited) as error:
@@ -301,6 +314,7 @@ def sessions_check(*, limit: int = 60, actor: str = "system") -> Checked:
             break
         except MatrixError as error:
             found.refused[row.user_id] = error.sentence
+    calls.close()
     Account.objects.filter(pk__in=good).update(
         session=AccountSession.GOOD, session_error="", session_checked_at=timezone.now()
     )
@@ -309,13 +323,35 @@ def sessions_check(*, limit: int = 60, actor: str = "system") -> Checked:
     return found
 
 
-def _holds(homeserver: Homeserver, row: Account, token: str) -> bool:
-    if not token:
-        return False
+def _settle(homeserver: Homeserver, row: Account, actor: str) -> Account:
+    """Give an account that an administrator logged in a session with a device: repeats are recognised by it, and keys hang on it.
+
+    Where logins are limited, or there is no way, it goes on as it is.
+    """
+    former = str((row.secrets or {}).get("access_token") or "")
+    try:
+        climbed = Ladder(homeserver, row).with_device()
+    except (RateLimited, SessionRefused) as error:
+        log.info("session.without_device", user_id=row.user_id, error=error.sentence[:200])
+        return row
+    if climbed is None:
+        return row
+    row = _keep(homeserver, row, climbed, actor)
     calls = SessionCalls(homeserver.service.base_url)
     try:
-        return calls.whoami(token)[0] == row.user_id
-    except (TokenRefused, Refused):
-        return False
+        calls.logout(former)
+    except Refused as error:
+        log.info("session.former_not_ended", user_id=row.user_id, error=error.sentence[:200])
     finally:
         calls.close()
+    return row
+
+
+def _holds(calls: SessionCalls, row: Account, token: str) -> bool:
+    """Raises ``MatrixError`` when the homeserver does not say."""
+    if not token:
+        return False
+    try:
+        return calls.whoami(token)[0] == row.user_id
+    except Refused:
+        return False

@@ -24,6 +24,7 @@ from chat.matrix.events import catch_up, receive
 from chat.matrix.keys_in import take_keys
 from chat.matrix.watch import send_what_waits
 from chat.models import SyncCursor
+from chat.wakeup import wake_catch_up
 from ops.locks import HeldLock, LockHeld, named_lock
 from ops.logs import get_logger
 from ops.models import Service
@@ -33,6 +34,8 @@ log = get_logger(__name__)
 LOCK = "chat.sync_loop"
 # How long the homeserver may hold a request that has nothing to say; settings are looked at again in between.
 HOLD_MS = 20_000
+# The first answer comes at once, and takes long to make where there are many rooms.
+FIRST_TAKES_MS = 300_000
 # A cursor that did not move is written now and then all the same: it says that somebody listens.
 NOTE_EVERY = 30.0
 # Rooms that we do not hear are looked after so often.
@@ -125,18 +128,25 @@ class Ear:
 
     def listen(self, stop: Callable[[], bool]) -> None:
         """Until asked to stop, or the homeserver's row is another one. Raises ``MatrixError``."""
-        while not stop() and homeserver_service() == self.homeserver.service and _wanted():
+        while not stop() and self._same():
             close_old_connections()
             self.once(HOLD_MS)
             if time.monotonic() - self._heard > HEAR_EVERY:
                 hearing.look_after(self.homeserver)
                 self._heard = time.monotonic()
 
+    def _same(self) -> bool:
+        """Whether the homeserver is still reached as it was when we began."""
+        now, then = homeserver_service(), self.homeserver.service
+        return now is not None and (now.pk, now.base_url, now.options) == (then.pk, then.base_url, then.options)
+
     def once(self, hold_ms: int = 0) -> int:
         """One question and what comes of its answer. Returns the number of events that were taken in."""
         since = self.cursor.next_batch
         try:
-            answer = self.homeserver.client.sync(None, since or None, hold_ms if since else 0, _filter(bool(since)))
+            answer = self.homeserver.client.sync(
+                None, since or None, hold_ms if since else FIRST_TAKES_MS, _filter(bool(since))
+            )
         except Refused as error:
             if not since or isinstance(error, TokenRefused) or error.status not in (400, 404):
                 raise
@@ -154,6 +164,8 @@ class Ear:
             gaps.raise_epoch(self.homeserver.service, "client mode begins to listen")
         count = self._take(answer, first=not since)
         self._keep(str(answer.get("next_batch") or since))
+        if not since:
+            wake_catch_up()
         return count
 
     def _take(self, answer: dict[str, Any], *, first: bool) -> int:
