@@ -71,13 +71,13 @@ def file_content(
     name: str,
     media_type: str,
     size: int,
-    url: str,
+    place: Mapping[str, Any],
     *,
     width: int | None = None,
     height: int | None = None,
     extra: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """A file that was uploaded to ``url``: an image, sound or film where clients can show it as one, else a file."""
+    """A file that was uploaded (``place``: ``{"url"}``, or ``{"file"}`` with its key): an image, sound or film where clients can show it as one, else a file."""
     kinds = {"image": "m.image", "audio": "m.audio", "video": "m.video"}
     info: dict[str, Any] = {"mimetype": media_type, "size": size}
     if width and height:
@@ -88,7 +88,7 @@ def file_content(
         "msgtype": kinds.get(media_type.partition("/")[0], "m.file"),
         "body": name,
         "filename": name,
-        "url": url,
+        **place,
         "info": info,
     }
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote
 
+from agents.matrix.crypto.files import has_key
 from agents.matrix.keys import HISTORICAL, HTML_FORMAT, MARKER
 from agents.matrix.markdown import clean_text
 from agents.matrix.names import valid_user_id
@@ -42,6 +43,8 @@ class Media:
     size: int | None = None
     filename: str = ""
     encrypted: bool = False
+    # The event's ``file`` where it holds the key.
+    key: dict[str, Any] | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,7 +226,8 @@ def _media(content: Mapping[str, Any], msgtype: str, body: str) -> Media | None:
         return None
     info = _mapping(content.get("info"))
     name = _string(content, "filename") or body
-    return Media(url, _string(info, "mimetype"), _whole(info.get("size")), clean_text(name)[:255], bool(sealed))
+    key = {part: sealed[part] for part in ("key", "iv", "hashes")} if has_key(sealed) else None
+    return Media(url, _string(info, "mimetype"), _whole(info.get("size")), clean_text(name)[:255], bool(sealed), key)
 
 
 def _mapping(value: object) -> dict[str, Any]:

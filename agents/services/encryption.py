@@ -11,8 +11,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from agents.matrix.crypto.errors import KeysUnusable
+from agents.matrix.crypto.files import sealed
 from agents.matrix.crypto.folder import path_of
 from agents.matrix.errors import MatrixError
+from agents.matrix.split import EVENT_LIMIT
 from agents.models import Room
 from agents.services.backends import Homeserver
 from ops.logs import get_logger
@@ -32,6 +34,8 @@ _IN_THE_OPEN = frozenset({"m.reaction"})
 # How old (s) may be what we know of a room's members. A change that our own loop sees counts at once (``members_changed``).
 MEMBERS_LAST = 10.0
 MOST_ROOMS = 5000
+# Of 65,536 bytes, less what stands around it; base64 makes four bytes of three.
+SEALED_LIMIT = 45_000
 
 _lock = threading.Lock()
 _members: dict[tuple[str, str], tuple[float, tuple[str, ...]]] = {}
@@ -101,6 +105,25 @@ def encrypting(homeserver: Homeserver) -> Callable[..., tuple[str, dict[str, Any
             raise
 
     return before_send
+
+
+def event_limit(homeserver: Homeserver, room_id: str, user_id: str) -> int:
+    """How many bytes of content an event of the room may have: encrypted it grows by a third. Raises ``MatrixError``."""
+    if homeserver.client_mode and is_encrypted(homeserver, room_id, user_id):
+        return SEALED_LIMIT
+    return EVENT_LIMIT
+
+
+def upload(
+    homeserver: Homeserver, room_id: str, user_id: str, data: bytes, media_type: str, name: str
+) -> dict[str, Any]:
+    """Put a file for a room into the media store; returns what the event says of where it lies: ``{"url"}``, or ``{"file"}`` sealed."""
+    client = homeserver.client
+    if not homeserver.client_mode or not is_encrypted(homeserver, room_id, user_id):
+        return {"url": client.upload_media(data, media_type, name, user_id=user_id)}
+    hidden, how = sealed(data)
+    # Neither its name nor its kind is the homeserver's business.
+    return {"file": {**how, "url": client.upload_media(hidden, "application/octet-stream", "", user_id=user_id)}}
 
 
 def reader_of(homeserver: Homeserver) -> Keeper:

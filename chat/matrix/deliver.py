@@ -19,6 +19,7 @@ from agents.matrix.errors import (
 from agents.matrix.markdown import Rendered, render
 from agents.matrix.split import split_for_events
 from agents.models import Account, Room
+from agents.services import encryption
 from agents.services.backends import Homeserver, NoHomeserver, homeserver_of
 from agents.sync.rooms import register_sender
 from chat.attachments import folder
@@ -109,13 +110,16 @@ class _Sender:
         return MAX_EVENTS - self.delivery.edits - (1 if self.delivery.shown and self.delivery.edits else 0)
 
     def _pieces(self) -> list[str]:
+        limit = encryption.event_limit(self.homeserver, self.room_id, self.user_id)
         if self.as_agent:
-            return split_for_events(self.message.text) or [self.message.text or " "]
+            return split_for_events(self.message.text, limit) or [self.message.text or " "]
         if self.message.role == Role.NOTICE:
             return [self.message.text]
         # Somebody who spoke elsewhere; the room is told who it was.
         name = _plain(str(self.message.sender))
-        return split_for_events(f"**{name}:** {self.message.text}" if self.message.text else f"**{name}** sends:")
+        return split_for_events(
+            f"**{name}:** {self.message.text}" if self.message.text else f"**{name}** sends:", limit
+        )
 
     def _show(self, number: int, piece: str) -> None:
         rendered = render(piece)
@@ -187,12 +191,12 @@ class _Sender:
         if number < len(self.shown):
             return
         data = self.message.text.encode()
-        url = self.homeserver.client.upload_media(data, "text/markdown", "answer.md", user_id=self.user_id)
+        place = encryption.upload(self.homeserver, self.room_id, self.user_id, data, "text/markdown", "answer.md")
         content = {
             "msgtype": "m.file",
             "body": "answer.md",
             "filename": "answer.md",
-            "url": url,
+            **place,
             "info": {"mimetype": "text/markdown", "size": len(data)},
             **self.extra,
         }
@@ -210,9 +214,11 @@ class _Sender:
         except FileNotFoundError:
             log.warning("delivery.file_gone", attachment=str(attachment.pk))
             return
-        url = self.homeserver.client.upload_media(data, attachment.media_type, attachment.name, user_id=self.user_id)
+        place = encryption.upload(
+            self.homeserver, self.room_id, self.user_id, data, attachment.media_type, attachment.name
+        )
         content = file_content(
-            attachment.name, attachment.media_type, attachment.size, url,
+            attachment.name, attachment.media_type, attachment.size, place,
             width=attachment.width, height=attachment.height, extra=self.extra,
         )  # fmt: skip
         txn = txn_id(self.delivery, f"file.{attachment.pk.hex}")

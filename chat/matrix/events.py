@@ -323,15 +323,18 @@ def _text(parsed: ParsedMessage) -> str:
     kind = parsed.msgtype.removeprefix("m.")
     name = parsed.media.filename or parsed.body or "without a name"
     size = f", {parsed.media.size:,} bytes" if parsed.media.size else ""
-    sealed = "; it is encrypted, its content cannot be passed on" if parsed.media.encrypted else ""
+    sealed = (
+        "; it is encrypted, its content cannot be passed on" if parsed.media.encrypted and not parsed.media.key else ""
+    )
     note = f"[{kind} “{name}” ({parsed.media.mimetype or 'unknown type'}{size}){sealed}]"
     return f"{parsed.body}\n{note}" if parsed.body and parsed.body != name else note
 
 
 def _parts(parsed: ParsedMessage) -> list[dict[str, Any]]:
-    if parsed.media is None or parsed.media.encrypted:
+    if parsed.media is None or (parsed.media.encrypted and not parsed.media.key):
         return []
-    return [media.part(parsed.media.url, parsed.media.filename or parsed.body, parsed.media.size)]
+    found = parsed.media
+    return [media.part(found.url, found.filename or parsed.body, found.size, found.key)]
 
 
 def _is_ours(sender: str, homeserver: Service) -> bool:

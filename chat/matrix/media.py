@@ -6,11 +6,13 @@ else that it pushes. A file that cannot be had leaves the message as it is, with
 
 from __future__ import annotations
 
+import json
 from functools import partial
 from typing import Any
 
 from django.db import transaction
 
+from agents.matrix.crypto import files
 from agents.matrix.errors import MatrixError
 from agents.matrix.markdown import clean_text
 from agents.services.backends import NoHomeserver, homeserver_of
@@ -23,15 +25,17 @@ from chat.services.attachments import AttachmentRefused, attachment_take_in, lar
 from chat.turns.files import cannot_take, mark
 from chat.wakeup import wake_deliveries
 from ops.logs import get_logger
+from ops.secrets import SecretUnreadable, seal_text, unseal_text
 
 log = get_logger(__name__)
 
 PART = "media"
 
 
-def part(url: str, name: str, size: int | None) -> dict[str, Any]:
-    """What intake notes of a file."""
-    return {"type": PART, "url": url[:500], "name": clean_text(name)[:255] or "file", "size": size}
+def part(url: str, name: str, size: int | None, key: dict[str, Any] | None = None) -> dict[str, Any]:
+    """What intake notes of a file. ``key``: how an encrypted one is opened; it is kept sealed, and until then only."""
+    noted = {"type": PART, "url": url[:500], "name": clean_text(name)[:255] or "file", "size": size}
+    return {**noted, "sealed": seal_text(json.dumps(key))} if key else noted
 
 
 def waits(message: Message) -> bool:
@@ -60,7 +64,9 @@ def fetch(turn: Turn) -> None:
         except (AttachmentRefused, MatrixError, NoHomeserver) as error:
             log.info("media.not_fetched", error=error.sentence[:300])
             problems.append(f"“{one['name']}”: {error.sentence}")
-            parts.append({**one, "problem": error.sentence[:500]})
+            parts.append(
+                {**{key: value for key, value in one.items() if key != "sealed"}, "problem": error.sentence[:500]}
+            )
     _write(turn, found, [*parts, mark(len(found))] if found else parts)
     told = [f"{turn.agent.name} could not be given {problem}" for problem in problems]
     told += filter(None, [cannot_take(turn.agent, found)])
@@ -86,7 +92,20 @@ def _fetch_one(one: dict[str, Any], turn: Turn, link: Link | None) -> Attachment
         reader = account.user_id if account is not None else None
         client.download_media(one["url"], target, limit=largest_bytes(), user_id=reader)
         target.seek(0)
+        if one.get("sealed"):
+            data = _opened(target.read(), one["sealed"])
+            target.seek(0)
+            target.truncate()
+            target.write(data)
+            target.seek(0)
         return attachment_take_in(file=target, name=one["name"], owner=turn.message.sender.person)
+
+
+def _opened(data: bytes, sealed: str) -> bytes:
+    try:
+        return files.opened(data, json.loads(unseal_text(sealed)))
+    except SecretUnreadable as error:
+        raise AttachmentRefused("The key to it can no longer be read.", code="attachment.gone") from error
 
 
 def _write(turn: Turn, found: list[Attachment], parts: list[dict[str, Any]]) -> None:

@@ -22,6 +22,7 @@ from agents.matrix.markdown import render
 from agents.matrix.split import split_for_events
 from agents.models import Room
 from agents.services.backends import Homeserver, NoHomeserver, homeserver_of
+from agents.services.encryption import event_limit
 from chat.deliveries import outbox
 from chat.deliveries.txn import digest, marker, txn_id
 from chat.matrix import courtesy
@@ -101,8 +102,10 @@ class Preview:
             return
         room, homeserver = place
         account = self.turn.agent.mapping.account
-        pieces = split_for_events(text)
-        if not pieces or not room.room_id:
+        if not room.room_id:
+            return
+        pieces = split_for_events(text, event_limit(homeserver, room.room_id, account.user_id))
+        if not pieces:
             return
         delivery = self._row(room)
         if delivery is None:

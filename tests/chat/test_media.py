@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from agents.matrix.crypto import files
 from chat.models import Attachment, Conversation, Delivery, Message, Role, Turn
 from chat.services.attachments import attachment_store
 from chat.services.branches import plant
@@ -110,7 +111,30 @@ def test_a_second_attempt_fetches_nothing_again(stage: Stage) -> None:
     assert [len(one.attachments) for one in stage.world.requests] == [1, 1]
 
 
-def test_an_encrypted_file_is_named_only(stage: Stage) -> None:
+def test_an_encrypted_file_is_opened_with_the_key_that_came_with_it(stage: Stage) -> None:
+    hidden, how = files.sealed(png())
+    sends(stage, hidden, file={"url": "mxc://example.org/cat1", **how})
+    message = Message.objects.get()
+    # As long as it waits here its key is sealed.
+    assert how["key"]["k"] not in str(message.parts)
+    assert "cannot be passed on" not in message.text
+    stage.drain()
+    (given,) = stage.world.requests[0].attachments
+    assert given.read() == png()
+    message.refresh_from_db()
+    assert "sealed" not in str(message.parts)
+
+
+def test_an_encrypted_file_that_was_changed_on_the_way_is_not_passed_on(stage: Stage) -> None:
+    hidden, how = files.sealed(png())
+    sends(stage, hidden[:-1] + b"x", file={"url": "mxc://example.org/cat1", **how})
+    stage.drain()
+    assert "cannot be decrypted" in stage.world.requests[0].text
+    assert not Attachment.objects.exists()
+    assert "sealed" not in str(Message.objects.filter(role=Role.USER).get().parts)
+
+
+def test_an_encrypted_file_without_its_key_is_named_only(stage: Stage) -> None:
     sends(stage, b"", file={"url": "mxc://example.org/sealed", "key": {}})
     stage.drain()
     assert "it is encrypted, its content cannot be passed on" in stage.world.requests[0].text

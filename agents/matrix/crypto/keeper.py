@@ -347,11 +347,9 @@ class Keeper:
                 session = self._begin_session(machine, room_id, devices)
             machine.outbound_group_sessions[room_id] = session
             with self._writing(machine):
-                sealed: dict[str, Any] = machine.group_encrypt(room_id, {"type": event_type, "content": content})
+                sealed = machine.seal(room_id, event_type, content)
                 # Before it leaves: a ratchet must never be turned twice from the same place.
                 machine.vault.save_outbound(room_id, session)
-            if "m.relates_to" in content:
-                sealed["m.relates_to"] = content["m.relates_to"]
             return "m.room.encrypted", sealed
 
     def _begin_session(self, machine: Machine, room_id: str, devices: list[OlmDevice]) -> OutboundGroupSession:

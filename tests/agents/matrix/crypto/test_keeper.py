@@ -11,8 +11,12 @@ from typing import Any
 import pytest
 from nio.crypto import OlmDevice
 
+from agents.matrix.content import edit_content, text_content
 from agents.matrix.crypto import folder
 from agents.matrix.crypto.errors import KeysUnusable
+from agents.matrix.markdown import Rendered, render
+from agents.matrix.split import split_for_events
+from agents.services.encryption import SEALED_LIMIT
 from tests.agents.matrix.crypto.people import Ours, Someone, bodies
 from tests.e2e.matrix_client import run
 from tests.peers.synapse import Synapse
@@ -77,6 +81,25 @@ def test_both_sides_read_each_other_also_after_a_restart(scene: Any) -> None:
         found = ours.client.keys_query(ours.user_id, [ours.user_id])
         assert list(found["device_keys"][ours.user_id]) == ["SWITCHBOARD"]
         assert len(found["device_keys"][ours.user_id]["SWITCHBOARD"]["signatures"][ours.user_id]) == 2
+
+    scene(part)
+
+
+def test_the_longest_pieces_fit_and_an_edit_is_one(scene: Any) -> None:
+    async def part(ada: Someone, ours: Ours, room: str) -> None:
+        text = "Zażółć gęślą jaźń 你好 " * 4000
+        piece = split_for_events(text, SEALED_LIMIT)[0]
+        kind, sealed = ours.keeper.encrypt(
+            room, "m.room.message", text_content(Rendered("first")), [ours.user_id, ada.user_id]
+        )
+        first = ours.client.send(room, sealed, txn_id="first", user_id=None, event_type=kind)
+        kind, sealed = ours.keeper.encrypt(
+            room, "m.room.message", edit_content(first, render(piece)), [ours.user_id, ada.user_id]
+        )
+        assert sealed["m.relates_to"] == {"rel_type": "m.replace", "event_id": first}
+        ours.client.send(room, sealed, txn_id="edit", user_id=None, event_type=kind)
+        await ada.sync()
+        assert [one.strip() for one in ada.words()] == [piece.strip()]
 
     scene(part)
 
