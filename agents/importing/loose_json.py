@@ -103,8 +103,10 @@ def entries(text: str, start: int = 0) -> Iterator[Entry | Broken]:
             broken += 1
             following = (_NEXT_IN_OBJECT if in_object else _NEXT_IN_LIST).search(text, max(begin, bad.at - 1))
             if following is None or broken > _MOST_BROKEN:
-                if begin < len(text) or bad.cut_off:
-                    yield Broken(text[begin:], begin, bad.at, bad.reason, bad.cut_off)
+                cut_off = bad.cut_off or not text.rstrip().endswith(closing)
+                reason = "The file ends in the middle" if cut_off else bad.reason
+                if begin < len(text) or cut_off:
+                    yield Broken(text[begin:], begin, bad.at, reason, cut_off)
                 return
             yield Broken(text[begin : following.start() + 1], begin, bad.at, bad.reason)
             at = following.end()
