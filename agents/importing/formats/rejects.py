@@ -44,9 +44,9 @@ def _mended(text: str, source: str, line: int | None, column: int | None) -> Ite
         if found and not any(isinstance(one, Broken) for one in found):
             break
     else:
-        found = [one for one in entries("{" + text) if isinstance(one, Broken)][:1] or [
-            Broken(text, 0, 0, "It is empty")
-        ]
+        broken = [one for one in entries("{" + text) if isinstance(one, Broken)]
+        found = []
+        found.append(broken[0] if broken else Broken(text, 0, 0, "It is empty"))
     for one in found:
         if isinstance(one, Broken):
             yield Broken(text, 0, max(0, one.at - 1), one.reason, one.cut_off)

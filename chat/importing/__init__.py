@@ -1,0 +1,1 @@
+"""What another bridge knew of conversations: between agents, in direct rooms, and on the agents' own server."""
