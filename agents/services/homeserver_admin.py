@@ -17,7 +17,7 @@ from agents.matrix.admin.admin_room import AdminRoom, Command, NoAnswer, Unknown
 from agents.matrix.admin.login import appservice_login, logout, password_login, set_own_name
 from agents.matrix.admin.registration import register
 from agents.matrix.admin.synapse import SynapseAdmin, is_unserved
-from agents.matrix.admin.ways import ABILITIES, Ability, Way, ways_of
+from agents.matrix.admin.ways import ABILITIES, LABELS, Ability, Way, ways_of
 from agents.matrix.errors import Forbidden, MatrixError, Refused, TokenRefused
 from agents.services.backends import Homeserver, mode_of
 from agents.services.homeserver_access import Administrator, NoAdministrator, given_credentials, with_administrator
@@ -26,7 +26,11 @@ from ops.logs import get_logger
 from ops.models import Service
 from ops.services.audit import record
 
-__all__ = ["ABILITIES", "CannotAdminister", "HomeserverFacts", "Way", "facts", "ways"]
+__all__ = [
+    *("ABILITIES", "LABELS", "CannotAdminister", "HomeserverFacts", "Way", "facts", "ways"),
+    *("user_create", "password_reset", "login_as", "user_deactivate"),
+    *("room_make_admin", "room_join_user", "room_delete"),
+]
 
 log = get_logger(__name__)
 T = TypeVar("T")

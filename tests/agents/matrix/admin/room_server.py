@@ -22,7 +22,7 @@ Answer = tuple[int, Any]
 class RoomServer:
     """``accounts`` (localpart → password), ``events`` of the admin room (the oldest first), ``members`` of it.
 
-    ``silent``: the bot does not answer. ``delay``: seconds until it does. ``chatter``: how many other messages come before its answer.
+    ``silent``: the bot does not answer. ``delay``: seconds until it does. ``chatter``: how many other messages come before and after its answer.
     ``as_token``: the appservice's, which may log in as ``agent_...``.
     """
 
@@ -165,11 +165,15 @@ class RoomServer:
     def _answers(self, event_id: str, line: str) -> None:
         time.sleep(self.delay)
         with self._lock:
-            for number in range(self.chatter):
-                self._add(BOT, {"msgtype": "m.text", "body": f"Something else happened ({number})."})
+            self._chatter()
             text = self.carry_out(line.split()[1:])
             relates = {"m.relates_to": {"m.in_reply_to": {"event_id": event_id}}}
             self._add(BOT, {"msgtype": self.kind.msgtype, "body": self.kind.logs + text, **relates})
+            self._chatter()
+
+    def _chatter(self) -> None:
+        for number in range(self.chatter):
+            self._add(BOT, {"msgtype": "m.text", "body": f"Something else happened ({number})."})
 
     def carry_out(self, words: list[str]) -> str:
         """The bot's answer to ``users create-user ...``; does what it says."""

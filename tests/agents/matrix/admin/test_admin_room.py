@@ -120,7 +120,7 @@ def test_the_answer_is_found_behind_what_else_is_said(tuwunel: RoomServer) -> No
     tuwunel.chatter, tuwunel.delay = 70, 0.5
     admin.password_reset(homeserver=house(tuwunel), user_id=f"@ada:{SERVER}", password="behind-it", actor="test")
     assert tuwunel.accounts["ada"] == "behind-it"
-    assert len(tuwunel.events) == 72
+    assert len(tuwunel.events) == 142
     assert "behind-it" not in written(tuwunel)
 
 
