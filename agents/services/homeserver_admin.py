@@ -17,7 +17,7 @@ from agents.matrix.admin.admin_room import AdminRoom, Command, NoAnswer, Unknown
 from agents.matrix.admin.login import appservice_login, logout, password_login, set_own_name
 from agents.matrix.admin.registration import register
 from agents.matrix.admin.synapse import SynapseAdmin, is_unserved
-from agents.matrix.admin.ways import ABILITIES, LABELS, Ability, Way, ways_of
+from agents.matrix.admin.ways import Ability, Way, ways_of
 from agents.matrix.errors import Forbidden, MatrixError, Refused, TokenRefused
 from agents.services.backends import Homeserver, mode_of
 from agents.services.homeserver_access import Administrator, NoAdministrator, given_credentials, with_administrator
@@ -27,7 +27,7 @@ from ops.models import Service
 from ops.services.audit import record
 
 __all__ = [
-    *("ABILITIES", "LABELS", "CannotAdminister", "HomeserverFacts", "Way", "facts", "ways"),
+    *("ABILITIES", "LABELS", "CannotAdminister", "HomeserverFacts", "Way", "can_make_users", "facts", "ways"),
     *("user_create", "password_reset", "login_as", "user_deactivate"),
     *("room_make_admin", "room_join_user", "room_delete"),
 ]
@@ -84,6 +84,14 @@ def ways(homeserver: Homeserver) -> dict[str, Way]:
     Raises ``MatrixError`` when it has to be asked and does not answer.
     """
     return ways_of(known_flavour(homeserver), given_credentials(homeserver.service))
+
+
+def can_make_users(service: Service) -> bool:
+    """Whether ordinary accounts can be made there, without asking it: while nothing is known, whether we were given something."""
+    flavour, given = stored_flavour(service), given_credentials(service)
+    if not flavour:
+        return bool(given & {"registration_shared_secret", "registration_token", "admin_token", "admin_password"})
+    return ways_of(flavour, given)["user_create"].works
 
 
 def facts(service: Service) -> HomeserverFacts:

@@ -1,4 +1,8 @@
-"""A person's account on the local homeserver, made by us: in one step for operators at set-up and for invited people in the portal."""
+"""A person's account on our homeserver, made by us: in one step for operators at set-up and for invited people in the portal.
+
+It is made the way that the homeserver has for it (``agents.services.homeserver_admin``): shared secret, administrator, admin room or
+registration token.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +14,8 @@ from django.conf import settings
 from django.db import transaction
 
 from agents.matrix.errors import MatrixError, Taken
-from agents.matrix.synapse_admin import SynapseAdmin
-from agents.services.backends import homeserver_service
+from agents.services.backends import homeserver_of, homeserver_service
+from agents.services.homeserver_admin import CannotAdminister, can_make_users, user_create
 from chat.models import Person
 from ops.logs import get_logger
 from ops.models import Service
@@ -42,9 +46,9 @@ class MatrixAccount:
 
 
 def accounts_homeserver() -> Service | None:
-    """The homeserver on which we may make people's accounts: one whose registration shared secret we have."""
+    """The homeserver on which we may make people's accounts, as far as is known without asking it."""
     service = homeserver_service()
-    return service if service is not None and (service.credentials or {}).get("registration_shared_secret") else None
+    return service if service is not None and can_make_users(service) else None
 
 
 def reserved(service: Service, localpart: str) -> bool:
@@ -53,13 +57,15 @@ def reserved(service: Service, localpart: str) -> bool:
     return localpart == service.options.get("sender_localpart") or localpart.startswith(prefix)
 
 
-def register(service: Service, person: Person, localpart: str, password: str) -> str:
-    """Make the account and return its id. Raises ``Taken`` and other ``MatrixError``."""
-    admin = SynapseAdmin(service.base_url, str(service.credentials["registration_shared_secret"]))
-    try:
-        return admin.register_user(localpart, password, displayname=person.display_name or person.username)
-    finally:
-        admin.close()
+def register(service: Service, person: Person, localpart: str, password: str, actor: str) -> str:
+    """Make the account and return its id. Raises ``Taken`` and other ``MatrixError``, and ``CannotAdminister``."""
+    return user_create(
+        homeserver=homeserver_of(service),
+        localpart=localpart,
+        password=password,
+        display_name=person.display_name or person.username,
+        actor=actor,
+    )
 
 
 def remember(*, person: Person, user_id: str, actor: str) -> None:
@@ -94,7 +100,7 @@ def account_make(*, person: Person, password: str = "", actor: str) -> MatrixAcc
         )
     password = password or secrets.token_urlsafe(15)
     try:
-        user_id = register(service, person, localpart, password)
+        user_id = register(service, person, localpart, password, actor)
     except Taken:
         raise NoMatrixAccount(
             f"The homeserver has an account named {localpart} already. If it is yours, ask an operator to enter it with your name.",
@@ -104,6 +110,12 @@ def account_make(*, person: Person, password: str = "", actor: str) -> MatrixAcc
         log.warning("portal.no_matrix_account", person=person.pk, error=error.sentence)
         raise NoMatrixAccount(
             f"The account could not be made: {error.sentence} Try again in a moment.", code="matrix.failed"
+        ) from error
+    except CannotAdminister as error:
+        # What an operator has to do is no business of the person's.
+        log.warning("portal.no_matrix_account", person=person.pk, error=error.sentence)
+        raise NoMatrixAccount(
+            "The homeserver does not let us make accounts at present. Ask an operator for one.", code="matrix.failed"
         ) from error
     remember(person=person, user_id=user_id, actor=actor)
     return MatrixAccount(user_id, password, str(service.options.get("public_url") or service.base_url))

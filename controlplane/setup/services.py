@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from django.db import transaction
 
 from agents.matrix.errors import MatrixError, Taken
+from agents.services.homeserver_admin import CannotAdminister
 from chat.models import Person
 from chat.services.matrix_account import accounts_homeserver, register, remember
 from chat.services.people import person_set_password
@@ -62,7 +63,7 @@ def give_matrix_account(*, person: Person, password: str) -> MatrixOutcome:
         return MatrixOutcome(person.matrix_user_id)
     sentence = ""
     try:
-        user_id = register(service, person, person.username, password)
+        user_id = register(service, person, person.username, password, "setup_link")
     except Taken:
         if not service.options.get("local"):
             # On somebody's homeserver it may be anybody's account.
@@ -75,7 +76,7 @@ def give_matrix_account(*, person: Person, password: str) -> MatrixOutcome:
             f"@{person.username}:{service.options.get('server_name') or service.capabilities.get('server_name', '')}"
         )
         sentence = f"The homeserver already had the account {user_id}. It keeps the password that it had."
-    except MatrixError as error:
+    except (MatrixError, CannotAdminister) as error:
         log.warning("setup.no_matrix_account", person=person.pk, error=error.sentence)
         return MatrixOutcome(
             "",

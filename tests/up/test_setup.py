@@ -9,8 +9,9 @@ from django.core.management import CommandError, call_command
 from django.utils import timezone
 
 from agents.matrix.errors import HomeserverUnreachable, Taken
-from agents.matrix.synapse_admin import SynapseAdmin
+from agents.services.homeserver_admin import CannotAdminister
 from chat.models import Person
+from chat.services import matrix_account
 from controlplane.models import SetupLink
 from controlplane.setup import services
 from controlplane.setup.links import _token, find_link, setup_token
@@ -42,11 +43,11 @@ def registered(monkeypatch):
     """Accounts that were made on the homeserver: (name, password, display name)."""
     made = []
 
-    def register_user(self, localpart, password, admin=False, displayname=None):
-        made.append((localpart, password, displayname))
+    def user_create(*, homeserver, localpart, password, display_name, actor):
+        made.append((localpart, password, display_name, actor))
         return f"@{localpart}:x.localhost"
 
-    monkeypatch.setattr(SynapseAdmin, "register_user", register_user)
+    monkeypatch.setattr(matrix_account, "user_create", user_create)
     return made
 
 
@@ -135,7 +136,7 @@ def test_names_of_the_homeserver_are_refused(client, path, homeserver, registere
 
 def test_matrix_account(client, path, homeserver, registered):
     client.post(path, FORM)
-    assert registered == [("maria", PASSWORD, "Maria")]
+    assert registered == [("maria", PASSWORD, "Maria", "setup_link")]
     assert Person.objects.get().matrix_user_id == "@maria:x.localhost"
     job = Job.objects.get()
     assert (job.kind, job.actor) == ("agents.sync", "person:maria")
@@ -148,7 +149,7 @@ def test_homeserver_that_is_down_does_not_cost_the_operator(client, path, homese
     def down(*arguments, **options):
         raise HomeserverUnreachable("no answer", where="http://127.0.0.1:1", action="register maria")
 
-    monkeypatch.setattr(SynapseAdmin, "register_user", down)
+    monkeypatch.setattr(matrix_account, "user_create", down)
     client.post(path, FORM)
     person = Person.objects.get()
     assert (person.is_superuser, person.matrix_user_id) == (True, "")
@@ -157,12 +158,22 @@ def test_homeserver_that_is_down_does_not_cost_the_operator(client, path, homese
     assert "setup_link --for maria" in page
 
 
+def test_a_homeserver_that_has_no_way_for_it_does_not_either(client, path, homeserver, monkeypatch):
+    def cannot(*arguments, **options):
+        raise CannotAdminister("An administrator is needed: give the service a token (admin_token).")
+
+    monkeypatch.setattr(matrix_account, "user_create", cannot)
+    client.post(path, FORM)
+    assert Person.objects.get().matrix_user_id == ""
+    assert "(admin_token)" in client.get("/setup/done/").content.decode()
+
+
 def taken(*arguments, **options):
     raise Taken("taken", errcode="M_USER_IN_USE", status=400, where="http://127.0.0.1:1", action="register maria")
 
 
 def test_account_that_exists_on_the_local_homeserver_is_taken_over(client, path, homeserver, monkeypatch):
-    monkeypatch.setattr(SynapseAdmin, "register_user", taken)
+    monkeypatch.setattr(matrix_account, "user_create", taken)
     client.post(path, FORM)
     assert Person.objects.get().matrix_user_id == "@maria:x.localhost"
     assert "keeps the password that it had" in client.get("/setup/done/").content.decode()
@@ -170,7 +181,7 @@ def test_account_that_exists_on_the_local_homeserver_is_taken_over(client, path,
 
 def test_account_that_exists_elsewhere_may_be_anybodys(client, path, homeserver, monkeypatch):
     Service.objects.update(options={"server_name": "example.org"})
-    monkeypatch.setattr(SynapseAdmin, "register_user", taken)
+    monkeypatch.setattr(matrix_account, "user_create", taken)
     client.post(path, FORM)
     assert Person.objects.get().matrix_user_id == ""
     assert Job.objects.count() == 0

@@ -47,7 +47,9 @@ class Command(BaseCommand):
             )
         close = actions.add_parser("deactivate-user", help="Close an account for good.")
         close.add_argument("user_id", metavar="USER", help="A user id, or the name before the colon.")
-        close.add_argument("--erase", action="store_true", help="Hide what it said from those who join its rooms later.")
+        close.add_argument(
+            "--erase", action="store_true", help="Hide what it said from those who join its rooms later."
+        )
         close.add_argument("--yes", action="store_true", help="Do not ask.")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -98,9 +100,7 @@ class Command(BaseCommand):
         else:
             user_id = _user_id(homeserver, options["user_id"])
             self._sure(user_id, options["yes"])
-            administration.user_deactivate(
-                homeserver=homeserver, user_id=user_id, erase=options["erase"], actor=ACTOR
-            )
+            administration.user_deactivate(homeserver=homeserver, user_id=user_id, erase=options["erase"], actor=ACTOR)
             done, said = {"user_id": user_id, "deactivated": True}, f"{user_id} is closed for good."
         if options["as_json"]:
             self.stdout.write(json.dumps(done))
@@ -123,7 +123,9 @@ class Command(BaseCommand):
             return
         if not sys.stdin.isatty():
             raise CommandError(f"{user_id} would be closed for good. Say --yes if that is meant.", returncode=3)
-        self.stdout.write(f"{user_id} will be closed for good, and its name can never be used again. Go on? [y/N] ", ending="")
+        self.stdout.write(
+            f"{user_id} will be closed for good, and its name can never be used again. Go on? [y/N] ", ending=""
+        )
         self.stdout.flush()
         if sys.stdin.readline().strip().lower() not in ("y", "yes"):
             raise CommandError("Nothing was done.", returncode=3)
