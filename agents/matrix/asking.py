@@ -15,8 +15,8 @@ ANSWER_SECONDS = 6.0
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
-def ask(url: str, path: str, *, body: Any = None, seconds: float = 0.0) -> httpx.Response:
-    """One GET (or a POST of ``body`` as JSON) without credentials that follows no redirect. ``seconds`` is how long it may take.
+def ask(url: str, path: str, *, body: Any = None) -> httpx.Response:
+    """One GET (or a POST of ``body`` as JSON) without credentials that follows no redirect.
 
     Raises what httpx raises, and ``ValueError`` for no address.
     """
@@ -25,7 +25,7 @@ def ask(url: str, path: str, *, body: Any = None, seconds: float = 0.0) -> httpx
         raise ValueError("no address")
     with httpx.Client(
         verify=ssl_context(),
-        timeout=httpx.Timeout(seconds or ANSWER_SECONDS, connect=CONNECT_SECONDS),
+        timeout=httpx.Timeout(ANSWER_SECONDS, connect=CONNECT_SECONDS),
         trust_env=parts.hostname not in _LOOPBACK,
         follow_redirects=False,
         headers={"User-Agent": "Switchboard", "Accept": "application/json"},

@@ -28,7 +28,6 @@ WHY_NOT = {
     "spaces": "It is older than Matrix 1.2: clients may not show spaces.",
     "ping": "It is older than Matrix 1.7: it cannot be asked whether it reaches us.",
     "devices": "It does not take a device from an appservice: a message repeated after a crash of it may be shown twice.",
-    "appservice_login": "It opens no session for an appservice's account.",
 }
 _DELEGATED = ("org.matrix.msc3824.delegated_oidc_compatibility", "oauth_aware_preferred")
 # The token of an administrator, and whose it is; "" and a sentence when there is none to be had.
@@ -48,7 +47,7 @@ def probe(
     JSON shape::
 
         {name, version, base_url, room_version, probed_at, can: {ability: bool},
-         auth: {kind: "own"|"mas"|"other", issuer, sentence},
+         auth: {kind: "own"|"mas"|"other", issuer, appservice_login: bool, sentence},
          registration: {kind, flows, sentence},
          admin: {given, works: bool|None, user_id, room_id, sentence},
          secret: {given, works: bool|None, sentence}}
@@ -77,12 +76,11 @@ def probe(
         "spaces": _since(named, (1, 2)),
         "ping": _since(named, (1, 7)),
         "devices": "m.login.application_service" in kinds or _since(named, (1, 17)),
-        # Synapse offers it, and refuses it to an appservice whose devices are managed by MSC4190, as in our registration.
-        "appservice_login": not client_mode and name != "synapse" and "m.login.application_service" in kinds,
     }
-    auth = _auth(url, flows)
-    if auth["kind"] == "mas":
-        can["appservice_login"] = False
+    auth: dict[str, Any] = dict(_auth(url, flows))
+    # Synapse offers it, and refuses it to an appservice whose devices are managed by MSC4190, as in our registration.
+    offered = "m.login.application_service" in kinds and name != "synapse" and auth["kind"] != "mas"
+    auth["appservice_login"] = offered and not client_mode
     try:
         registration = registration_flows(url).to_dict()
     except MatrixError as error:

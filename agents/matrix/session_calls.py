@@ -10,10 +10,10 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from agents.matrix.admin.synapse import registration_mac
 from agents.matrix.calls import V3, dumps
 from agents.matrix.errors import MatrixError, Refused, Taken, TokenRefused, from_response
 from agents.matrix.nio_api import Api
-from agents.matrix.synapse_admin import registration_mac
 from agents.matrix.transport import Transport
 
 DEVICE_NAME = "Switchboard"

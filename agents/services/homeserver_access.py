@@ -14,8 +14,8 @@ from typing import Any, TypeVar
 
 from django.db import transaction
 
-from agents.matrix.admin.login import password_login, whoami
 from agents.matrix.errors import MatrixError, Refused, TokenRefused
+from agents.matrix.session_calls import SessionCalls
 from ops.models import Service
 
 # Always the same, so that the homeserver's list of sessions does not grow.
@@ -91,7 +91,7 @@ def _with_token(service: Service, token: str) -> Administrator:
     key = hashlib.sha256(token.encode()).hexdigest()
     if key not in _owners:
         try:
-            _owners[key] = whoami(service.base_url, token)
+            _owners[key] = _asked(service, lambda calls: calls.whoami(token)[0])
         except TokenRefused as error:
             raise NoAdministrator(
                 f"The homeserver does not know the administrator's token ({error.code}). Enter a new one (admin_token)."
@@ -112,17 +112,25 @@ def _log_in(service: Service, *, refused: str) -> Administrator:
         if not user or not password:
             raise NoAdministrator("The administrator was taken out of the homeserver's service meanwhile.")
         try:
-            user_id, token = password_login(fresh.base_url, user, password, device_id=DEVICE_ID)
+            opened = _asked(fresh, lambda calls: calls.login(user, password, DEVICE_ID))
         except Refused as error:
             raise NoAdministrator(_why(user, error)) from error
-        session = {"user_id": user_id, "access_token": token, "proof": _proof(credentials)}
+        session = {"user_id": opened.user_id, "access_token": opened.token, "proof": _proof(credentials)}
         with transaction.atomic():
             row = Service.objects.select_for_update().get(pk=fresh.pk)
             row.credentials = {**dict(row.credentials or {}), KEY: session}
             # Nothing that an operator configured has changed, so ``updated_at`` stays.
             Service.objects.filter(pk=row.pk).update(credentials=row.credentials)
         service.credentials = row.credentials
-        return Administrator(user_id, token)
+        return Administrator(opened.user_id, opened.token)
+
+
+def _asked(service: Service, question: Callable[[SessionCalls], T]) -> T:
+    calls = SessionCalls(service.base_url)
+    try:
+        return question(calls)
+    finally:
+        calls.close()
 
 
 def _kept(credentials: dict[str, Any]) -> Administrator | None:

@@ -14,13 +14,13 @@ from typing import Any, TypeVar
 
 from agents.matrix.admin import admin_room as commands
 from agents.matrix.admin.admin_room import AdminRoom, Command, NoAnswer, UnknownCommand
-from agents.matrix.admin.login import appservice_login, logout, password_login, set_own_name
-from agents.matrix.admin.registration import register
+from agents.matrix.admin.login import appservice_login
 from agents.matrix.admin.synapse import SynapseAdmin, is_unserved
 from agents.matrix.admin.ways import Ability, Way, ways_of
-from agents.matrix.errors import Forbidden, MatrixError, Refused, TokenRefused
+from agents.matrix.errors import Forbidden, Refused, TokenRefused
 from agents.services.backends import Homeserver, mode_of
 from agents.services.homeserver_access import Administrator, NoAdministrator, given_credentials, with_administrator
+from agents.services.homeserver_accounts import LOGIN_DEVICE, TokenNotTaken, name_account, register_as_anybody
 from agents.services.homeserver_probe import admin_url_of, known_flavour, label, stored_flavour
 from ops.logs import get_logger
 from ops.models import Service
@@ -34,7 +34,6 @@ __all__ = [
 
 log = get_logger(__name__)
 T = TypeVar("T")
-_LOGIN_DEVICE = "SWITCHBOARD_LOGIN"
 
 
 class CannotAdminister(Exception):
@@ -144,13 +143,13 @@ def user_create(
         )
     elif way.dialect == "admin_room":
         _by_command(homeserver, "user_create", commands.create_user(homeserver.server_name, localpart, password))
+        if display_name:
+            name_account(service, user_id, password, display_name)
         if admin:
             _by_command(homeserver, "user_create", commands.make_admin(user_id))
     else:
-        token = str(service.credentials.get("registration_token") or "")
-        register(service.base_url, localpart, password, token=token if way.dialect == "registration_token" else "")
-    if display_name and way.dialect not in ("shared_secret", "admin_api"):
-        _name_it(service, user_id, password, display_name)
+        token = str(service.credentials.get("registration_token") or "") if way.dialect == "registration_token" else ""
+        _translated("user_create", lambda: register_as_anybody(service, localpart, password, token, display_name))
     _audit(homeserver, actor, "homeserver.user_created", user_id, way, {"administrator": admin} if admin else None)
     return user_id
 
@@ -189,7 +188,7 @@ def login_as(*, homeserver: Homeserver, user_id: str, actor: str) -> str:
         service = homeserver.service
         as_token = _as_token(service)
         try:
-            token = appservice_login(service.base_url, as_token, user_id, device_id=_LOGIN_DEVICE)
+            token = appservice_login(service.base_url, as_token, user_id, device_id=LOGIN_DEVICE)
         except Refused as error:
             raise CannotAdminister(
                 f"The homeserver does not log the appservice in as {user_id} ({error.code}): {error.message}. {way.sentence}",
@@ -324,7 +323,7 @@ def _translated(ability: Ability, call: Callable[[], T]) -> T:
     """What is about our rights, not about the user or the room, becomes a sentence for the operator."""
     try:
         return call()
-    except NoAdministrator as error:
+    except (NoAdministrator, TokenNotTaken) as error:
         raise CannotAdminister(error.sentence, ability=ability) from error
     except TokenRefused as error:
         raise CannotAdminister(f"The administrator is refused: {error.sentence}", ability=ability) from error
@@ -352,18 +351,6 @@ def _translated(ability: Ability, call: Callable[[], T]) -> T:
                 ability=ability,
             ) from error
         raise
-
-
-def _name_it(service: Service, user_id: str, password: str, display_name: str) -> None:
-    """A display name can only be set by the account itself here. One that fails is no reason to say that there is no account."""
-    try:
-        _, token = password_login(service.base_url, user_id, password, device_id=_LOGIN_DEVICE)
-        try:
-            set_own_name(service.base_url, token, user_id, display_name)
-        finally:
-            logout(service.base_url, token)
-    except MatrixError as error:
-        log.warning("homeserver.no_display_name", user=user_id, error=error.sentence)
 
 
 def _as_token(service: Service) -> str:

@@ -185,6 +185,9 @@ def test_credentials_that_do_not_work_are_said_before_they_are_used(house: House
     assert house.login("root", house.root.password) == 200
     homeserver = house.given(admin_user="root", admin_password="not-the-password")
     assert "admin_password" in admin.ways(homeserver)["password_reset"].sentence
+    homeserver = house.given(registration_token="another-token")
+    with pytest.raises(CannotAdminister, match="does not take the registration token"):
+        admin.user_create(homeserver=homeserver, localpart=house.name(), password="pass-word", actor="test")
     # The proof of a secret makes no account, whether it is right or wrong.
     homeserver = house.given(registration_shared_secret=house.synapse.shared_secret)
     assert admin.ways(homeserver)["user_create"].works

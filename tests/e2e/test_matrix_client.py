@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from agents.matrix.admin.synapse import SynapseAdmin
 from agents.matrix.client import AppserviceClient
 from agents.matrix.content import MARKER, ParsedMessage, edit_content, parse_message, text_content
 from agents.matrix.errors import Exclusive, Forbidden, HomeserverUnreachable, Refused, Taken, TokenRefused
@@ -18,7 +19,6 @@ from agents.matrix.markdown import render
 from agents.matrix.names import alias, localpart_for, user_id
 from agents.matrix.registration import Registration, generate_token
 from agents.matrix.split import split_for_events
-from agents.matrix.synapse_admin import SynapseAdmin
 from tests.peers.synapse import Synapse
 
 pytestmark = pytest.mark.e2e

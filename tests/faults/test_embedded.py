@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from agents.matrix.synapse_admin import SynapseAdmin
+from agents.matrix.admin.synapse import SynapseAdmin
 from tests.e2e.matrix_client import Person, run
 from tests.faults.test_exactly_once import say_surely
 from tests.peers.install import ensure_synapse

@@ -207,7 +207,7 @@ def _login_as(known: _Known) -> tuple[Dialect, bool, str]:
         "Through the admin API (POST /_synapse/admin/v1/users/…/login).",
         room_lacks="Reset the account's password and log in with it.",
     )
-    if works or not known.can.get("appservice_login"):
+    if works or not known.auth.get("appservice_login"):
         return dialect, works, sentence
     return "appservice", True, f"As the appservice, for accounts in its namespace. For others: {sentence}"
 

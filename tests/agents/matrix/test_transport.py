@@ -11,10 +11,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from agents.matrix import clients
+from agents.matrix.admin.synapse import SynapseAdmin, registration_mac
 from agents.matrix.calls_events import is_unknown_device
 from agents.matrix.client import AppserviceClient
 from agents.matrix.errors import HomeserverUnreachable, MatrixError, Refused, TokenRefused, from_response
-from agents.matrix.synapse_admin import SynapseAdmin, registration_mac
 from agents.matrix.transport import Transport, quote_part, strip_token
 
 TOKEN = "as-secret-token"
