@@ -45,7 +45,7 @@ def drift_state(row: Drift) -> tuple[Lamp, str]:
         return Lamp.OFF, "Mended"
     if not row.mends:
         return Lamp.TROUBLE, "Needs a decision"
-    return (Lamp.ATTENTION, "Could not be mended yet") if row.error else (Lamp.WORKING, "The next sync mends it")
+    return (Lamp.ATTENTION, "Not mended yet") if row.error else (Lamp.WORKING, "The next sync mends it")
 
 
 def sides(detail: dict[str, Any]) -> list[dict[str, Any]]:

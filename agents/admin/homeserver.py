@@ -301,7 +301,9 @@ def _accounts(service: Service) -> dict[str, Any]:
         open=Count("pk"), decide=Count("pk", filter=Q(mends=False))
     )
     rooms = Room.objects.filter(homeserver=service).exclude(kind=RoomKind.SPACE)
+    now = timezone.now()
     return {
+        "now": now,
         "by_appservice": sum(count for (way, _), count in counts.items() if way == AccountWay.APPSERVICE),
         "by_session": sum(count for (way, _), count in counts.items() if way == AccountWay.SESSION),
         "sessions": sessions,
@@ -309,7 +311,7 @@ def _accounts(service: Service) -> dict[str, Any]:
             troubled.defer("secrets").select_related("mapping__agent").order_by("session_checked_at", "pk")[:SHOWN]
         ),
         "pauses": list(
-            InviteePause.objects.filter(homeserver=service, until__gt=timezone.now()).order_by("until")[:SHOWN]
+            InviteePause.objects.filter(homeserver=service, until__gt=now).order_by("until")[:SHOWN]
         ),
         "rooms": rooms.aggregate(made=Count("pk", filter=Q(room_id__isnull=False)), reserved=Count("pk", filter=Q(room_id=None))),
         "drift": drift,

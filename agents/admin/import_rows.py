@@ -159,8 +159,9 @@ def rows_context(request: HttpRequest, run: MappingImport) -> dict[str, Any]:
 def card(row: MappingImportRow) -> dict[str, Any]:
     """One row as the templates show it."""
     lamp, word = RESULT_WORDS.get(row.result, (ACTION_LAMPS[row.action], row.get_action_display()))
-    told = {"stored": row.stored, "file": row.file, "homeserver": row.homeserver}
+    told: dict[str, dict[str, Any]] = {"stored": row.stored, "file": row.file, "homeserver": row.homeserver}
     keys = list(dict.fromkeys(key for side in told.values() for key in side))
+    apart = [key for key in keys if _differs(key, told)]
     sides = []
     for choice, title, words in SIDES:
         values = told[choice.value]
@@ -171,7 +172,7 @@ def card(row: MappingImportRow) -> dict[str, Any]:
                 "words": words,
                 "chosen": row.choice == choice,
                 "known": bool(values),
-                "lines": [(_label(key), _text(values.get(key)), _differs(key, told)) for key in keys],
+                "lines": [(_label(key), _text(values.get(key))) for key in apart],
             }
         )
     return {
@@ -181,15 +182,20 @@ def card(row: MappingImportRow) -> dict[str, Any]:
         "word": word,
         "sentence": row.result_sentence or row.sentence,
         "sides": sides,
-        "compare": bool(keys),
+        "compare": bool(apart),
+        "same": [(_label(key), said) for key in keys if key not in apart and (said := _said(key, told))],
         "address": _address(row.target),
     }
 
 
 def _differs(key: str, told: dict[str, dict[str, Any]]) -> bool:
     """Whether the sides that say something about it say different things."""
-    said = {_text(side.get(key)) for side in told.values() if side.get(key) not in (None, "")}
-    return len(said) > 1
+    return len({_text(side.get(key)) for side in told.values() if side.get(key) not in (None, "")}) > 1
+
+
+def _said(key: str, told: dict[str, dict[str, Any]]) -> str:
+    """What the sides say of it that do not differ."""
+    return next((_text(side[key]) for side in told.values() if side.get(key) not in (None, "")), "")
 
 
 def _label(key: str) -> str:

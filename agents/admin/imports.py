@@ -27,7 +27,7 @@ from agents.services.imports import (
 )
 from ops import html
 from ops.admin.base import Deed, OperatorAdmin, actor_of, sentence_of
-from ops.admin.panels import Button
+from ops.admin.panels import Button, Panel, register_panel
 from ops.choices import OPEN_JOB_STATES, Lamp
 from ops.models import Job, JobTrigger, Service
 from ops.services.jobs import job_start
@@ -174,7 +174,6 @@ class MappingImportAdmin(OperatorAdmin):
                 "Apply again",
                 self.apply,
                 button="Apply again…",
-                primary=True,
                 explain=lambda row: (
                     f"{counted(to_apply(row).count(), 'record is', 'records are')} applied: what failed or was not reached is tried "
                     "again, and decisions are carried out. What is done stays done."
@@ -227,8 +226,18 @@ class MappingImportAdmin(OperatorAdmin):
             "undecided": open_conflicts,
             "counts": counts,
             "summary": summary(row.counts),
+            "report": report(counts),
             "rejected": counts.get("reject", 0) + counts.get("failed", 0),
         }
+
+    def page(
+        self, request: HttpRequest, template: str, *, title: str, status: int = 200, **context: Any
+    ) -> HttpResponse:
+        row = context.get("row")
+        if isinstance(row, MappingImport):
+            # What state it is in stands in the sentence, not in its name.
+            row.shown_as = f"Import {row.pk}"  # type: ignore[attr-defined]
+        return super().page(request, template, title=title, status=status, **context)
 
     def start_view(self, request: HttpRequest) -> HttpResponse:
         """The first step. POST reads the files and compares them; nothing is changed by that."""
@@ -306,6 +315,28 @@ def summary(counts: dict[str, int]) -> str:
     """``12 new, 1 needs a decision, 2 cannot be taken``."""
     parts = [f"{count:,} {_NOUNS[key][count != 1]}" for key in _NOUNS if (count := int(counts.get(key) or 0))]
     return ", ".join(parts) or "no records"
+
+
+def report(counts: dict[str, int]) -> str:
+    """``56 done, 3 unchanged, 1 failed``: what became of the records, by the groups of the page."""
+    words = (("done", "done"), ("kept", "left as they were"), ("unchanged", "unchanged"), ("open", "not applied yet"))
+    parts = [f"{counts[key]:,} {word}" for key, word in words if counts.get(key)]
+    rejected = counts.get("reject", 0) + counts.get("failed", 0)
+    return ", ".join([*parts, *([f"{rejected:,} could not be taken"] if rejected else [])]) or "No record was there"
+
+
+def _buttons(request: HttpRequest, row: MappingImport) -> Panel:
+    if row.state != ImportState.DONE:
+        return Panel()
+    return Panel(
+        buttons=(
+            Button("See what the next sync would do…", reverse("admin:agents_syncrun_plan"), primary=True),
+            Button("To the mappings", reverse("admin:agents_mapping_changelist")),
+        )
+    )
+
+
+register_panel("agents.mappingimport", _buttons)
 
 
 def explain_apply(run: MappingImport) -> str:

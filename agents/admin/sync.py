@@ -16,7 +16,7 @@ from agents.admin.restore import restore_view
 from agents.models import SyncRun, SyncState
 from agents.services.backends import backend_services
 from agents.services.sync import SyncReport, UnknownService, sync_agents
-from agents.sync.plan import Step
+from agents.sync.plan import HOMESERVER_EMPTY, STATE_LOST, Step
 from ops import html
 from ops.admin.base import OperatorAdmin, actor_of
 from ops.admin.panels import Button
@@ -31,6 +31,15 @@ LAMPS = {
     SyncState.FAILED: "trouble",
 }
 STEPS_SHOWN = 300
+SUSPICIOUS = "sync.suspicious"
+# Findings with which a plan stops and asks.
+STOPS = {SUSPICIOUS, STATE_LOST, HOMESERVER_EMPTY}
+# What an operator types before a plan is applied that has stopped, and what the job is then called.
+WORDS = {
+    "archive": ", also archive what is gone",
+    "again": ", make everything again on the homeserver",
+    "new": ", make new rooms",
+}
 
 
 @admin.register(SyncRun)
@@ -83,7 +92,7 @@ class SyncRunAdmin(OperatorAdmin):
         return html.duration((row.finished_at - row.started_at).total_seconds() * 1000) if row.finished_at else ""
 
     def detail_context(self, request: HttpRequest, row: SyncRun) -> dict[str, Any]:
-        stopped = [finding for finding in row.findings if finding.get("code") == "sync.suspicious"]
+        stopped = [finding for finding in row.findings if finding.get("code") in STOPS]
         return {
             "lamp_state": LAMPS[SyncState(row.state)],
             "summary": summary(row.counts),
@@ -110,6 +119,8 @@ class SyncRunAdmin(OperatorAdmin):
         except self.expected_errors as error:
             problem = str(getattr(error, "sentence", "") or getattr(error, "reason", "") or error)
         gone = _gone(forced) if forced else []
+        stopped = [one for one in report.findings if one.code in STOPS] if report else []
+        codes = {one.code for one in stopped}
         return self.page(
             request,
             "switchboard/sync_plan.html",
@@ -121,19 +132,24 @@ class SyncRunAdmin(OperatorAdmin):
             groups=_groups(report) if report else [],
             total=len(report.plan.steps) if report else 0,
             gone=gone,
-            findings=[one for one in report.findings if one.code != "sync.suspicious"] if report else [],
-            stopped=[one for one in report.findings if one.code == "sync.suspicious"] if report else [],
+            findings=[one for one in report.findings if one.code not in STOPS] if report else [],
+            stopped=stopped,
+            lost=STATE_LOST in codes,
+            emptied=HOMESERVER_EMPTY in codes,
+            word=_word(codes, gone),
+            forced_total=len(forced.plan.steps) if forced else 0,
         )
 
     def _start(self, request: HttpRequest, service: str, *, force: bool) -> HttpResponse:
-        if force and request.POST.get("confirm", "").strip().lower() != "archive":
-            messages.error(request, "Nothing was started: type the word archive to apply the plan anyway.")
+        word = request.POST.get("word", "archive")
+        if force and (word not in WORDS or request.POST.get("confirm", "").strip().lower() != word):
+            messages.error(request, f"Nothing was started: type the word {word} to apply the plan anyway.")
             return HttpResponseRedirect(
                 reverse("admin:agents_syncrun_plan") + (f"?service={service}" if service else "")
             )
         job = job_start(
             kind="agents.sync",
-            title=f"Sync agents{' of ' + service if service else ''}{', also archive what is gone' if force else ''}",
+            title=f"Sync agents{' of ' + service if service else ''}{WORDS[word] if force else ''}",
             actor=actor_of(request),
             trigger=JobTrigger.ADMIN,
             params={"service": service, "force": force},
@@ -179,6 +195,13 @@ def _groups(report: SyncReport) -> list[dict[str, Any]]:
         for _, found in groupby(steps, key=lambda step: step.key)
         if (steps_of := list(found))
     ]
+
+
+def _word(codes: set[str], gone: list[str]) -> str:
+    """What has to be typed: for the most that would be done."""
+    if gone:
+        return "archive"
+    return "again" if HOMESERVER_EMPTY in codes else "new"
 
 
 def _gone(report: SyncReport) -> list[str]:

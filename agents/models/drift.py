@@ -48,6 +48,7 @@ class Drift(models.Model):
     mended_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:
+        verbose_name, verbose_name_plural = "difference", "drift"
         ordering = ["-found_at", "-id"]
         constraints = [
             models.UniqueConstraint(
