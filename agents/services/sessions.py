@@ -20,7 +20,7 @@ from django.utils import timezone
 from agents.matrix.errors import HomeserverUnreachable, MatrixError, RateLimited, Refused, SessionRefused
 from agents.matrix.session_calls import SessionCalls
 from agents.models import Account, AccountSession, AccountWay, AgentState
-from agents.services.backends import Homeserver, NoHomeserver, open_homeserver
+from agents.services.backends import Homeserver, NoHomeserver, open_homeserver, user_prefix
 from agents.services.session_opening import AccountClosed, Climbed, Ladder
 from ops.locks import LockHeld, named_lock
 from ops.logs import get_logger
@@ -270,7 +270,9 @@ def sessions_wanted(homeserver: Homeserver) -> QuerySet[Account]:
     """The accounts that ought to have a session: in client mode all, else those that speak with one."""
     rows = Account.objects.filter(homeserver=homeserver.service).exclude(mapping__agent__state=AgentState.ARCHIVED)
     if not homeserver.client_mode:
-        return rows.filter(way=AccountWay.SESSION)
+        # The appservice speaks for those in its namespace, whatever sessions they had before.
+        outside = rows.exclude(localpart__startswith=user_prefix(homeserver)).exclude(user_id=homeserver.sender_id)
+        return outside.filter(way=AccountWay.SESSION)
     # Those that are not registered yet are sync's matter.
     return rows.filter(Q(way=AccountWay.SESSION) | Q(registered_at__isnull=False))
 

@@ -185,3 +185,22 @@ def test_a_person_opens_chats_with_agents(house: House) -> None:
             await ann.until(lambda: bool(ann.said_in(alone, ada)), 60, house.stack.logs())
 
     run(as_ann)
+
+
+def test_our_own_account_that_was_put_out_of_a_room_comes_back_and_hears_what_was_said(house: House) -> None:
+    row = house.room("Echo")
+    room, agent = row["room__room_id"], row["account__user_id"]
+    house.stack.ask(
+        "from agents.services.backends import open_homeserver\n"
+        "there=open_homeserver()\n"
+        f"there.client.kick({room!r}, there.sender_id, {agent!r})\nresult=1"
+    )
+
+    async def as_ann() -> None:
+        async with house.person() as ann:
+            await ann.say(room, "said while nobody was there")
+            await ann.until(
+                lambda: any("nobody was there" in text for text in ann.said_in(room, agent)), 90, house.stack.logs()
+            )
+
+    run(as_ann)
