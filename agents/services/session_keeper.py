@@ -43,7 +43,7 @@ class AccountSessions:
 
     def token_of(self, user_id: str) -> str | None:
         """The account's own token, ``None`` where the appservice speaks for it."""
-        if not self.client_mode and (self._inside(user_id) or not self._outside.get(user_id, False)):
+        if not self._own(user_id):
             return None
         known = self._tokens.get(user_id)
         if known is None:
@@ -71,7 +71,7 @@ class AccountSessions:
         from agents.services.sessions import account_ensure
 
         user_id = f"@{localpart}:{self._server}"
-        if not self.client_mode and (self._inside(user_id) or not self._outside.get(user_id, False)):
+        if not self._own(user_id):
             return None
         return account_ensure(self._homeserver(), self._account(user_id))
 
@@ -81,7 +81,7 @@ class AccountSessions:
 
     def warm(self, user_ids: Iterable[str]) -> None:
         """Read the tokens that are not at hand, a few queries for however many."""
-        wanted = [one for one in dict.fromkeys(user_ids) if one not in self._tokens]
+        wanted = [one for one in dict.fromkeys(user_ids) if one not in self._tokens and self._own(one)]
         for start in range(0, len(wanted), PORTION):
             rows = Account.objects.filter(
                 homeserver_id=self._service_id, user_id__in=wanted[start : start + PORTION]
@@ -115,6 +115,10 @@ class AccountSessions:
         self._outside = {user_id: way == AccountWay.SESSION for user_id, way in rows.values_list("user_id", "way")}
 
     # Inside
+
+    def _own(self, user_id: str) -> bool:
+        """Whether the account speaks with a session of its own."""
+        return self.client_mode or (not self._inside(user_id) and self._outside.get(user_id, False))
 
     def _inside(self, user_id: str) -> bool:
         """Whether the appservice's namespace covers it."""

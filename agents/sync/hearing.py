@@ -5,9 +5,12 @@ Under an appservice this does nothing: the homeserver pushes what happens in roo
 
 from __future__ import annotations
 
-from agents.matrix.errors import Refused, TokenRefused
+from agents.matrix.errors import RateLimited, Refused, SessionRefused, TokenRefused
 from agents.models import Room
 from agents.services.backends import Homeserver
+from ops.logs import get_logger
+
+log = get_logger(__name__)
 
 
 def listeners(homeserver: Homeserver, maker: str) -> tuple[str, ...]:
@@ -31,6 +34,14 @@ def hear(homeserver: Homeserver, room: Room, host: str) -> bool:
         return False
     note_heard(room, True)
     return True
+
+
+def hear_soon(homeserver: Homeserver, room: Room, host: str) -> None:
+    """As ``hear``, for whoever makes a room: where the homeserver wants us to wait with joining, the room is entered later."""
+    try:
+        hear(homeserver, room, host)
+    except (RateLimited, SessionRefused) as error:
+        log.info("hearing.later", room=room.room_id, error=error.sentence[:200])
 
 
 def _enter(homeserver: Homeserver, room_id: str, host: str) -> None:

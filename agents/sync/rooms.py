@@ -17,7 +17,7 @@ from agents.sync import pauses
 from agents.sync.avatars import avatar_mxc
 from agents.sync.epochs import current_epoch as current_epoch
 from agents.sync.epochs import register_epoch_source as register_epoch_source
-from agents.sync.hearing import hear, listeners
+from agents.sync.hearing import hear_soon, listeners
 from agents.sync.plan import topic_for
 from agents.sync.takeover import MARK, mark_wanted, note_takeover
 from ops.logs import get_logger
@@ -80,7 +80,7 @@ def ensure_room(homeserver: Homeserver, mapping: Mapping, invitees: Sequence[str
     if created:
         room.name, room.topic, room.caught_up_epoch = name, topic, epoch
     room.save(update_fields=["room_id", "name", "topic", "caught_up_epoch"])
-    hear(homeserver, room, account.user_id)
+    hear_soon(homeserver, room, account.user_id)
     if created and invited:
         _mark_invited(room, invitees)
         return created

@@ -8,6 +8,7 @@ is heard at once.
 from __future__ import annotations
 
 import itertools
+import time
 from typing import Any
 
 from agents.matrix.errors import HomeserverUnreachable, MatrixError, RateLimited, Refused, TokenRefused
@@ -37,6 +38,7 @@ _INVITES_ONLY: dict[str, Any] = {
     },
 }
 _turn = itertools.count()
+_wait_until = 0.0
 
 
 def unheard(homeserver: Service) -> Any:
@@ -46,7 +48,12 @@ def unheard(homeserver: Service) -> Any:
 
 
 def look_after(homeserver: Homeserver) -> int:
-    """Get into rooms that we do not hear, a bounded number a round; those that stay closed are walked. Returns how many were entered."""
+    """Get into rooms that we do not hear, a bounded number a round; those that stay closed are walked. Returns how many were entered.
+
+    Where the homeserver wants us to wait with joining (one room in ten seconds is usual), the rest is walked meanwhile. Raises
+    ``MatrixError`` when it does not answer.
+    """
+    global _wait_until
     rows, entered = unheard(homeserver.service), 0
     total = rows.count()
     if not total:
@@ -57,17 +64,23 @@ def look_after(homeserver: Homeserver) -> int:
     for room in rows.order_by("pk")[start : start + ENTERED]:
         host = _host(room)
         try:
+            if time.monotonic() < _wait_until:
+                closed.append(room)
+                continue
             if host is not None and hear(homeserver, room, host):
                 entered += 1
                 # What was said before we came in.
                 catch_up(room, gaps.current_epoch(homeserver.service))
                 continue
-        except (HomeserverUnreachable, RateLimited, TokenRefused):
+        except (HomeserverUnreachable, TokenRefused):
             raise
+        except RateLimited as error:
+            _wait_until = time.monotonic() + (error.retry_after or 10.0)
         except MatrixError as error:
             log.info("hearing.not_entered", room=room.room_id, error=error.sentence[:200])
         closed.append(room)
-    for room in closed[:WALKED]:
+    first = (next(_turn) * WALKED) % len(closed) if len(closed) > WALKED else 0
+    for room in closed[first : first + WALKED]:
         _walk(homeserver, room)
     if entered:
         log.info("hearing.entered", rooms=entered)
@@ -78,7 +91,7 @@ def _walk(homeserver: Homeserver, room: Room) -> None:
     """Read the room as its agent does."""
     try:
         catch_up(room, gaps.current_epoch(homeserver.service))
-    except (HomeserverUnreachable, RateLimited):
+    except HomeserverUnreachable:
         raise
     except MatrixError as error:
         log.info("hearing.not_walked", room=room.room_id, error=error.sentence[:200])
