@@ -12,7 +12,17 @@ class ChatConfig(AppConfig):
     def ready(self) -> None:
         from chat import checks, jobs, metrics, retention, support, wiring  # noqa: F401
         from chat.access import registration, second_factor  # noqa: F401
-        from chat.doctor import faults, listening, portal, proofs, routing, selftest, silent, slow, targets  # noqa: F401
+        from chat.doctor import (  # noqa: F401
+            faults,
+            listening,
+            portal,
+            proofs,
+            routing,
+            selftest,
+            silent,
+            slow,
+            targets,
+        )
         from chat.importing import parts  # noqa: F401
         from chat.services import exports, shares  # noqa: F401
         from chat.socket import protocol  # noqa: F401
