@@ -26,12 +26,6 @@ from ops.logs import get_logger
 from ops.models import Service
 from ops.services.audit import record
 
-__all__ = [
-    *("ABILITIES", "LABELS", "CannotAdminister", "HomeserverFacts", "Way", "can_make_users", "facts", "ways"),
-    *("user_create", "password_reset", "login_as", "user_deactivate"),
-    *("room_make_admin", "room_join_user", "room_delete"),
-]
-
 log = get_logger(__name__)
 T = TypeVar("T")
 

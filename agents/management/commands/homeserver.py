@@ -11,6 +11,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 from rich.table import Table
 
+from agents.matrix.admin.ways import LABELS
 from agents.matrix.errors import MatrixError
 from agents.services import homeserver_admin as administration
 from agents.services.backends import Homeserver, NoHomeserver, homeserver_of, homeserver_service
@@ -149,7 +150,7 @@ class Command(BaseCommand):
         table.add_column()
         for way in facts.ways.values():
             lamp = lamp_text(Lamp.GOOD, "yes") if way.works else lamp_text(Lamp.OFF, "no")
-            table.add_row(lamp, administration.LABELS[way.ability], way.sentence)
+            table.add_row(lamp, LABELS[way.ability], way.sentence)
         console.print()
         console.print(table)
 
