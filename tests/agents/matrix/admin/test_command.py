@@ -72,7 +72,7 @@ def test_it_makes_resets_and_closes_accounts(server: RoomServer, monkeypatch: py
 
 
 def test_what_cannot_be_done_is_an_error_with_the_reason(server: RoomServer) -> None:
-    with pytest.raises(CommandError, match="there is no account @nobody:room.test"):
+    with pytest.raises(CommandError, match=r"there is no account @nobody:room\.test"):
         said("reset-password", "nobody")
     Service.objects.update(credentials={"as_token": "as-token"})
     with pytest.raises(CommandError, match="admin_token"):
