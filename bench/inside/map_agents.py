@@ -16,7 +16,7 @@ def main(server_name: str = "sb.test") -> dict[str, Any]:
     from agents.models import Account, Agent, Mapping, Room, RoomKind
     from agents.services.backends import spec_of
     from agents.sync.plan import topic_for
-    from agents.sync.rows import _described
+    from agents.sync.rows import described
     from ops.models import Service
 
     service, homeserver = Service.objects.get(name="letta"), Service.objects.get(name="homeserver")
@@ -24,7 +24,7 @@ def main(server_name: str = "sb.test") -> dict[str, Any]:
     assert listing.complete, listing.proof
     now = timezone.now()
     agents = Agent.objects.bulk_create(
-        [Agent(service=service, external_id=info.external_id, **_described(info)) for info in listing.agents],
+        [Agent(service=service, external_id=info.external_id, **described(info)) for info in listing.agents],
         batch_size=2000,
     )
     names = [localpart_for(agent.external_id) for agent in agents]

@@ -11,7 +11,8 @@ from agents.matrix.errors import MatrixError, Refused, TokenRefused
 from agents.models import Invitation, Mapping, Room, RoomKind
 from agents.services.backends import Homeserver, homeserver_of
 from agents.services.mappings import mapping_relink, mappings_swap, rows_kept, rows_put_back
-from agents.sync import rooms as steps
+from agents.services.relinking import follow_space as follow_space
+from agents.services.relinking import move_address as move_address
 from ops.doctor.queries import affected_by
 from ops.doctor.repairs import Change, Plan, RepairFailed, RepairRefused, RepairWork, register_repair
 from ops.words import counted, verb
@@ -242,27 +243,6 @@ def relink_one(homeserver: Homeserver, mapping: Mapping, link: Link, *, actor: s
         reason="The mapping names the room that the agent is in.",
     )
     follow_space(homeserver, mapping.pk, former=link.former)
-
-
-def move_address(homeserver: Homeserver, alias: str, room_id: str, user_id: str) -> None:
-    """The alias leads to this room, whatever it led to before."""
-    found = homeserver.client.resolve_alias(alias)
-    if found == room_id:
-        return
-    if found is not None:
-        homeserver.client.delete_alias(alias, user_id)
-    homeserver.client.put_alias(alias, room_id, user_id)
-
-
-def follow_space(homeserver: Homeserver, mapping_pk: int, *, former: str) -> None:
-    """The space lists the room that the mapping names now, and not the former one."""
-    mapping = Mapping.objects.select_related("room", "agent", "account").get(pk=mapping_pk)
-    space = Room.objects.filter(homeserver=homeserver.service, kind=RoomKind.SPACE).first()
-    if space is None or not space.room_id or mapping.room is None or former == mapping.room.room_id:
-        return
-    if former:
-        homeserver.client.remove_from_space(space.room_id, former, user_id=homeserver.sender_id)
-    steps.add_to_space(homeserver, mapping.room, space.room_id, mapping.agent.name)
 
 
 def undo(work: RepairWork) -> None:
