@@ -189,6 +189,11 @@ class RoomCalls(AccountCalls):
         method, path, body = Api.room_ban("", room_id, target, reason or None)
         self.call(method, path, body, speaker=self._as(user_id), action=f"ban {target} from the room")
 
+    def unban(self, room_id: str, target: str, user_id: str | None) -> None:
+        """Lift a ban; the user may be invited again."""
+        method, path, body = Api.room_unban("", room_id, target)
+        self.call(method, path, body, speaker=self._as(user_id), action=f"lift the ban of {target}")
+
     def joined_members(self, room_id: str, user_id: str | None) -> set[str]:
         """The user ids that are in the room now."""
         method, path = Api.joined_members("", room_id)

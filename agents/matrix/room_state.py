@@ -117,7 +117,9 @@ def room_state(events: Iterable[Mapping[str, Any]]) -> RoomState:
         creators=tuple(
             one for one in (creator, *(more if isinstance(more, list) else ())) if isinstance(one, str) and one
         ),
-        creators_rule=int(version) >= _CREATORS_SINCE if version.isdecimal() else version.startswith("org.matrix.hydra"),
+        creators_rule=int(version) >= _CREATORS_SINCE
+        if version.isdecimal()
+        else version.startswith("org.matrix.hydra"),
         is_space=create.get("type") == "m.space",
         replaced_by=_text(single.get("m.room.tombstone", {}).get("replacement_room")),
         replaced_ts=times.get("m.room.tombstone", 0),

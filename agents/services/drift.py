@@ -7,7 +7,7 @@ turn. Up to ``ALL`` mappings are looked at every time; of more a slice, which go
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -16,7 +16,7 @@ from django.db.models import Q, QuerySet
 from django.utils import timezone
 
 from agents.matrix.errors import MatrixError
-from agents.models import AgentState, Drift, DriftKind, Invitation, Mapping, Room, RoomKind, SyncRun
+from agents.models import AgentState, Drift, DriftKind, Invitation, Mapping, Room, SyncRun
 from agents.services.backends import Homeserver
 from agents.sync.drift import Difference, Invited, SpaceSeen, Wanted, differences, settled
 from agents.sync.look import Reading, read_mappings, subjects_of
@@ -66,9 +66,7 @@ class Noted:
     open: list[Drift]
 
 
-def look(
-    *, homeserver: Homeserver, mappings: Iterable[Mapping] | None = None, budget: int | None = ALL
-) -> list[Drift]:
+def look(*, homeserver: Homeserver, mappings: Iterable[Mapping] | None = None, budget: int | None = ALL) -> list[Drift]:
     """Look now, write down what differs, and return it (also what differed before). Mends nothing.
 
     ``mappings``: only these; ``None``: as sync chooses them, ``budget`` at most (``None``: all of them). Raises ``MatrixError`` when the
@@ -116,9 +114,7 @@ def look_now(
     reading = _read(homeserver, subjects, looked)
     looked.mappings = [one.mapping for one in subjects if one.mapping in reading.seen]
     looked.rooms = [one.room for one in subjects if one.mapping in reading.seen and one.room]
-    wanted = Wanted(
-        invitees(), looked.space.seen if looked.space is not None else SpaceSeen(), homeserver.sender_id
-    )
+    wanted = Wanted(invitees(), looked.space.seen if looked.space is not None else SpaceSeen(), homeserver.sender_id)
     rows = _invitations(looked.rooms)
     for subject in subjects:
         seen = reading.seen.get(subject.mapping)
@@ -306,10 +302,10 @@ def _note_rooms(looked: Looked, now: datetime) -> None:
             Room.objects.filter(pk__in=keys).filter(wanted).update(look_wanted_at=None)
 
 
-def note_failed(*, rows: Iterable[Drift], sentence: str) -> None:
+def note_failed(failed: Iterable[tuple[Drift, str]]) -> None:
     """An attempt to mend these failed: why, and when the next may be made by itself (ever later, at most an hour)."""
     now = timezone.now()
-    for row in rows:
+    for row, sentence in failed:
         tries = row.detail.get("tries")
         tries = tries + 1 if isinstance(tries, int) else 1
         row.error, row.detail = sentence[:500], {**row.detail, "tries": tries, "tried_at": now.isoformat()}
@@ -328,13 +324,3 @@ def drift_prune(*, keep_days: int = 90) -> int:
     """Forget what was mended long ago."""
     old = Drift.objects.filter(mended_at__lt=timezone.now() - timedelta(days=keep_days))
     return old.delete()[0]
-
-
-def without(found: Sequence[Difference], skip: set[tuple[int, str, str]]) -> list[Difference]:
-    """The differences that sync is to mend now."""
-    return [one for one in found if one.mends and one.identity not in skip]
-
-
-def undecided(one: Difference) -> Difference:
-    """The same difference, left to a decision."""
-    return replace(one, mends=False)

@@ -21,6 +21,8 @@ from ops.services.audit import record
 
 log = get_logger(__name__)
 
+MOST_PREDECESSORS = 20
+
 
 def rows_kept(*rows: models.Model | Iterable[models.Model]) -> list[dict[str, Any]]:
     """Rows with every column as they are now (JSON), to be put back byte for byte by ``rows_put_back``."""
@@ -51,10 +53,19 @@ def rows_put_back(*, kept: list[dict[str, Any]], actor: str, message: str) -> in
     return len(found)
 
 
-def mapping_relink(*, mapping: Mapping, room_id: str, homeserver: Homeserver, actor: str, reason: str = "") -> Mapping:
+def mapping_relink(
+    *,
+    mapping: Mapping,
+    room_id: str,
+    homeserver: Homeserver,
+    actor: str,
+    reason: str = "",
+    since: datetime | None = None,
+) -> Mapping:
     """Let ``room_id`` be the agent's room. The conversation goes on there; what was said in it before is not answered.
 
-    Raises ``ValueError`` when the room belongs to another agent, or is a chat that a person opened.
+    ``since`` (the homeserver's clock): what was said there after it is, for it is this talk that went on there (an upgrade). The row
+    remembers the room that it named before. Raises ``ValueError`` when the room belongs to another agent, or is a chat that a person opened.
     """
     moved = False
     with transaction.atomic():
@@ -68,11 +79,14 @@ def mapping_relink(*, mapping: Mapping, room_id: str, homeserver: Homeserver, ac
                 raise ValueError(f"{room_id} is in use already ({holder}).")
             # The row that an earlier mapping left behind knows the conversation that was held there.
             mapping.room = holder
+            remember_predecessor(holder, former)
         elif mapping.room is None:
             raise ValueError(f"{mapping} has no row for a room; sync makes one.")
         elif mapping.room.room_id != room_id:
             _move(mapping.room, room_id, homeserver)
-            moved = True
+            moved = since is None
+            if since is not None:
+                _go_on_from(mapping.room, since)
         mapping.problem, mapping.problem_since = "", None
         mapping.save(update_fields=["room", "problem", "problem_since", "updated_at"])
         record(
@@ -92,9 +106,25 @@ def mapping_relink(*, mapping: Mapping, room_id: str, homeserver: Homeserver, ac
     return mapping
 
 
+def remember_predecessor(room: Room, former: str | None) -> None:
+    """The room replaces ``former``: what was said there stays readable, and is found again."""
+    if former and former != room.room_id:
+        room.predecessors = list(dict.fromkeys([former, *room.predecessors]))[:MOST_PREDECESSORS]
+        room.save(update_fields=["predecessors"])
+
+
+def _go_on_from(room: Room, since: datetime) -> None:
+    """Intake walks the room from that moment on."""
+    room.taken_over_at = room.last_event_at = since
+    room.caught_up_epoch = 0
+    room.save(update_fields=["taken_over_at", "last_event_at", "caught_up_epoch"])
+
+
 def _move(room: Room, room_id: str, homeserver: Homeserver) -> None:
     """The row stands for another Matrix room from now on."""
     Invitation.objects.filter(room=room).delete()
+    if room.room_id:
+        room.predecessors = list(dict.fromkeys([room.room_id, *room.predecessors]))[:MOST_PREDECESSORS]
     room.room_id, room.name, room.topic = room_id, "", ""
     room.in_space, room.child_order, room.switchboard_joined, room.encrypted = False, "", False, False
     # Only what is said from now on is for us: nobody expects an answer to the words of weeks ago.

@@ -11,6 +11,7 @@ from django.utils import timezone
 from agents.matrix.errors import MatrixError, Refused, TokenRefused
 from agents.models import Invitation, Mapping, Room, RoomKind
 from agents.services.backends import Homeserver, homeserver_of
+from agents.services.mappings import remember_predecessor
 from agents.sync import rooms as steps
 from agents.sync.again import tell_history
 from agents.sync.observe import invitees
@@ -162,6 +163,7 @@ def _recreate(homeserver: Homeserver, mapping: Mapping) -> Recreated:
     former = mapping.room.room_id or ""
     outcome = _room(homeserver, mapping, former, space_room_id)
     if former and former != mapping.room.room_id:
+        remember_predecessor(mapping.room, former)
         # The space lists a room that nobody can enter any more; a child without content is none.
         homeserver.client.remove_from_space(space_room_id, former, user_id=homeserver.sender_id)
     steps.add_to_space(homeserver, mapping.room, space_room_id, agent.name)

@@ -17,12 +17,14 @@ from django.utils import timezone
 from agents.matrix.errors import MatrixError
 from agents.models import SyncRun, SyncState
 from agents.services.backends import Homeserver, NoHomeserver, open_homeserver
+from agents.services.drift import ALL, look_now
+from agents.services.drift_pass import DriftPass, decision
 from agents.services.refill import refill_reset
-from agents.sync.apply import Applier
+from agents.sync.apply import Applier, Outcome
 from agents.sync.gone import as_empty, look_for_loss
 from agents.sync.lost import look_for_traces
 from agents.sync.observe import observe
-from agents.sync.plan import SyncPlan, make_plan, serious
+from agents.sync.plan import Step, SyncPlan, make_plan, serious
 from ops.findings import Finding
 from ops.leases import LEASE_SECONDS, WORKER, holder_is_dead, lease_end
 from ops.logs import get_logger
@@ -44,7 +46,10 @@ class SyncBusy(Exception):
 
 @dataclass(slots=True)
 class SyncReport:
-    """What a sync found and did. ``applied`` counts steps by kind; ``run_id`` is ``None`` for a dry run."""
+    """What a sync found and did. ``applied`` counts steps by kind; ``run_id`` is ``None`` for a dry run.
+
+    ``looked`` says how much of the homeserver was compared (see ``SyncRun.looked``), ``drift`` what differed.
+    """
 
     plan: SyncPlan
     applied: dict[str, int] = field(default_factory=dict)
@@ -52,6 +57,8 @@ class SyncReport:
     state: str = SyncState.DONE
     run_id: int | None = None
     error: str = ""
+    looked: dict[str, Any] = field(default_factory=dict)
+    drift: list[dict[str, Any]] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -60,6 +67,8 @@ class SyncReport:
             "planned": self.plan.counts,
             "applied": self.applied,
             "stopped": self.plan.stopped,
+            "looked": self.looked,
+            "drift": self.drift,
             "steps": [step.to_dict() for step in self.plan.steps],
             "findings": [finding.to_dict() for finding in self.findings],
             "error": self.error,
@@ -73,22 +82,24 @@ def sync_agents(
     service_name: str = "",
     dry_run: bool = False,
     force: bool = False,
+    verify: bool = False,
     wait: float = 600.0,
     progress: Progress | None = None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> SyncReport:
     """Bring agents, accounts, rooms and the space to what the backends say.
 
+    The homeserver is compared with our rows in every pass, a bounded part of it in turn; ``verify``: all of it.
     ``wait``: seconds to wait for a sync that is already running. Raises ``UnknownService`` or ``SyncBusy``. Failures of single
     services or agents are findings of the report, not exceptions.
     """
     if service_name and not Service.objects.filter(name=service_name, enabled=True).exists():
         raise UnknownService(f"There is no enabled service named {service_name!r}.")
+    request = _Request(actor, service_name, force, verify, trigger == "beat")
     if dry_run:
-        plan, _, _ = _plan(service_name, force)
-        return SyncReport(plan, findings=plan.findings, state=SyncState.STOPPED if plan.stopped else SyncState.DONE)
+        return _dry(_plan(request))
     with alone(actor=actor, trigger=trigger, service_name=service_name, wait=wait) as (run, lost):
-        report = _run(actor, service_name, force, progress, lambda: lost.is_set() or should_stop())
+        report = _run(request, progress, lambda: lost.is_set() or should_stop())
         if lost.is_set():
             report.state, report.error = (
                 SyncState.FAILED,
@@ -100,15 +111,38 @@ def sync_agents(
         counts=report.applied,
         plan=[step.to_dict() for step in report.plan.steps[:2000]],
         findings=[finding.to_dict() for finding in report.findings],
+        looked=report.looked,
         error=report.error,
     )
     report.run_id = run.pk
     return report
 
 
-def _plan(service_name: str, force: bool) -> tuple[SyncPlan, Homeserver | None, tuple[str, ...]]:
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """What was asked for. ``by_itself``: nobody asked, the time had come."""
+
+    actor: str
+    service_name: str
+    force: bool
+    verify: bool
+    by_itself: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Planned:
+    """A plan with what it was made from."""
+
+    plan: SyncPlan
+    homeserver: Homeserver | None
+    invitees: tuple[str, ...]
+    drift: DriftPass | None
+
+
+def _plan(request: _Request) -> _Planned:
     trouble: Finding | None = None
     homeserver: Homeserver | None = None
+    drift: DriftPass | None = None
     try:
         homeserver = open_homeserver()
     except NoHomeserver as error:
@@ -116,21 +150,46 @@ def _plan(service_name: str, force: bool) -> tuple[SyncPlan, Homeserver | None, 
     except MatrixError as error:
         trouble = Finding("error", error.code, error.sentence, "homeserver")
     observed = observe(
-        service_name=service_name,
+        service_name=request.service_name,
         homeserver=homeserver.service if homeserver else None,
         server_name=homeserver.server_name if homeserver else "",
     )
     if homeserver is not None:
-        look_for_loss(homeserver, observed, everything=force)
-        if force and observed.loss is not None and serious(observed.loss):
+        look_for_loss(homeserver, observed, everything=request.force)
+        lost = observed.loss is not None and serious(observed.loss)
+        if lost and request.force:
             as_empty(observed)
-        elif not force and observed.loss is None:
+        elif not request.force and observed.loss is None:
             look_for_traces(homeserver, observed)
+        if not lost:
+            # Where everything is gone there is nothing to compare.
+            looked = look_now(
+                homeserver,
+                budget=None if request.verify else ALL,
+                service_name=request.service_name,
+                by_itself=request.by_itself,
+            )
+            drift = DriftPass(homeserver, looked, request.by_itself)
+            drift.prepare(observed)
     name = (homeserver.service.options.get("space_name") if homeserver else "") or settings.MATRIX_SPACE_NAME
-    plan = make_plan(observed, now=timezone.now(), force=force, space_name=name)
+    plan = make_plan(observed, now=timezone.now(), force=request.force, space_name=name)
+    if drift is not None:
+        drift.plan(plan, force=request.force)
     if trouble is not None:
         plan.findings.append(trouble)
-    return plan, homeserver, observed.invitees
+    return _Planned(plan, homeserver, observed.invitees, drift)
+
+
+def _dry(planned: _Planned) -> SyncReport:
+    plan = planned.plan
+    report = SyncReport(plan, findings=list(plan.findings))
+    if planned.drift is not None:
+        found = planned.drift.looked.found
+        report.findings += [decision(one) for one in found if not one.mends]
+        report.drift = [one.to_dict() for one in found]
+        report.looked = planned.drift.to_dict()
+    report.state = SyncState.STOPPED if plan.stopped else SyncState.DONE
+    return report
 
 
 @contextmanager
@@ -178,24 +237,38 @@ def _kept(run: SyncRun) -> Iterator[threading.Event]:
         thread.join()
 
 
-def _run(
-    actor: str,
-    service_name: str,
-    force: bool,
-    progress: Progress | None,
-    should_stop: Callable[[], bool],
-) -> SyncReport:
-    plan, homeserver, invitees = _plan(service_name, force)
+def _run(request: _Request, progress: Progress | None, should_stop: Callable[[], bool]) -> SyncReport:
+    planned = _plan(request)
+    plan, drift = planned.plan, planned.drift
     report = SyncReport(plan, findings=list(plan.findings))
-    if plan.refill is not None and homeserver is not None:
-        refill_reset(homeserver=homeserver, loss=plan.refill, actor=actor)
-    if plan.steps:
-        outcome = Applier(homeserver, actor=actor, invitees=invitees, on_step=progress, should_stop=should_stop).apply(
-            plan.steps
-        )
-        report.applied, report.error = outcome.done, outcome.aborted
+    if plan.refill is not None and planned.homeserver is not None:
+        refill_reset(homeserver=planned.homeserver, loss=plan.refill, actor=request.actor)
+
+    def apply(steps: list[Step]) -> Outcome:
+        outcome = Applier(
+            planned.homeserver,
+            actor=request.actor,
+            invitees=planned.invitees,
+            on_step=progress,
+            should_stop=should_stop,
+        ).apply(steps)
+        for kind, count in outcome.done.items():
+            report.applied[kind] = report.applied.get(kind, 0) + count
+        report.error = report.error or outcome.aborted
         report.findings += outcome.findings
-        log.info("sync.applied", **{key.replace(".", "_"): value for key, value in outcome.done.items()})
+        return outcome
+
+    if drift is not None:
+        drift.write()
+        report.drift = [one.to_dict() for one in drift.looked.found]
+    if plan.steps:
+        outcome = apply(plan.steps)
+        if drift is not None:
+            plan.steps += drift.follow_up(plan.steps, outcome, apply)
+        log.info("sync.applied", **{key.replace(".", "_"): value for key, value in report.applied.items()})
+    if drift is not None:
+        report.findings += drift.findings
+        report.looked = drift.to_dict()
     if plan.stopped:
         report.state = SyncState.STOPPED
     elif report.error:

@@ -21,6 +21,9 @@ from agents.services.backends import Homeserver
 from agents.sync import rooms, rows
 from agents.sync.again import tell_history
 from agents.sync.bulk import Bulk
+from agents.sync.drift import STEP
+from agents.sync.drift_plan import blocks
+from agents.sync.mend import Mender, NoWay
 from agents.sync.plan import Step
 from ops.findings import Finding
 from ops.logs import get_logger
@@ -37,10 +40,14 @@ GIVE_UP_AFTER = 3
 
 @dataclass(slots=True)
 class Outcome:
-    """What came of the steps. ``done`` counts by kind; ``aborted`` says why the rest was left for the next pass."""
+    """What came of the steps. ``done`` counts by kind; ``aborted`` says why the rest was left for the next pass.
+
+    ``unmended`` are differences that could not be mended, by what they are about (mapping, kind, key), with the reason.
+    """
 
     done: dict[str, int] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
+    unmended: dict[tuple[int, str, str], str] = field(default_factory=dict)
     aborted: str = ""
 
 
@@ -106,6 +113,10 @@ class Applier:
         assert self.homeserver is not None
         room = Room.objects.filter(homeserver=self.homeserver.service, kind="space").first()
         for step in steps:
+            if step.kind.startswith(STEP):
+                if room is not None:
+                    room = self._mend_space(step, room)
+                continue
             if step.kind == "space.create":
                 room = rooms.ensure_space(self.homeserver, step.label, self.invitees)
             elif step.kind == "room.describe" and room is not None:
@@ -131,6 +142,10 @@ class Applier:
         agent = _agent_of(group[0])
         try:
             for step in group:
+                if step.kind.startswith(STEP):
+                    if not self._mend(step, agent) and blocks(step):
+                        return
+                    continue
                 agent = self._apply_step(step, agent)
                 self.did(step)
         except (MatrixError, BackendError) as error:
@@ -151,6 +166,48 @@ class Applier:
         else:
             if agent is not None:
                 Mapping.objects.filter(agent=agent).exclude(problem="").update(problem="", problem_since=None)
+
+    def _mender(self) -> Mender:
+        assert self.homeserver is not None
+        return Mender(self.homeserver, self.actor, self.invitees, self.space_room_id)
+
+    def _mend(self, step: Step, agent: Agent | None) -> bool:
+        """Mend one difference of an agent. What cannot be mended keeps neither it nor others from what can."""
+        mapping = (
+            Mapping.objects.select_related("account__homeserver", "room", "agent__service").filter(agent=agent).first()
+        )
+        if mapping is None:
+            return False
+        kind, key = step.kind.removeprefix(STEP), step.detail["drift"]
+        try:
+            self._mender().mend(kind, mapping, key, step.detail["found"])
+        except (NoWay, MatrixError) as error:
+            if isinstance(error, MatrixError) and (error.retryable or isinstance(error, TokenRefused)):
+                raise
+            self._unmended(step, error.sentence)
+            if blocks(step):
+                self.note_problem(agent, error.sentence)
+            return False
+        self.did(step)
+        return True
+
+    def _mend_space(self, step: Step, room: Room) -> Room:
+        kind, key, target = step.kind.removeprefix(STEP), step.detail["drift"], step.detail.get("target", "")
+        try:
+            room = self._mender().mend_space(kind, room, key, step.detail["found"], target=target, name=step.label)
+        except (NoWay, MatrixError) as error:
+            if isinstance(error, MatrixError) and (error.retryable or isinstance(error, TokenRefused)):
+                raise
+            self._unmended(step, error.sentence)
+            return room
+        self.did(step)
+        return room
+
+    def _unmended(self, step: Step, sentence: str) -> None:
+        kind = step.kind.removeprefix(STEP)
+        with self._lock:
+            self.outcome.unmended[step.detail["mapping"], kind, step.detail["drift"]] = sentence
+        self.fail(f"{step.label}: {step.detail['what']} {sentence}", "drift.not_mended", step.label)
 
     def _apply_step(self, step: Step, agent: Agent | None) -> Agent | None:
         if step.kind == "agent.create":
@@ -198,6 +255,8 @@ class Applier:
             rooms.describe_agent_room(homeserver, mapping)
         elif step.kind == "space.add" and self.space_room_id:
             rooms.add_to_space(homeserver, room, self.space_room_id, agent.name)
+            if step.detail.get("parent"):
+                rooms.name_space(homeserver, room, self.space_room_id, mapping.account.user_id)
         elif step.kind == "space.remove" and self.space_room_id:
             rooms.remove_from_space(homeserver, room, self.space_room_id)
         elif step.kind == "invite":

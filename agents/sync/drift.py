@@ -23,11 +23,30 @@ BLOCKING = frozenset({DriftKind.ACCOUNT_GONE, DriftKind.ACCOUNT_OUT, DriftKind.R
 # In this order the steps of one mapping follow each other.
 ORDER = tuple(DriftKind)
 DECIDED_BY = {
+    DriftKind.ROOM_GONE: "mapping.relink",
     DriftKind.ROOM_DOUBLE: "room.dedupe",
     DriftKind.ROOM_SHARED: "room.unshare",
     DriftKind.SPACE_DOUBLE: "space.dedupe",
     DriftKind.ROOM_INVITES: "room.repair_membership",
     DriftKind.ACCOUNT_GONE: "identity.relogin",
+}
+
+
+# What the steps that mend are called: ``drift.`` and the kind.
+STEP = "drift."
+STEP_WORDS = {
+    DriftKind.ACCOUNT_GONE: "Make the account of {label} again",
+    DriftKind.ACCOUNT_NAME: "Give {label}'s account its name back",
+    DriftKind.ACCOUNT_AVATAR: "Give {label}'s account its picture back",
+    DriftKind.ACCOUNT_OUT: "Bring {label} back into its room",
+    DriftKind.ROOM_GONE: "Find or make {label}'s room again",
+    DriftKind.ROOM_UPGRADED: "Follow {label}'s room to where it was upgraded to",
+    DriftKind.ROOM_NAME: "Give {label}'s room its name and topic back",
+    DriftKind.ROOM_ALIAS: "Let the address of {label}'s room lead there again",
+    DriftKind.ROOM_POWER: "Give {label} the power over its room back",
+    DriftKind.ROOM_OPERATORS: "Invite {drift} to {label} again",
+    DriftKind.SPACE_CHILD: "List {label}'s room in the space again",
+    DriftKind.SPACE_GONE: "Link the space {label} again",
 }
 
 
@@ -59,7 +78,7 @@ class Seen:
     account: AccountState = "ok"
     account_sentence: str = ""
     joined: frozenset[str] = frozenset()
-    profile: Profile = Profile()
+    profile: Profile = field(default_factory=Profile)
     state: RoomState | None = None
     alias_room: str = ""
     spare: tuple[str, ...] = ()
@@ -176,12 +195,28 @@ def _place(made: _Maker, seen: Seen) -> Difference | None:
         return made(DriftKind.ROOM_UPGRADED, text, stored=one.room_id, found=state.replaced_by)
     if state is not None and state.membership(one.user_id) == "join":
         return None
+    if seen.spare:
+        return _moved(made, seen)
     if state is None and seen.alias_room != one.room_id:
         text = f"The room {one.room_id} is gone, or closed to the agent: it is not in it, and no address leads there."
         return made(DriftKind.ROOM_GONE, text, stored=one.room_id, found=sorted(seen.joined)[:20])
     return made(
-        DriftKind.ACCOUNT_OUT, _out(one, state), stored=one.room_id, found=state.membership(one.user_id) if state else ""
+        DriftKind.ACCOUNT_OUT,
+        _out(one, state),
+        stored=one.room_id,
+        found=state.membership(one.user_id) if state else "",
     )
+
+
+def _moved(made: _Maker, seen: Seen) -> Difference:
+    """It is not in its room, but in another of its own: that one is taken, for no room is made while there is one."""
+    one = made.subject
+    target = seen.alias_room if seen.alias_room in seen.spare else seen.spare[0]
+    if len(seen.spare) == 1 or target == seen.alias_room:
+        text = f"The agent is not in its room {one.room_id}, but in {target}, which was made for it."
+        return made(DriftKind.ROOM_GONE, text, stored=one.room_id, found=target)
+    text = f"The agent is not in its room {one.room_id}, but in {len(seen.spare)} others of its own. Choose one (repair mapping.relink)."
+    return made(DriftKind.ROOM_GONE, text, stored=one.room_id, found=list(seen.spare[:20]), mends=False)
 
 
 def _out(one: Subject, state: RoomState | None) -> str:

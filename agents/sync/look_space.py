@@ -10,7 +10,15 @@ from django.utils import timezone
 from agents.matrix.errors import MatrixError, Refused, TokenRefused
 from agents.models import DriftKind, Invitation, Room
 from agents.services.backends import Homeserver
-from agents.services.spaces import other_spaces, same_purpose, space_alias, space_find, space_name, space_row, space_view
+from agents.services.spaces import (
+    other_spaces,
+    same_purpose,
+    space_alias,
+    space_find,
+    space_name,
+    space_row,
+    space_view,
+)
 from agents.sync.drift import Difference, Invited, Seen, SpaceSeen, Subject, Wanted, space_differences
 from agents.sync.look import account_is_missing, read_state
 from agents.sync.observe import invitees

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from agents.backends.base import AgentInfo
+from agents.sync.drift import STEP, STEP_WORDS
 from agents.sync.observe import KnownAgent, KnownRoom, Loss, Observed, ServiceView, fingerprint, usable_avatar
 from ops.findings import Finding
 from ops.words import counted, verb
@@ -47,7 +48,7 @@ class Step:
 
     @property
     def sentence(self) -> str:
-        words = _WORDS.get(self.kind, self.kind)
+        words = _WORDS.get(self.kind) or STEP_WORDS.get(self.kind.removeprefix(STEP), self.kind)  # type: ignore[call-overload]
         return words.format(label=self.label, **{"before": "", "after": "", "user_id": "", **self.detail})
 
 

@@ -79,7 +79,9 @@ def ensure_room(homeserver: Homeserver, mapping: Mapping, invitees: Sequence[str
     room.room_id = room_id
     if created:
         room.name, room.topic, room.caught_up_epoch = name, topic, epoch
-    room.save(update_fields=["room_id", "name", "topic", "caught_up_epoch"])
+        # As it was just made there is nothing to compare.
+        room.looked_at = timezone.now()
+    room.save(update_fields=["room_id", "name", "topic", "caught_up_epoch", "looked_at"])
     hear_soon(homeserver, room, account.user_id)
     if created and invited:
         _mark_invited(room, invitees)
@@ -109,8 +111,8 @@ def ensure_space(homeserver: Homeserver, name: str, invitees: Sequence[str]) -> 
     )  # fmt: skip
     room.room_id, room.alias = room_id, alias
     if created:
-        room.name = name
-    room.save(update_fields=["room_id", "alias", "name"])
+        room.name, room.looked_at = name, timezone.now()
+    room.save(update_fields=["room_id", "alias", "name", "looked_at"])
     if created and invited:
         _mark_invited(room, invitees)
         return room
@@ -219,6 +221,15 @@ def add_to_space(homeserver: Homeserver, room: Room, space_room_id: str, name: s
     )
     room.in_space, room.child_order = True, order
     room.save(update_fields=["in_space", "child_order"])
+
+
+def name_space(homeserver: Homeserver, room: Room, space_room_id: str, user_id: str) -> None:
+    """Let the room name its space. Where the agent may not set that, the space lists the room all the same."""
+    assert room.room_id
+    try:
+        homeserver.client.set_parent(room.room_id, space_room_id, user_id=user_id)
+    except Forbidden as error:
+        log.info("room.parent_not_set", room=room.room_id, error=error.sentence[:200])
 
 
 def remove_from_space(homeserver: Homeserver, room: Room, space_room_id: str) -> None:

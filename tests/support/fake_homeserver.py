@@ -317,6 +317,12 @@ class FakeHomeserver:
             raise Refusal(404, "M_NOT_FOUND", "Room alias not found")
         return {}
 
+    def _do_alias_put(self, user: str, route: list[str], query: dict[str, str], body: Any) -> Any:
+        if route[5] in self.aliases:
+            raise Refusal(409, "M_UNKNOWN", "Room alias already exists")
+        self.aliases[route[5]] = body["room_id"]
+        return {}
+
     def _do_join(self, user: str, route: list[str], query: dict[str, str], body: Any) -> Any:
         room = self._room(route[4])
         if room.membership(user) == "join":
