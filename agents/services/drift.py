@@ -108,7 +108,7 @@ def look_now(
     )
     chosen = _choose(homeserver, looked, pks, budget, service_name, by_itself)
     subjects = subjects_of(chosen)
-    if space and (subjects or looked.in_turn):
+    if space and (subjects or looked.in_turn or pks is not None):
         large = pks is None and budget is not None and (looked.cursor > 0 or len(subjects) > ALL or not looked.in_turn)
         looked.space = look_at_space(homeserver, large=large)
     reading = _read(homeserver, subjects, looked)

@@ -20,7 +20,6 @@ from ops.findings import Finding
 
 # What comes to light only when something else was mended is mended in the same pass.
 MOST_ROUNDS = 3
-_OF_THE_SPACE = frozenset({DriftKind.SPACE_CHILD, DriftKind.SPACE_GONE})
 
 
 @dataclass(slots=True)
@@ -105,9 +104,7 @@ class DriftPass:
 
     def _look_again(self, steps: Sequence[Step]) -> Looked:
         mappings = sorted({step.detail["mapping"] for step in steps if step.detail["mapping"]})
-        kinds = {step.kind.removeprefix(STEP) for step in steps}
-        space = bool(kinds & _OF_THE_SPACE) or any(not step.detail["mapping"] for step in steps)
-        return look_now(self.homeserver, pks=mappings, space=space)
+        return look_now(self.homeserver, pks=mappings)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON shape of ``SyncRun.looked``; empty when nothing was looked at."""

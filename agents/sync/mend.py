@@ -100,7 +100,7 @@ class Mender:
 
     def _take(self, mapping: Mapping, target: str) -> None:
         """Another room of the agent's own becomes the one that its mapping names."""
-        former, alias = _room_of(mapping).room_id or "", _room_of(mapping).alias
+        former = _room_of(mapping).room_id or ""
         try:
             mapping_relink(
                 mapping=mapping,
@@ -111,9 +111,7 @@ class Mender:
             )
         except ValueError as error:
             raise NoWay(str(error)) from error
-        if alias:
-            self._quietly(lambda: move_address(self.homeserver, alias, target, mapping.account.user_id))
-        follow_space(self.homeserver, mapping.pk, former=former)
+        self._arrive(mapping.pk, former, read_state(self.homeserver, target, mapping.account.user_id))
 
     def _follow(self, mapping: Mapping, key: str, found: Any) -> None:
         """The successor becomes the agent's room, however often it was upgraded; people find it where they found the old one."""
@@ -142,12 +140,19 @@ class Mender:
             )
         except ValueError as error:
             raise NoWay(f"The room was upgraded to {target}. {error}") from error
-        room = _room_of(mapping)
+        self._arrive(mapping.pk, former, state)
+
+    def _arrive(self, mapping_pk: int, former: str, state: RoomState | None) -> None:
+        """The mapping names another room from now on: address, space and people follow."""
+        mapping = Mapping.objects.select_related("agent", "account", "room").get(pk=mapping_pk)
+        room, user_id = _room_of(mapping), mapping.account.user_id
+        target = room.room_id or ""
         if state is not None:
             room.name, room.topic = state.name[:255], state.topic[:1000]
-            Room.objects.filter(pk=room.pk).update(name=room.name, topic=room.topic)
         # The homeserver moves the address along; one that could not be moved is a difference of its own.
         self._quietly(lambda: move_address(self.homeserver, room.alias, target, user_id) if room.alias else None)
+        self._quietly(lambda: steps.describe_agent_room(self.homeserver, mapping))
+        Room.objects.filter(pk=room.pk).update(name=room.name, topic=room.topic)
         follow_space(self.homeserver, mapping.pk, former=former)
         if self.space_room_id:
             space = self.space_room_id
@@ -283,7 +288,10 @@ class Mender:
         helpers = [name for name, _ in state.strongest() if name != user_id][:3] if state is not None else []
         who = f"{', '.join(helpers)} can invite it" if helpers else "Somebody who is in the room has to invite it"
         reason = reasons[1] if len(reasons) > 1 else (reasons[0] if reasons else why.sentence)
-        return f"{user_id} cannot get back into {room_id}. {who} (/invite {user_id}). From here it is not possible: {reason}"
+        return (
+            f"{user_id} cannot get back into {room_id} ({why.message}). {who} (/invite {user_id}). "
+            f"From here it is not possible: {reason}"
+        )
 
     # Power
 

@@ -176,7 +176,10 @@ def _create_or_adopt(
 def _is_member(homeserver: Homeserver, room_id: str, user_id: str) -> bool:
     try:
         homeserver.client.join(room_id, user_id)
-    except (Forbidden, NotFound):
+    except Refused as error:
+        # Synapse says "no servers that are in the room" (404, M_UNKNOWN) of a room that everybody has left.
+        if error.retryable or isinstance(error, TokenRefused):
+            raise
         return False
     return True
 

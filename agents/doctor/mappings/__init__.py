@@ -13,6 +13,7 @@ from agents.doctor.mappings import (  # noqa: F401
     rooms_check,
     stale,
     storage,
+    unshare,
 )
 from ops.doctor.targets import register_target
 
