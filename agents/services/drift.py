@@ -89,6 +89,13 @@ def open_drift() -> QuerySet[Drift]:
     return Drift.objects.filter(mended_at__isnull=True).select_related("mapping__agent", "homeserver")
 
 
+def look_wanted(room: Room) -> None:
+    """Something about the room has changed: the next sync looks at it, whosever turn it is."""
+    if room.look_wanted_at is None:
+        room.look_wanted_at = timezone.now()
+        Room.objects.filter(pk=room.pk).update(look_wanted_at=room.look_wanted_at)
+
+
 def look_now(
     homeserver: Homeserver,
     *,
@@ -114,7 +121,8 @@ def look_now(
     reading = _read(homeserver, subjects, looked)
     looked.mappings = [one.mapping for one in subjects if one.mapping in reading.seen]
     looked.rooms = [one.room for one in subjects if one.mapping in reading.seen and one.room]
-    wanted = Wanted(invitees(), looked.space.seen if looked.space is not None else SpaceSeen(), homeserver.sender_id)
+    space_seen = looked.space.seen if looked.space is not None else SpaceSeen()
+    wanted = Wanted(invitees(), space_seen, homeserver.sender_id, hears=homeserver.client_mode)
     rows = _invitations(looked.rooms)
     for subject in subjects:
         seen = reading.seen.get(subject.mapping)

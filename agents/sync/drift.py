@@ -137,11 +137,15 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What holds for all rooms: who is to be in them, by whom they are invited, and which space lists them."""
+    """What holds for all rooms: who is to be in them, which space lists them, and what Switchboard's own account is called.
+
+    ``hears``: that account has to be in every room, or we do not hear what is said there (client mode).
+    """
 
     invitees: tuple[str, ...]
     space: SpaceSeen
     sender: str
+    hears: bool = False
 
 
 def differences(subject: Subject, seen: Seen, wanted: Wanted, invited: Mapping[str, Invited]) -> list[Difference]:
@@ -161,6 +165,9 @@ def differences(subject: Subject, seen: Seen, wanted: Wanted, invited: Mapping[s
     assert seen.state is not None
     found += _room(made, seen, seen.state, wanted)
     found += people(made, seen.state, wanted.invitees, invited, subject.user_id)
+    if wanted.hears and seen.state.membership(wanted.sender) != "join":
+        text = f"{wanted.sender}, through which we hear what is said, is not in the room."
+        found.append(made(DriftKind.ROOM_OPERATORS, text, key=wanted.sender, stored="join"))
     return found
 
 

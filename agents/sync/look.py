@@ -140,10 +140,10 @@ def _shared(rows: Sequence[Subject], reading: Reading) -> None:
         return
     for subject in rows:
         seen = reading.seen[subject.mapping]
-        inside = seen.state.members if seen.state is not None else {}
+        there = seen.state.members if seen.state is not None else {}
         others = {
             user: names[user]
-            for user, member in inside.items()
+            for user, member in there.items()
             if member.membership == "join" and user != subject.user_id and user in names
         }
         owner = "@" + subject.alias[1:] if subject.alias else ""

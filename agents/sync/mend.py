@@ -22,6 +22,7 @@ from agents.services.relinking import follow_space, move_address
 from agents.services.rooms import mapping_recreate
 from agents.services.spaces import point_alias, space_alias, space_relink
 from agents.sync import rooms as steps
+from agents.sync.hearing import hear, note_heard
 from agents.sync.look import read_state
 from ops.logs import get_logger
 from ops.services.audit import record
@@ -158,6 +159,7 @@ class Mender:
             space = self.space_room_id
             self._quietly(lambda: self.homeserver.client.set_parent(target, space, user_id=user_id))
         steps.invite_missing(self.homeserver, room, self.invitees, user_id)
+        hear(self.homeserver, room, user_id)
 
     def _describe(self, mapping: Mapping, key: str, found: Any) -> None:
         room = _room_of(mapping)
@@ -187,7 +189,18 @@ class Mender:
         self.empower(room.room_id or "", mapping.account.user_id)
 
     def _invite(self, mapping: Mapping, key: str, found: Any) -> None:
-        steps.invite(self.homeserver, _room_of(mapping), key, mapping.account.user_id)
+        room = _room_of(mapping)
+        if key == self.homeserver.sender_id:
+            self._hear(mapping)
+        else:
+            steps.invite(self.homeserver, room, key, mapping.account.user_id)
+
+    def _hear(self, mapping: Mapping) -> None:
+        """Client mode: Switchboard's own account has to be in the room."""
+        room = _room_of(mapping)
+        note_heard(room, False)
+        if not hear(self.homeserver, room, mapping.account.user_id):
+            raise NoWay(f"{mapping.account.user_id} may not invite it. Somebody who may has to.")
 
     def _list(self, mapping: Mapping, key: str, found: Any) -> None:
         room = _room_of(mapping)

@@ -12,6 +12,7 @@ from agents.matrix.errors import MatrixError
 from agents.models import Account, Agent, Invitation, InvitationState, Mapping, Room, RoomKind
 from agents.services import encryption
 from agents.services.backends import homeserver_of
+from agents.services.drift import look_wanted
 from agents.sync.rooms import set_profile
 from chat.matrix import encrypted
 from chat.models import Participant, ParticipantKind
@@ -28,6 +29,8 @@ def apply(event: dict[str, Any], room: Room) -> None:
     kind, key = event.get("type"), event.get("state_key")
     content = event.get("content") if isinstance(event.get("content"), dict) else {}
     assert isinstance(content, dict)
+    if isinstance(kind, str) and isinstance(key, str) and _differs(kind, key, content, str(event.get("sender")), room):
+        look_wanted(room)
     if kind == "m.room.member" and isinstance(key, str):
         encryption.members_changed(homeserver_of(room.homeserver), room.room_id or "")
         _membership(room, key, str(content.get("membership")), str(event.get("sender")))
@@ -35,6 +38,44 @@ def apply(event: dict[str, Any], room: Room) -> None:
         encrypted.noticed(room, homeserver_of(room.homeserver))
     elif kind == "m.room.tombstone":
         _trouble(room, "The room was upgraded: its talk goes on in another room.")
+
+
+# State that others may change, and that is to be as we left it.
+_LOOKED_AFTER = frozenset(
+    {"m.room.topic", "m.room.power_levels", "m.room.canonical_alias", "m.space.parent", "m.space.child"}
+)
+
+
+def _differs(kind: str, key: str, content: dict[str, Any], sender: str, room: Room) -> bool:
+    """Whether the event may mean that the homeserver differs from our rows: then sync looks at the room.
+
+    What our own accounts did is known, except that one of them is no longer where it was, or that a room was replaced.
+    """
+    mapping = getattr(room, "mapping", None)
+    if mapping is None and room.kind != RoomKind.SPACE:
+        return False
+    own = mapping.account.user_id if mapping is not None else homeserver_of(room.homeserver).sender_id
+    if kind == "m.room.tombstone":
+        return True
+    if kind == "m.room.member":
+        return _member_differs(key, content, sender, own, mapping)
+    if sender in (own, homeserver_of(room.homeserver).sender_id):
+        return False
+    return kind in _LOOKED_AFTER or (kind == "m.room.name" and content.get("name") != room.name)
+
+
+def _member_differs(key: str, content: dict[str, Any], sender: str, own: str, mapping: Mapping | None) -> bool:
+    membership = content.get("membership")
+    if key != own:
+        # Removed by somebody else; whoever leaves by themselves is left alone. Another agent in this room is one too many.
+        removed = membership in ("leave", "ban") and sender != key
+        return removed or (membership == "join" and Account.objects.filter(user_id=key, mapping__isnull=False).exists())
+    if membership != "join" or mapping is None:
+        return membership != "join"
+    account = mapping.account
+    # Both are empty until sync has set them.
+    renamed = bool(account.display_name) and content.get("displayname") != account.display_name
+    return renamed or (bool(account.avatar_mxc) and content.get("avatar_url") != account.avatar_mxc)
 
 
 def _membership(room: Room, user_id: str, membership: str, sender: str) -> None:
