@@ -36,6 +36,11 @@ class DriftPass:
 
     def prepare(self, observed: Observed) -> None:
         """Before the plan is made: rooms that the space does not list any more are to be listed."""
+        # Who was refused everywhere is not invited for now (``agents.sync.pauses``).
+        resting = observed.paused | observed.probed
+        self.looked.found = [
+            one for one in self.looked.found if one.kind != DriftKind.ROOM_OPERATORS or one.key not in resting
+        ]
         space = self.looked.space
         if space is not None and space.gone:
             relisted(observed, space.relist)

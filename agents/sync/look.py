@@ -44,6 +44,9 @@ def read_mappings(homeserver: Homeserver, subjects: Sequence[Subject]) -> Readin
     Never raises a ``MatrixError``: one that concerns the homeserver as a whole ends the reading.
     """
     reading = Reading()
+    if homeserver.client.sessions is not None:
+        # Read here, so that the threads below need no database.
+        homeserver.client.sessions.warm([subject.user_id for subject in subjects])
 
     def one(subject: Subject) -> Seen | None:
         if reading.error is not None:
