@@ -22,7 +22,7 @@ from agents.services.relinking import follow_space, move_address
 from agents.services.rooms import mapping_recreate
 from agents.services.spaces import point_alias, space_alias, space_relink
 from agents.sync import rooms as steps
-from agents.sync.hearing import hear, note_heard
+from agents.sync.hearing import hear, hear_soon, note_heard
 from agents.sync.look import read_state
 from ops.logs import get_logger
 from ops.services.audit import record
@@ -159,7 +159,7 @@ class Mender:
             space = self.space_room_id
             self._quietly(lambda: self.homeserver.client.set_parent(target, space, user_id=user_id))
         steps.invite_missing(self.homeserver, room, self.invitees, user_id)
-        hear(self.homeserver, room, user_id)
+        hear_soon(self.homeserver, room, user_id)
 
     def _describe(self, mapping: Mapping, key: str, found: Any) -> None:
         room = _room_of(mapping)
