@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from agents.matrix.errors import MatrixError, Refused
-from agents.models import Account, AccountWay
+from agents.models import Account, AccountSession, AccountWay
 from ops.models import Service
 
 if TYPE_CHECKING:
@@ -83,9 +83,12 @@ class AccountSessions:
         """Read the tokens that are not at hand, a few queries for however many."""
         wanted = [one for one in dict.fromkeys(user_ids) if one not in self._tokens and self._own(one)]
         for start in range(0, len(wanted), PORTION):
-            rows = Account.objects.filter(
-                homeserver_id=self._service_id, user_id__in=wanted[start : start + PORTION]
-            ).only("user_id", "secrets")
+            # One that was refused is no token: whether it may be tried again is the ladder's matter.
+            rows = (
+                Account.objects.filter(homeserver_id=self._service_id, user_id__in=wanted[start : start + PORTION])
+                .exclude(session__in=[AccountSession.REFUSED, AccountSession.LOCKED])
+                .only("user_id", "secrets")
+            )
             for row in rows:
                 if (secrets := row.secrets or {}).get("access_token"):
                     self.keep(row.user_id, str(secrets["access_token"]), str(secrets.get("device_id") or ""))

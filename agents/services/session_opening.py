@@ -1,6 +1,6 @@
 """The ladder to a session: from the token at hand to an account that is made again, one rung after the other, as far as is needed.
 
-Writes nothing here; ``agents.services.sessions`` keeps what came of it. No rung is tried while the homeserver wants us to wait
+Writes no row; ``agents.services.sessions`` keeps what came of it. No rung is tried while the homeserver wants us to wait
 (``M_LIMIT_EXCEEDED``): logins are counted by address, so one that is refused stops those of all accounts.
 """
 
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import httpx
 
-from agents.matrix.errors import Exclusive, Forbidden, MatrixError, RateLimited, Refused, SessionRefused, Taken
+from agents.matrix.errors import Exclusive, MatrixError, RateLimited, Refused, SessionRefused, Taken
 from agents.matrix.session_calls import Opened, SessionCalls
 from agents.models import Account
 from ops.logs import add_secret
@@ -143,12 +143,7 @@ class Ladder:
     def _login(self, password: str) -> Opened:
         """Log in, unless the homeserver wants us to wait. Whose session it is is looked at."""
         pk = self.homeserver.service.pk
-        wait = _wait_until.get(pk, 0.0) - time.monotonic()
-        if wait > 0:
-            raise RateLimited(
-                "the homeserver wants us to wait with logins", errcode="M_LIMIT_EXCEEDED", status=429, retry_after=wait,
-                where=self.homeserver.service.base_url, action=f"log {self.account.user_id} in",
-            )  # fmt: skip
+        self._may_login()
         try:
             opened = self.calls.login(self.account.user_id, password, self.device)
         except RateLimited as error:
@@ -157,6 +152,19 @@ class Ladder:
         if opened.user_id != self.account.user_id:
             raise Refused(f"the homeserver logged us in as {opened.user_id}", action="open a session")
         return opened
+
+    def _may_login(self) -> None:
+        """Raises ``RateLimited`` while the homeserver wants us to wait."""
+        wait = _wait_until.get(self.homeserver.service.pk, 0.0) - time.monotonic()
+        if wait > 0:
+            raise RateLimited(
+                "the homeserver wants us to wait with logins", errcode="M_LIMIT_EXCEEDED", status=429, retry_after=wait,
+                where=self.homeserver.service.base_url, action=f"log {self.account.user_id} in",
+            )  # fmt: skip
+
+    def _set_password(self, password: str) -> None:
+        """Note what counts now, so that it is kept even if the login that follows has to wait."""
+        self.account.secrets = {**(self.account.secrets or {}), "password": password}
 
     def _login_as(self) -> Climbed | None:
         """An administrator opens a session for it. Such a session has no device."""
@@ -175,6 +183,7 @@ class Ladder:
         def reset() -> Climbed:
             from agents.services import homeserver_admin
 
+            self._may_login()
             password = new_password()
             # Nobody else's session is ended: what speaks with this account meanwhile, goes on.
             homeserver_admin.password_reset(
@@ -184,6 +193,7 @@ class Ladder:
                 logout_devices=False,
                 actor="system",
             )
+            self._set_password(password)
             return Climbed(self._login(password), "password reset", password)
 
         return self._administered(reset)
@@ -222,6 +232,7 @@ class Ladder:
             homeserver_admin.user_create(
                 homeserver=self.homeserver, localpart=localpart, password=password, actor="system"
             )
+            self._set_password(password)
             return Climbed(self._login(password), "made by an administrator", password, created=True)
 
         return self._administered(make)
@@ -244,8 +255,7 @@ class Ladder:
                 f"{self.account.user_id} is locked or deactivated on the homeserver ({error.errcode}). An administrator has to open it again.",
                 errcode=error.errcode, status=error.status, action="open a session",
             ) from error  # fmt: skip
-        said = "" if isinstance(error, Forbidden) and not error.message else f": {error.message.rstrip('.')}"
-        self.reasons.append(f"{words} ({error.code}){said}.")
+        self.reasons.append(f"{words} ({error.code}): {error.message.rstrip('.')}.")
 
 
 def ask_server_name(service: Service) -> str:

@@ -29,6 +29,7 @@ from ops.services.audit import record
 log = get_logger(__name__)
 
 LONGEST_PAUSE = timedelta(hours=1)
+FOR_GOOD = timedelta(days=3650)
 # Accounts that are looked at in a minute.
 SLICE = 120
 # What the staggered look does with one account besides asking whose the token is; the app above registers it.
@@ -91,7 +92,10 @@ def session_open(
 
 
 def session_close(*, homeserver: Homeserver, account: Account, actor: str) -> Account:
-    """End the account's session on the homeserver and forget token and password. In client mode it cannot speak afterwards."""
+    """End the account's session on the homeserver and forget token and password.
+
+    In client mode it cannot speak afterwards, and is not opened by itself: somebody opens it (``session_open``, or ``force``).
+    """
     token = (account.secrets or {}).get("access_token")
     if token:
         calls = SessionCalls(homeserver.service.base_url)
@@ -104,6 +108,9 @@ def session_close(*, homeserver: Homeserver, account: Account, actor: str) -> Ac
         row.secrets = {}
         row.way, row.session = AccountWay.APPSERVICE, AccountSession.NONE
         row.session_error, row.session_checked_at, row.session_retry_at = "", None, None
+        if homeserver.client_mode:
+            row.session_error = f"The session of {row.user_id} was closed. Open it again at its account."
+            row.session_retry_at = timezone.now() + FOR_GOOD
         row.save(update_fields=[*_FIELDS, "way"])
         record(actor=actor, action="session.closed", target=row, message=f"{row.user_id} speaks with no session now.")
     _forget(homeserver, row)
@@ -126,8 +133,8 @@ def session_recover(
 ) -> Account:
     """Open the account's session again, up the ladder: token, password, an administrator's login, a new password, made again.
 
-    ``refused`` is the token that the homeserver did not take; ``force`` does not wait for the end of a pause. Raises ``SessionRefused`` (with the time of the next attempt),
-    ``RateLimited`` or ``HomeserverUnreachable``.
+    ``refused`` is the token that the homeserver did not take; ``force`` does not wait for the end of a pause. Raises
+    ``SessionRefused`` (with the time of the next attempt), ``RateLimited`` or ``HomeserverUnreachable``.
     """
     return _renew(homeserver, account, refused, actor, register_first=False, force=force)[0]
 
@@ -334,6 +341,8 @@ def _settle(homeserver: Homeserver, row: Account, actor: str) -> Account:
     try:
         climbed = Ladder(homeserver, row).with_device()
     except (RateLimited, SessionRefused) as error:
+        # A new password may count already.
+        row.save(update_fields=["secrets"])
         log.info("session.without_device", user_id=row.user_id, error=error.sentence[:200])
         return row
     if climbed is None:

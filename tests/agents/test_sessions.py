@@ -177,7 +177,10 @@ def test_what_cannot_be_opened_is_tried_again_after_growing_pauses(door: Door) -
             made.client.joined_rooms(ada.user_id)
         with pytest.raises(SessionRefused) as again:
             made.client.joined_rooms(ada.user_id)
-        assert door.count("/login") == number, "no attempt during a pause"
+        asked = len(door.asked)
+        with pytest.raises(SessionRefused):
+            made.client.joined_rooms(ada.user_id)
+        assert (door.count("/login"), len(door.asked)) == (number, asked), "nothing is asked during a pause"
         pauses.append(again.value.retry_after or 0)
         Account.objects.filter(pk=ada.pk).update(session_retry_at=timezone.now() - timedelta(seconds=1))
     assert [round(pause / 60) for pause in pauses] == [1, 2, 4]
@@ -261,6 +264,12 @@ def test_secrets_lie_encrypted_and_stand_in_no_audit_event(door: Door) -> None:
     assert token not in door.tokens
     ada.refresh_from_db()
     assert not ada.secrets
+    # Nobody opens it again behind an operator's back.
+    assert sessions_check().renewed == 0
+    with pytest.raises(SessionRefused, match="was closed"):
+        made.client.joined_rooms(ada.user_id)
+    session_open(homeserver=made, account=ada, password="a-secret-password", actor="test")
+    assert made.client.joined_rooms(ada.user_id) == ["!a:h.test"]
 
 
 def test_accounts_are_made_with_a_registration_token(door: Door) -> None:
