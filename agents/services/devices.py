@@ -34,9 +34,11 @@ def device_renew(*, homeserver: Homeserver, account: Account, actor: str) -> str
         row.save(update_fields=["secrets", "session", "session_retry_at"])
     try:
         row = session_recover(homeserver=homeserver, account=row, refused=old, actor=actor)
-        if (row.secrets or {}).get("device_id") != name:
+        kept = row.secrets or {}
+        if kept.get("device_id") != name or kept.get("deviceless"):
             raise SessionRefused(
-                f"Only a token that was given opens {row.user_id}, and it belongs to a device of its own. Log in anew, and enter that token.",
+                f"No login with a device is possible for {row.user_id}: there is no password that opens it, and a token that was given or that an "
+                "administrator opened brings no new device. Give the account a password, or log in anew and enter that token.",
                 action="give the account a new device",
             )
     except MatrixError:

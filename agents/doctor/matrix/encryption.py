@@ -102,7 +102,11 @@ def _in_client_mode(homeserver: Homeserver, rooms: QuerySet[Room], count: int) -
     lost: dict[int, str] = {}
     unsigned: dict[str, str] = {}
     reader: dict[str, Any] = {}
+    bare = _without_device([operator.pk, *names])
     for pk, user_id in {operator.pk: operator.user_id, **names}.items():
+        if pk in bare:
+            lost[pk] = f"{user_id} has a session that an administrator opened, which has no device and so no keys."
+            continue
         try:
             keeper = keeper_of(homeserver, user_id)
             keeper.ready()
@@ -145,6 +149,12 @@ def _in_client_mode(homeserver: Homeserver, rooms: QuerySet[Room], count: int) -
     )
 
 
+def _without_device(keys: list[int]) -> set[int]:
+    """Those of the accounts whose session belongs to no device."""
+    rows = Account.objects.filter(pk__in=keys).only("pk", "secrets")
+    return {row.pk for row in rows if (row.secrets or {}).get("deviceless")}
+
+
 def _wanted(work: RepairWork, homeserver: Homeserver) -> dict[int, tuple[str, str]]:
     """Accounts without usable keys, ``{key: (user id, why)}``, among those that the repair is aimed at."""
     if not homeserver.client_mode:
@@ -160,7 +170,11 @@ def _wanted(work: RepairWork, homeserver: Homeserver) -> dict[int, tuple[str, st
     if account is None and agent is None:
         found = {operator.pk: operator.user_id, **found}
     bad = {}
+    bare = _without_device(list(found))
     for pk, user_id in found.items():
+        if pk in bare:
+            bad[pk] = (user_id, "Its session has no device.")
+            continue
         try:
             keeper_of(homeserver, user_id).ready()
         except KeysUnusable as error:

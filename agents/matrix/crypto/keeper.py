@@ -29,6 +29,8 @@ log = get_logger(__name__)
 
 # How old (s) what we know of changed devices may be when an account that no loop syncs encrypts.
 FRESH = 10.0
+# Whether the homeserver still has our keys is asked again after so long (s), or when it says that something about them changed.
+CONFIRMED = 6 * 3600.0
 # The homeserver is asked for so many people's devices, and devices for keys, in one request.
 SLICE = 200
 # So many devices are told a key in one request.
@@ -56,6 +58,7 @@ class Keeper:
         self._vault: Vault | None = None
         self._machine: Machine | None = None
         self._refreshed = float("-inf")
+        self._confirmed_until = float("-inf")
 
     # The frame of every operation.
 
@@ -88,6 +91,8 @@ class Keeper:
             if self._vault.changed:
                 self._machine = None
             if self._machine is None:
+                if self._vault.is_former(self.device_id):
+                    self._learn_device(self._vault)
                 with _transaction(self._vault):
                     if self._vault.belong_to(self.device_id):
                         log.warning("crypto.new_device", user_id=self.user_id, device_id=self.device_id)
@@ -108,6 +113,19 @@ class Keeper:
                 "Put the file back from a backup, or remove it and give the account a new device."
             ) from error
         return self._machine
+
+    def _learn_device(self, vault: Vault) -> None:
+        """Another process has given the account a new device. Raises ``KeysUnusable`` when that is not to be found out."""
+        sessions = self.client.sessions
+        if sessions is not None:
+            sessions.forget(self.user_id)
+            found = sessions.device_of(self.user_id)
+            if found and not vault.is_former(found):
+                self.device_id = found
+                return
+        raise KeysUnusable(
+            f"{self.user_id} has a newer device ({vault.meta('device_id')}) than this process knows. It is tried again."
+        )
 
     @contextmanager
     def _writing(self, machine: Machine) -> Iterator[None]:
@@ -130,16 +148,32 @@ class Keeper:
     # Publishing.
 
     def ready(self) -> None:
-        """Make sure that the homeserver has our device's keys, and that they are ours.
+        """Make sure that the homeserver has our device's keys, and that they are ours; asked now and then.
 
         Raises ``KeysUnusable`` when it has other keys for this device: then ours were lost, or another machine has them.
         """
         with self._open() as machine:
-            if machine.account.shared:
+            if machine.account.shared and time.monotonic() < self._confirmed_until:
                 return
-            self._refuse_a_double(machine)
-            if machine.account.shared:
-                return
+            self._confirm(machine)
+
+    def _confirm(self, machine: Machine) -> None:
+        found = self.client.keys_query(self.user_id, [self.user_id])
+        device = (found.get("device_keys") or {}).get(self.user_id, {}).get(self.device_id)
+        ours = machine.account.identity_keys["curve25519"]
+        if device is not None and device.get("keys", {}).get(f"curve25519:{self.device_id}") != ours:
+            raise KeysUnusable(
+                f"The keys of {self.user_id} are lost: the homeserver knows its device {self.device_id} with other keys than those in "
+                f"{self.path}. If another machine runs Switchboard with this account, share DATA_DIR with it. Otherwise put the file "
+                "back from a backup, or give the account a new device."
+            )
+        # Without a device: published for the first time, or the homeserver lost them (somebody removed the device, say). With it and
+        # unnoted: published, and killed before that was written down.
+        if machine.account.shared is not (device is not None):
+            with self._writing(machine):
+                machine.account.shared = device is not None
+                machine.save_account()
+        if device is None:
             try:
                 self._publish(machine, fallback=True)
             except Refused as error:
@@ -149,35 +183,7 @@ class Keeper:
                 ) from error
             log.info("crypto.published", user_id=self.user_id, device_id=self.device_id)
             self._sign(machine)
-
-    def _refuse_a_double(self, machine: Machine) -> None:
-        found = self.client.keys_query(self.user_id, [self.user_id])
-        device = (found.get("device_keys") or {}).get(self.user_id, {}).get(self.device_id)
-        if device is None:
-            return
-        if device.get("keys", {}).get(f"curve25519:{self.device_id}") == machine.account.identity_keys["curve25519"]:
-            # Published by us, and killed before we could note it.
-            with self._writing(machine):
-                machine.account.shared = True
-                machine.save_account()
-            return
-        raise KeysUnusable(
-            f"The keys of {self.user_id} are lost: the homeserver knows its device {self.device_id} with other keys than those in "
-            f"{self.path}. If another machine runs Switchboard with this account, share DATA_DIR with it. Otherwise put the file back "
-            "from a backup, or give the account a new device."
-        )
-
-    def _forgotten(self, machine: Machine) -> bool:
-        """Whether the homeserver has none of our keys, as one that lost its data; then they are published again, the same ones."""
-        found = self.client.keys_query(self.user_id, [self.user_id])
-        if (found.get("device_keys") or {}).get(self.user_id, {}).get(self.device_id) is not None:
-            return False
-        log.warning("crypto.published_again", user_id=self.user_id)
-        with self._writing(machine):
-            machine.account.shared = False
-            machine.save_account()
-        self._publish(machine, fallback=True)
-        return True
+        self._confirmed_until = time.monotonic() + CONFIRMED
 
     def _publish(self, machine: Machine, *, fallback: bool) -> None:
         if not (machine.should_upload_keys or fallback):
@@ -219,16 +225,14 @@ class Keeper:
         When it returns, all of it is written down: the sync need not come again. What has to be sent in turn is sent; a homeserver
         that does not take it leaves it for the next time. Raises ``KeysUnusable``.
         """
+        lists = sync.get("device_lists")
+        lists = lists if isinstance(lists, dict) else {}
+        changed = {one for key in ("changed", "left") for one in lists.get(key) or () if isinstance(one, str)}
         with self._open() as machine:
             with self._writing(machine):
                 for event in _events(sync.get("to_device")):
                     self._take(machine, event)
-                lists = sync.get("device_lists")
-                if isinstance(lists, dict):
-                    changed = [
-                        one for key in ("changed", "left") for one in lists.get(key) or [] if isinstance(one, str)
-                    ]
-                    machine.mark_changed(set(changed))
+                machine.mark_changed(changed)
                 # A key that was used just now is gone from the account: written down, or it would be offered again.
                 machine.save_account()
                 machine.vault.forget_waiting_before(time.time() - PATIENCE)
@@ -241,8 +245,9 @@ class Keeper:
             unused = sync.get("device_unused_fallback_key_types")
             wants = isinstance(unused, list) and SIGNED_KEY not in unused
             try:
-                if not machine.uploaded_key_count and self._forgotten(machine):
-                    self._sign(machine)
+                if self.user_id in changed or not machine.uploaded_key_count:
+                    self._confirmed_until = float("-inf")
+                    self._confirm(machine)
                 self._publish(machine, fallback=wants)
                 self._settle(machine)
             except MatrixError as error:
@@ -282,6 +287,17 @@ class Keeper:
         )
         with self._writing(machine):
             machine.handle_response(ToDeviceResponse(message))
+
+    @contextmanager
+    def _as_ours(self) -> Iterator[None]:
+        """A refusal here is no word about the message: nothing of it was sent yet."""
+        try:
+            yield
+        except Refused as error:
+            raise KeysUnusable(
+                f"{self.user_id} cannot exchange keys with people's devices. {error.sentence} A session that an administrator opened has "
+                "no device: give the account a password, or a token of its own."
+            ) from error
 
     # People's devices.
 
@@ -337,7 +353,7 @@ class Keeper:
         ``KeysUnusable``, or ``MatrixError`` when devices cannot be asked or told: then nothing may be sent.
         """
         self.ready()
-        with self._open() as machine:
+        with self._open() as machine, self._as_ours():
             self._refresh(machine)
             self._know(machine, members)
             devices = machine.devices(members)

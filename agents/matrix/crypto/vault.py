@@ -127,6 +127,10 @@ class Vault:
     def set_meta(self, name: str, value: str) -> None:
         self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, value))
 
+    def is_former(self, device_id: str) -> bool:
+        """Whether another device has followed this one: whoever still names it has old news."""
+        return device_id in self.meta("former").split()
+
     def belong_to(self, device_id: str) -> bool:
         """The file serves this device from now on. True: it served another one, whose own keys are forgotten.
 
@@ -139,6 +143,7 @@ class Vault:
             for table in ("account", "olm", "outbound", "request", "tracked"):
                 self._db.execute(f"DELETE FROM {table}")  # noqa: S608 (no input in it)
             self._db.execute("DELETE FROM meta WHERE name IN ('since', 'signed')")
+            self.set_meta("former", f"{self.meta('former')} {known}".strip())
         self.set_meta("device_id", device_id)
         return bool(known)
 

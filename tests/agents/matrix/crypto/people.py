@@ -119,15 +119,21 @@ class Someone:
 class Ours:
     """An account of ours with a session, and its keeper."""
 
-    def __init__(self, synapse: Synapse, name: str, device: str = DEVICE) -> None:
-        synapse.register_user(name, "a-password")
-        calls = SessionCalls(synapse.url)
-        session = calls.login(f"@{name}:{synapse.server_name}", "a-password", device)
+    def __init__(self, synapse: Synapse, name: str) -> None:
+        self.synapse, self.user_id = synapse, synapse.register_user(name, "a-password").user_id
+        self.log_in()
+
+    def log_in(self, device: str = DEVICE) -> None:
+        """Open a session with this device, and its keys."""
+        calls = SessionCalls(self.synapse.url)
+        session = calls.login(self.user_id, "a-password", device)
         calls.close()
-        self.user_id = session.user_id
-        self.client = AppserviceClient(synapse.url, session.token, synapse.server_name, sender_localpart=name)
+        localpart = self.user_id[1:].partition(":")[0]
+        self.client = AppserviceClient(
+            self.synapse.url, session.token, self.synapse.server_name, sender_localpart=localpart
+        )
         self.synced_to: str | None = None
-        self.keeper = self.another()
+        self.keeper = self.another(device)
 
     def another(self, device: str = DEVICE) -> Keeper:
         """A keeper of the same account, as another process has it."""

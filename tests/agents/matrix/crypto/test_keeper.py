@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from nio.crypto import OlmDevice
 
@@ -202,29 +203,15 @@ def test_lost_keys_are_told_and_a_new_device_goes_on(scene: Any, synapse: Synaps
         ours.keeper.path.unlink()
         with pytest.raises(KeysUnusable, match="are lost"):
             ours.keeper.encrypt(room, "m.room.message", {"msgtype": "m.text", "body": "x"}, [ada.user_id])
-        # Found again (a backup, say), all is well.
-        fresh = Ours.__new__(Ours)
-        fresh.__dict__.update(ours.__dict__)
-        from agents.matrix.client import AppserviceClient
-        from agents.matrix.session_calls import SessionCalls
-
-        calls = SessionCalls(synapse.url)
-        session = calls.login(ours.user_id, "a-password", "SWITCHBOARD2")
-        calls.close()
-        fresh.client = AppserviceClient(
-            synapse.url, session.token, synapse.server_name, sender_localpart=ours.user_id[1:].partition(":")[0]
-        )
-        fresh.keeper, fresh.synced_to = fresh.another("SWITCHBOARD2"), None
-        fresh.keeper.client = fresh.client
-        fresh.keeper.ready()
-        fresh.sync()
+        ours.log_in("SWITCHBOARD2")
+        ours.keeper.ready()
+        ours.sync()
         await ada.sync()
         await ada.say(room, "after")
-        assert bodies(fresh.read()) == ["after"]
-        fresh.say(room, "with a new device", ada.user_id)
+        assert bodies(ours.read()) == ["after"]
+        ours.say(room, "with a new device", ada.user_id)
         await ada.sync()
         assert ada.words() == ["with a new device"]
-        fresh.keeper.close()
 
     scene(part)
 
@@ -239,7 +226,42 @@ def test_a_new_device_keeps_the_keys_of_rooms(scene: Any) -> None:
         assert renewed.state()["fingerprint"] != fingerprint
         assert not renewed.state()["published"]
         assert bodies([renewed.decrypt(event, room)]) == ["before"]
+        renewed_fingerprint = renewed.state()["fingerprint"]
+        # A process that has not heard of it must not turn it back.
+        with pytest.raises(KeysUnusable, match="newer device"):
+            ours.another().state()
+        assert renewed.state()["fingerprint"] == renewed_fingerprint
         renewed.close()
+
+    scene(part)
+
+
+def test_keys_that_the_homeserver_lost_are_published_again(scene: Any, synapse: Synapse, tmp_path: Path) -> None:
+    async def part(ada: Someone, ours: Ours, room: str) -> None:
+        before = ours.client.keys_query(ours.user_id, [ours.user_id])["device_keys"][ours.user_id]["SWITCHBOARD"][
+            "keys"
+        ]
+        admin = synapse.register_user(f"root{int(time.time() * 1000)}", "a-password", admin=True)
+        httpx.delete(
+            f"{synapse.url}/_synapse/admin/v2/users/{ours.user_id}/devices/SWITCHBOARD",
+            headers={"Authorization": f"Bearer {admin.access_token}"},
+        ).raise_for_status()
+        since, keeper = ours.synced_to, ours.keeper
+        ours.log_in()
+        # The same process goes on, with the new token.
+        keeper.client, ours.keeper, ours.synced_to = ours.client, keeper, since
+        assert ours.client.keys_query(ours.user_id, [ours.user_id])["device_keys"][ours.user_id] == {}
+        ours.sync()
+        after = ours.client.keys_query(ours.user_id, [ours.user_id])["device_keys"][ours.user_id]["SWITCHBOARD"]
+        assert after["keys"] == before
+        assert len(after["signatures"][ours.user_id]) == 2
+        async with Someone(synapse, tmp_path / "bob", f"bob{int(time.time() * 1000)}") as bob:
+            other = await bob.room_with(ours.user_id)
+            ours.client.join(other, None)
+            await bob.sync()
+            await bob.sync()
+            await bob.say(other, "can you read this?")
+            assert bodies(ours.read()) == ["can you read this?"]
 
     scene(part)
 
