@@ -10,7 +10,7 @@ class SocketClose(models.Model):
 
     ``code`` is the close code: ours (4xxx, 1013) or what the other side or the network made of it (1000, 1001, 1005, 1006). ``seconds``
     is how long they had been open: exact up to five minutes, then in steps of a minute, then of an hour; so that many that end after the
-    same time (a proxy's time-out) stand out. Added up by every process once a minute; pruned by retention.
+    same time (a proxy's time-out) stand out. Added up by every process four times a minute; pruned by retention.
     """
 
     hour = models.DateTimeField()

@@ -1,4 +1,4 @@
-"""How sockets end, counted: in this process until it writes them down once a minute, and over all processes for the doctor."""
+"""How sockets end, counted: in this process until it writes them down four times a minute, and over all processes for the doctor."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from chat.models import SocketClose
 
-WRITE_EVERY = 60.0
+WRITE_EVERY = 15.0
 KEPT = timedelta(days=14)
 _EXACT_SECONDS = 300
 

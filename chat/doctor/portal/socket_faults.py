@@ -22,7 +22,7 @@ from ops.live import live_clear, live_row, live_set
 from ops.network.places import PUBLIC_PROBE
 
 ACTOR = "fault"
-# Processes write down how sockets ended once a minute.
+# Processes write down how sockets ended four times a minute.
 _WRITTEN_SECONDS = 90.0
 # Passes on what it gets piece by piece, and knows nothing of upgrades: what a proxy does that nobody told about sockets.
 _PLAIN = """

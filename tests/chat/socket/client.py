@@ -158,7 +158,7 @@ class Client:
         check("client", frame)
         self.socket.send(json.dumps(frame))
 
-    def ask(self, kind: str, seconds: float = 20, **fields: Any) -> dict[str, Any]:
+    def ask(self, kind: str, seconds: float = 60, **fields: Any) -> dict[str, Any]:
         """Send a command and wait for its answer (``ok``, ``error`` or ``subscribed``)."""
         ident = f"c{next(self._ids)}"
         self.send(kind, id=ident, **fields)
@@ -186,7 +186,7 @@ class Client:
 
     # Receiving.
 
-    def next(self, seconds: float = 20) -> dict[str, Any]:
+    def next(self, seconds: float = 60) -> dict[str, Any]:
         """The next frame. Raises ``TimeoutError``, ``Closed``."""
         try:
             text = self.socket.recv(timeout=seconds)
@@ -216,7 +216,7 @@ class Client:
         elif kind == "ping" and self._pongs:
             self.send("pong")
 
-    def until(self, what: str | Callable[[dict[str, Any]], bool], seconds: float = 30) -> dict[str, Any]:
+    def until(self, what: str | Callable[[dict[str, Any]], bool], seconds: float = 60) -> dict[str, Any]:
         """Read until such a frame came."""
         end = time.monotonic() + seconds
         while True:
@@ -242,7 +242,7 @@ class Client:
     def welcome(self) -> dict[str, Any]:
         return self.until("welcome")
 
-    def until_closed(self, seconds: float = 30) -> Closed:
+    def until_closed(self, seconds: float = 60) -> Closed:
         """Read until the server closes the socket."""
         end = time.monotonic() + seconds
         while (left := end - time.monotonic()) > 0:

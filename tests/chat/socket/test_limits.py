@@ -179,7 +179,7 @@ def test_a_slow_reader_is_cut_and_goes_on_where_it_was(embedded: Place, ada: Per
     # What is shown of a turn within a message is of the moment in which it was told.
     told = [{pk: {**one, "turn": None} for pk, one in state.messages.items()} for state in (held, other.state)]
     assert told[0] == told[1]
-    # Every process writes down how sockets ended once a minute.
+    # Every process writes down how sockets ended four times a minute.
     until = time.monotonic() + 120
     while not embedded.ask("result = SocketClose.objects.filter(code=1013).count()"):
         assert time.monotonic() < until

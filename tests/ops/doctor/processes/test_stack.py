@@ -102,7 +102,7 @@ def test_a_killed_worker_is_missed_by_the_others_restarted_and_green(house: Hous
     assert len(done[2]) == 1
     assert done[2][0]["ready"]
     assert house.ask("result = mend('service.restart', 'role:worker')")["state"] == "unneeded"
-    house.wait("result = look('worker.alive')['worker.alive']", lambda status: status == "pass", 30)
+    house.wait("result = look('worker.alive')['worker.alive']", lambda status: status == "pass")
     assert house.stack.manage("healthcheck", "--service", "worker").returncode == 0
     assert house.ask("result = str(Issue.objects.get(check_id='svc.down').state)") == "resolved"
 

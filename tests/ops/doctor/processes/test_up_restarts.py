@@ -71,7 +71,7 @@ def test_up_begins_anew_in_the_same_process(home: Home) -> None:
     assert "Restarting, as proof asked." in home.up.output()
     assert home.up.manage("healthcheck", "--service", "up") == "up: well\n"
     assert home.asked.wait(
-        "result = look('svc.down', 'api.down', 'worker.alive')", lambda f: set(f.values()) == {"pass"}, 30
+        "result = look('svc.down', 'api.down', 'worker.alive')", lambda f: set(f.values()) == {"pass"}
     )
 
 
