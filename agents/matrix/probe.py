@@ -29,6 +29,9 @@ WHY_NOT = {
     "ping": "It is older than Matrix 1.7: it cannot be asked whether it reaches us.",
     "devices": "It does not take a device from an appservice: a message repeated after a crash of it may be shown twice.",
 }
+_NO_ADMIN_API = (
+    "It serves no Synapse admin API (/_synapse/admin) at this address. On Synapse, a proxy hides it probably."
+)
 _DELEGATED = ("org.matrix.msc3824.delegated_oidc_compatibility", "oauth_aware_preferred")
 # The token of an administrator, and whose it is; "" and a sentence when there is none to be had.
 Admin = tuple[str, str, str]
@@ -102,10 +105,9 @@ def probe(
 def unsupported(flavour: Mapping[str, Any]) -> dict[str, str]:
     """What the homeserver cannot do, with the reason in a sentence."""
     can = flavour.get("can")
+    why = WHY_NOT if flavour.get("name") in ADMIN_ROOM_SERVERS else {**WHY_NOT, "admin_api": _NO_ADMIN_API}
     return {
-        name: WHY_NOT[name]
-        for name, yes in (can.items() if isinstance(can, dict) else ())
-        if not yes and name in WHY_NOT
+        name: why[name] for name, yes in (can.items() if isinstance(can, dict) else ()) if not yes and name in WHY_NOT
     }
 
 

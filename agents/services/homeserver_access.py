@@ -17,6 +17,7 @@ from django.db import transaction
 from agents.matrix.errors import MatrixError, Refused, TokenRefused
 from agents.matrix.session_calls import SessionCalls
 from ops.models import Service
+from ops.secrets import SecretUnreadable
 
 # Always the same, so that the homeserver's list of sessions does not grow.
 DEVICE_ID = "SWITCHBOARD_ADMIN"
@@ -48,7 +49,11 @@ class Administrator:
 
 def given_credentials(service: Service) -> frozenset[str]:
     """The names of the credentials that the service has; never their values."""
-    return frozenset(name for name, value in (service.credentials or {}).items() if value)
+    try:
+        return frozenset(name for name, value in (service.credentials or {}).items() if value)
+    except SecretUnreadable:
+        # Another check says that the key is missing; nothing can be used meanwhile.
+        return frozenset()
 
 
 def has_administrator(service: Service) -> bool:

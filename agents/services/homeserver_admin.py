@@ -8,6 +8,7 @@ audited, without any password or token.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -28,6 +29,8 @@ from ops.services.audit import record
 
 log = get_logger(__name__)
 T = TypeVar("T")
+# What a new name may consist of (specification, appendices, "User identifiers").
+_NAME = re.compile(r"[a-z0-9._=/+-]+")
 
 
 class CannotAdminister(Exception):
@@ -113,6 +116,13 @@ def user_create(
 
     ``admin``: a server administrator. Raises ``CannotAdminister``, ``MatrixError``.
     """
+    if not _NAME.fullmatch(localpart):
+        raise Refused(
+            "a Matrix name consists of lower-case letters, digits and . _ = - / +",
+            errcode="M_INVALID_USERNAME",
+            where=homeserver.service.base_url,
+            action=f"make an account named {localpart[:50]}",
+        )
     way = _way(homeserver, "user_create")
     service = homeserver.service
     user_id = f"@{localpart}:{homeserver.server_name}"
@@ -155,7 +165,7 @@ def password_reset(
 
     Raises ``CannotAdminister``, ``MatrixError`` (``NotFound``...).
     """
-    way = _way(homeserver, "password_reset")
+    way = _way(homeserver, "password_reset", user_id)
     ended = logout_devices
     if way.dialect == "admin_api":
         _by_api(
@@ -175,7 +185,7 @@ def login_as(*, homeserver: Homeserver, user_id: str, actor: str) -> str:
 
     Raises ``CannotAdminister``, ``MatrixError`` (``NotFound``...).
     """
-    way = _way(homeserver, "login_as")
+    way = _way(homeserver, "login_as", user_id)
     if way.dialect == "admin_api":
         token = _by_api(homeserver, "login_as", lambda api: api.login_as(user_id))
     else:
@@ -197,7 +207,12 @@ def user_deactivate(*, homeserver: Homeserver, user_id: str, erase: bool = False
 
     Raises ``CannotAdminister``, ``MatrixError``.
     """
-    way = _way(homeserver, "user_deactivate")
+    if user_id == homeserver.sender_id:
+        raise CannotAdminister(
+            f"{user_id} is Switchboard's own account: without it no room and no space could be kept.",
+            ability="user_deactivate",
+        )
+    way = _way(homeserver, "user_deactivate", user_id)
     if way.dialect == "admin_api":
         _by_api(homeserver, "user_deactivate", lambda api: api.deactivate(user_id, erase=erase))
     elif erase:
@@ -231,7 +246,7 @@ def room_join_user(*, homeserver: Homeserver, room_id: str, user_id: str, actor:
 
     Raises ``CannotAdminister``, ``MatrixError``.
     """
-    way = _way(homeserver, "room_join")
+    way = _way(homeserver, "room_join", user_id)
     if way.dialect == "admin_api":
         from agents.services.homeserver_rooms import join_through_administrator
 
@@ -266,7 +281,10 @@ def room_delete(*, homeserver: Homeserver, room_id: str, actor: str) -> bool:
 # How
 
 
-def _way(homeserver: Homeserver, ability: Ability) -> Way:
+def _way(homeserver: Homeserver, ability: Ability, user_id: str = "") -> Way:
+    """The way, if there is one, and if the account is one of this homeserver's: a command names it without its server."""
+    if user_id and user_id.partition(":")[2] != homeserver.server_name:
+        raise CannotAdminister(f"{user_id} is no account of {homeserver.server_name}.", ability=ability)
     way = ways(homeserver)[ability]
     if not way.works:
         raise CannotAdminister(way.sentence, ability=ability)

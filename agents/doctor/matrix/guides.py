@@ -9,8 +9,9 @@ from urllib.parse import urlsplit
 from django.conf import settings
 
 from agents.doctor.matrix.common import server_name_of, service_named
-from agents.matrix.probe import WHY_NOT
+from agents.matrix.admin.ways import ADMIN_ROOM_SERVERS, LABELS
 from agents.services.backends import mode_of
+from agents.services.homeserver_admin import facts
 from agents.services.homeserver_probe import stored_flavour
 from ops.doctor.guides import Guide, GuideStep, register_guide
 from ops.models import Service
@@ -208,16 +209,21 @@ def what_it_cannot(target: str, evidence: dict[str, Any]) -> Guide:
     cannot = evidence.get("cannot")
     known = cannot if isinstance(cannot, dict) else {}
     named = f"{evidence.get('flavour') or 'unknown'} {evidence.get('version') or ''}".strip().capitalize()
-    steps = [GuideStep(f"{name}: {WHY_NOT.get(name, why)}") for name, why in sorted(known.items())]
-    if "make_users" in known:
+    steps = [GuideStep(f"{name}: {why}") for name, why in sorted(known.items())]
+    if "make_users" in known and evidence.get("flavour") in ADMIN_ROOM_SERVERS:
         steps.append(
             GuideStep(
-                "Make people's accounts in its admin room instead.",
+                "Make people's accounts in its admin room instead; with an administrator's token or password we do it.",
                 "!admin users create-user <name>",
                 "text",
                 "#admins",
             )
         )
+    if service is not None:
+        found = facts(service).ways.values()
+        steps += [GuideStep(f"{LABELS[way.ability]}: {way.sentence}") for way in found if not way.works]
+    secret = evidence.get("secret")
+    if isinstance(secret, dict) and secret.get("works") is False:
         steps.append(
             GuideStep("Remove the secret that it does not take.", "MATRIX_REGISTRATION_SHARED_SECRET=", "ini", ".env")
         )

@@ -175,6 +175,19 @@ def test_a_password_that_would_become_two_words_is_not_sent(tuwunel: RoomServer,
     assert tuwunel.events == []
 
 
+def test_accounts_of_others_our_own_and_names_that_are_none_are_left_alone(tuwunel: RoomServer) -> None:
+    homeserver = house(tuwunel)
+    with pytest.raises(CannotAdminister, match="no account of room"):
+        admin.password_reset(homeserver=homeserver, user_id="@ada:elsewhere.test", password="not-hers", actor="test")
+    assert tuwunel.accounts["ada"] == "ada-has-one"
+    with pytest.raises(CannotAdminister, match="Switchboard's own account"):
+        admin.user_deactivate(homeserver=homeserver, user_id=homeserver.sender_id, actor="test")
+    for name in ("Bea", "two words", "", "bea:room.test"):
+        with pytest.raises(Refused, match="M_INVALID_USERNAME"):
+            admin.user_create(homeserver=homeserver, localpart=name, password="any-at-all", actor="test")
+    assert tuwunel.events == []
+
+
 def test_a_failure_is_told_with_the_servers_own_words(tuwunel: RoomServer) -> None:
     tuwunel.accounts["conduit"] = "none"
     with pytest.raises(Refused, match=r"^M_UNKNOWN: Not allowed to deactivate the server service account"):
