@@ -10,7 +10,7 @@ from agents.matrix.errors import MatrixError
 from agents.matrix.session_calls import SessionCalls
 from agents.services.backends import HOMESERVER_KIND, backend_for, homeserver_of, mode_of
 from agents.services.client_mode import CLIENT_MODE_CANNOT
-from agents.services.homeserver_probe import flavour_refresh, homeserver_probe
+from agents.services.homeserver_probe import flavour_after_test, homeserver_probe
 from ops.models import Service
 from ops.registry import ServiceField, TestResult, register_service_kind
 
@@ -82,13 +82,11 @@ def test_homeserver(service: Service) -> TestResult:
         who = homeserver.client.whoami()
         ping = homeserver.client.ping(service.options.get("appservice_id") or settings.MATRIX_APPSERVICE_ID)
         flavour = homeserver_probe(homeserver)
-        if service.pk:
-            flavour_refresh(service=service, flavour=flavour)
     except MatrixError as error:
         return TestResult("down", error.sentence)
     capabilities = {
-        # What was found out about the server itself (see agents.services.homeserver_probe) is kept with the rest.
         **(service.capabilities or {}),
+        "flavour": flavour_after_test(service, flavour),
         "server_name": homeserver.server_name,
         "versions": versions.get("versions", []),
         "mode": "appservice",
@@ -120,13 +118,14 @@ def test_client_mode(service: Service) -> TestResult:
             )
         homeserver = homeserver_of(service)
         who = homeserver.client.whoami()
-        flavour_refresh(service=service, flavour=homeserver_probe(homeserver))
+        flavour = homeserver_probe(homeserver)
     except MatrixError as error:
         return TestResult("down", error.sentence)
     finally:
         calls.close()
     capabilities = {
         **(service.capabilities or {}),
+        "flavour": flavour_after_test(service, flavour),
         "server_name": homeserver.server_name,
         "versions": versions.get("versions", []),
         "mode": "client",

@@ -109,6 +109,9 @@ def _log_in(service: Service, *, refused: str) -> Administrator:
         # Somebody else may have opened a session meanwhile: the row is the truth.
         fresh = Service.objects.get(pk=service.pk)
         credentials = dict(fresh.credentials or {})
+        edited = _proof(credentials) != _proof(dict(service.credentials or {}))
+        if edited and fresh.updated_at == service.updated_at:
+            raise NoAdministrator("Whether this administrator gets in shows when the service is saved.")
         kept = _kept(credentials)
         if kept is not None and kept.token != refused:
             service.credentials = fresh.credentials

@@ -30,7 +30,7 @@ def homeserver_probe(homeserver: Homeserver) -> dict[str, Any]:
         credentials=dict(service.credentials or {}),
         admin_url=admin_url_of(service),
         client_mode=bool(getattr(homeserver, "client_mode", False)),
-        administrator=(lambda: _administrator(service)) if has_administrator(service) else None,
+        administrator=(lambda: _administrator(service)) if service.pk and has_administrator(service) else None,
     )
 
 
@@ -101,11 +101,10 @@ def is_current(service: Service, flavour: dict[str, Any]) -> bool:
     return "auth" in flavour and probed is not None and probed >= service.updated_at
 
 
-def flavour_refresh(*, service: Service, flavour: dict[str, Any]) -> None:
-    """Keep what a test just found, unless it is another server or another ability: that is for the check and its repair to say."""
+def flavour_after_test(service: Service, fresh: dict[str, Any]) -> dict[str, Any]:
+    """What to keep after a test: what it found, unless that is another server or another ability, which its check has to say."""
     kept = stored_flavour(service)
-    if not differences(kept, flavour):
-        flavour_keep(service=service, flavour=flavour, actor="system")
+    return kept if differences(kept, fresh) else fresh
 
 
 def differences(kept: dict[str, Any], fresh: dict[str, Any]) -> list[str]:

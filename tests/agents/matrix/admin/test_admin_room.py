@@ -15,6 +15,7 @@ from agents.services import homeserver_admin as admin
 from agents.services.backends import Homeserver, homeserver_of
 from agents.services.homeserver_admin import CannotAdminister
 from ops.models import AuditEvent, Service
+from ops.services.services import service_test, service_try
 from tests.agents.matrix.admin.exchanges import KINDS, SERVER
 from tests.agents.matrix.admin.room_server import RoomServer
 
@@ -173,6 +174,22 @@ def test_a_password_that_would_become_two_words_is_not_sent(tuwunel: RoomServer,
     with pytest.raises(Refused, match="spaces"):
         admin.password_reset(homeserver=house(tuwunel), user_id=f"@ada:{SERVER}", password=password, actor="test")
     assert tuwunel.events == []
+
+
+def test_a_service_test_keeps_what_it_found_and_a_try_keeps_nothing(tuwunel: RoomServer) -> None:
+    service = house(tuwunel).service
+    service_try(service=service)
+    assert "flavour" not in Service.objects.get().capabilities
+    service_test(service=service, actor="system")
+    kept = Service.objects.get().capabilities["flavour"]
+    assert (kept["name"], kept["admin"]["works"]) == ("tuwunel", True)
+    # Values in a form that are not saved yet: nobody is logged in with them, and nothing is kept.
+    logins, stored = tuwunel.logins, Service.objects.get().credentials
+    service.credentials = {**stored, "admin_user": "ada", "admin_password": "ada-has-one"}
+    service_try(service=service)
+    assert tuwunel.logins == logins
+    assert Service.objects.get().credentials == stored
+    assert Service.objects.get().capabilities["flavour"] == kept
 
 
 def test_accounts_of_others_our_own_and_names_that_are_none_are_left_alone(tuwunel: RoomServer) -> None:
