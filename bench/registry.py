@@ -53,6 +53,7 @@ REGISTRY = _Registry()
 REGISTRY.add(
     Benchmark("sync.unchanged", "a pass over many mapped agents with nothing to do", "bench.sync_unchanged"),
     Benchmark("sync.create", "new agents to account, room and space on a real Synapse", "bench.sync_create"),
+    Benchmark("sync.lazy", "agents without rooms on a real Synapse, and first contact", "bench.sync_lazy"),
     Benchmark("bridge.latency", "what we add between push, backend and send", "bench.bridge_latency"),
     Benchmark("bridge.throughput", "messages answered through a real Synapse", "bench.bridge_throughput"),
     Benchmark("bridge.peers", "time to the reply in PUTs, and CPU a message", "bench.bridge_peers"),

@@ -14,7 +14,7 @@ from bench.registry import get, names
 from bench.results import WIDTH, Figure, Report, table, write
 
 EXPECTED = {
-    "sync.unchanged", "sync.create", "bridge.latency", "bridge.throughput", "bridge.peers", "turn.engine", "start", "api.list",
+    "sync.unchanged", "sync.create", "sync.lazy", "bridge.latency", "bridge.throughput", "bridge.peers", "turn.engine", "start", "api.list",
     "socket.first_token", "socket.stream", "socket.idle",
 }  # fmt: skip
 
