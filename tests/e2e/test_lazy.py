@@ -158,7 +158,7 @@ def test_a_homeserver_that_is_lost_is_noticed_and_filled_again_with_force(house:
             events = [e for e in await ann.all_messages(room) if e["type"] == "m.room.message"]
             copies = [e for e in events if e["content"].get("m.letta_historical")]
             assert "lost the room" in copies[0]["content"]["body"]
-            assert copies[1]["content"]["body"].endswith("ann: Are you there?"), copies[1]["content"]["body"]
+            assert copies[1]["content"]["body"].endswith(":** Are you there?"), copies[1]["content"]["body"]
             assert copies[1]["sender"] == "@switchboard:sb.test"
             assert copies[2]["sender"] == before[0]
             assert copies[2]["origin_server_ts"] < events[-1]["origin_server_ts"] - 1000, (
