@@ -45,6 +45,7 @@ class HomeserverOut(Schema):
     credentials: list[str] = Field(description="Names of those that are set, never their values.")
     capabilities: dict[str, Any]
     ways: list[WayOut] = Field(description="Empty until it was asked.")
+    limits: dict[str, str] = Field(description="Client mode: what only an appservice can do, in sentences.")
 
 
 class HomeserverList(Schema):

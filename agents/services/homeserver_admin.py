@@ -20,6 +20,7 @@ from agents.matrix.admin.synapse import SynapseAdmin, is_unserved
 from agents.matrix.admin.ways import Ability, Way, ways_of
 from agents.matrix.errors import Forbidden, Refused, TokenRefused
 from agents.services.backends import Homeserver, mode_of
+from agents.services.client_mode import CLIENT_MODE_CANNOT
 from agents.services.homeserver_access import Administrator, NoAdministrator, given_credentials, with_administrator
 from agents.services.homeserver_accounts import LOGIN_DEVICE, TokenNotTaken, name_account, register_as_anybody
 from agents.services.homeserver_probe import admin_url_of, known_flavour, label, stored_flavour
@@ -55,7 +56,7 @@ class HomeserverFacts:
     ways: dict[str, Way]
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON shape: ``{service, server_name, base_url, homeserver, mode, credentials, capabilities, ways: [Way]}``."""
+        """JSON shape: ``{service, server_name, base_url, homeserver, mode, credentials, capabilities, ways: [Way], limits}``."""
         return {
             "service": self.name,
             "server_name": self.server_name,
@@ -65,7 +66,13 @@ class HomeserverFacts:
             "credentials": list(self.given),
             "capabilities": self.flavour,
             "ways": [way.to_dict() for way in self.ways.values()],
+            "limits": self.limits,
         }
+
+    @property
+    def limits(self) -> dict[str, str]:
+        """What only an appservice can do, where we are none: ``{what: sentence}``."""
+        return dict(CLIENT_MODE_CANNOT) if self.mode == "client" else {}
 
 
 _SHOWN = (

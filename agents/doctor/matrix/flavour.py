@@ -8,7 +8,8 @@ from agents.doctor.matrix.common import GONE, homeservers, opened, sender_of, se
 from agents.doctor.matrix.look import knows_account
 from agents.matrix.errors import MatrixError
 from agents.matrix.probe import unsupported
-from agents.services.backends import homeserver_of
+from agents.services.backends import homeserver_of, mode_of
+from agents.services.client_mode import CLIENT_MODE_CANNOT
 from agents.services.homeserver_probe import differences, flavour_keep, homeserver_probe, label, stored_flavour
 from ops.doctor.repairs import Change, Plan, RepairWork, register_repair
 from ops.registry import CheckOutcome, register_check
@@ -48,7 +49,8 @@ def hs_flavour(target: str) -> CheckOutcome:
         flavour_keep(service=service, flavour=fresh, actor="system")
         kept = fresh
     changed = differences(kept, fresh)
-    cannot = unsupported(fresh)
+    # In client mode also what only an appservice can do.
+    cannot = unsupported(fresh) | (dict(CLIENT_MODE_CANNOT) if mode_of(service) == "client" else {})
     evidence = {
         "flavour": fresh["name"],
         "version": fresh["version"],

@@ -153,6 +153,8 @@ class Command(BaseCommand):
             table.add_row(lamp, LABELS[way.ability], way.sentence)
         console.print()
         console.print(table)
+        for sentence in facts.limits.values():
+            console.print(f"  {sentence}", markup=False)
 
 
 def _service(name: str) -> Service:
