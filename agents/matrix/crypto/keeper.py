@@ -18,10 +18,10 @@ from nio.events import ToDeviceEvent
 from nio.responses import KeysClaimResponse, KeysUploadResponse, ToDeviceResponse
 
 from agents.matrix.crypto import cross_signing, folder
-from agents.matrix.crypto.errors import KeysUnusable
+from agents.matrix.crypto.errors import KeysBusy, KeysUnusable
 from agents.matrix.crypto.machine import MEGOLM, SIGNED_KEY, Machine, Opened
 from agents.matrix.crypto.vault import Vault
-from agents.matrix.errors import MatrixError, Refused
+from agents.matrix.errors import MatrixError, Refused, TokenRefused
 from ops.logs import get_logger
 from ops.secrets import SecretUnreadable
 
@@ -78,7 +78,7 @@ class Keeper:
                     finally:
                         self._depth -= 1
             except folder.Busy as error:
-                raise KeysUnusable(
+                raise KeysBusy(
                     f"The keys of {self.user_id} are in use by another process. It is tried again."
                 ) from error
 
@@ -115,7 +115,7 @@ class Keeper:
         return self._machine
 
     def _learn_device(self, vault: Vault) -> None:
-        """Another process has given the account a new device. Raises ``KeysUnusable`` when that is not to be found out."""
+        """Another process has given the account a new device. Raises ``KeysBusy`` when that is not to be found out."""
         sessions = self.client.sessions
         if sessions is not None:
             sessions.forget(self.user_id)
@@ -123,7 +123,7 @@ class Keeper:
             if found and not vault.is_former(found):
                 self.device_id = found
                 return
-        raise KeysUnusable(
+        raise KeysBusy(
             f"{self.user_id} has a newer device ({vault.meta('device_id')}) than this process knows. It is tried again."
         )
 
@@ -176,6 +176,8 @@ class Keeper:
         if device is None:
             try:
                 self._publish(machine, fallback=True)
+            except TokenRefused:
+                raise
             except Refused as error:
                 raise KeysUnusable(
                     f"The keys of {self.user_id} cannot be published. {error.sentence} A session that an administrator opened has no "
@@ -261,6 +263,9 @@ class Keeper:
             if isinstance(code, str) and isinstance(room_id, str):
                 machine.vault.note_withheld(room_id, session_id if isinstance(session_id, str) else "", code[:50])
             return
+        if event.get("type") != "m.room.encrypted":
+            # Requests for keys and for verification: nobody here could look at them.
+            return
         try:
             parsed = ToDeviceEvent.parse_event(event)
             if isinstance(parsed, ToDeviceEvent):
@@ -271,7 +276,6 @@ class Keeper:
 
     def _settle(self, machine: Machine) -> None:
         """Answer what was taken in: mend broken sessions, tell what has to be told."""
-        machine.received_key_requests.clear()
         if machine.wedged_devices:
             wanted: dict[str, list[str]] = {}
             for device in machine.wedged_devices:
@@ -293,6 +297,8 @@ class Keeper:
         """A refusal here is no word about the message: nothing of it was sent yet."""
         try:
             yield
+        except TokenRefused:
+            raise
         except Refused as error:
             raise KeysUnusable(
                 f"{self.user_id} cannot exchange keys with people's devices. {error.sentence} A session that an administrator opened has "

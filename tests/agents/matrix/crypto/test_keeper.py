@@ -14,7 +14,7 @@ from nio.crypto import OlmDevice
 
 from agents.matrix.content import edit_content, text_content
 from agents.matrix.crypto import folder
-from agents.matrix.crypto.errors import KeysUnusable
+from agents.matrix.crypto.errors import KeysBusy, KeysUnusable
 from agents.matrix.markdown import Rendered, render
 from agents.matrix.split import split_for_events
 from agents.services.encryption import SEALED_LIMIT
@@ -228,7 +228,7 @@ def test_a_new_device_keeps_the_keys_of_rooms(scene: Any) -> None:
         assert bodies([renewed.decrypt(event, room)]) == ["before"]
         renewed_fingerprint = renewed.state()["fingerprint"]
         # A process that has not heard of it must not turn it back.
-        with pytest.raises(KeysUnusable, match="newer device"):
+        with pytest.raises(KeysBusy, match="newer device"):
             ours.another().state()
         assert renewed.state()["fingerprint"] == renewed_fingerprint
         renewed.close()
