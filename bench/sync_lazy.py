@@ -13,7 +13,7 @@ from tests.peers.synapse import Synapse
 
 def run(options: Options) -> Report:
     """Blocks of new agents in turns with blocks of bare registrations; then a person joins rooms that nobody has made yet."""
-    blocks, block, contacts = options.pick((4, 250, 30), (5, 2_000, 200))
+    blocks, block, contacts = options.pick((2, 600, 30), (2, 5_000, 200))
     report = Report("sync.lazy", sizes={"agents": blocks * block, "blocks": blocks, "contacts": contacts})
     report.versions["synapse"] = SYNAPSE.version
     with LettaStub(agents=0) as letta, Synapse() as synapse:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from agents.sync.apply import Applier
 
 # So many agents are written in one transaction; the accounts of one slice are made while the next is written.
-SLICE = 200
+SLICE = 100
 STEPS = ["agent.create", "mapping.create", "account.register"]
 
 
