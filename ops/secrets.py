@@ -183,11 +183,7 @@ class EncryptedField(models.TextField):
 
 
 class EncryptedTextField(EncryptedField):
-    """A text that is encrypted in the database. ``all_secret=False``: a document that holds secrets, which is none as a whole."""
-
-    def __init__(self, *args: Any, all_secret: bool = True, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.all_secret = all_secret
+    """A text that is encrypted in the database."""
 
     def wrap(self, value: Any) -> Any:
         if value is None or isinstance(value, (Sealed, SecretStr)) or not isinstance(value, str):

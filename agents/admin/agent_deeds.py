@@ -11,8 +11,10 @@ from django.http import HttpRequest
 from agents.admin.common import mapping_of
 from agents.models import AccountSession, AccountWay, Agent, AgentState
 from agents.services.backends import homeserver_of
+from agents.services.drift import look
 from agents.services.sessions import session_close, session_open, session_recover
 from ops.admin.base import Deed, actor_of
+from ops.words import counted, verb
 
 
 class SessionForm(forms.Form):
@@ -79,6 +81,23 @@ def session_deeds() -> tuple[Deed, ...]:
             shown=lambda row: speaks_by_session(row) and row.mapping.account.session != AccountSession.NONE,
         ),
     )
+
+
+def compare_deed() -> Deed:
+    """Look now at what sync looks at in turn."""
+    return Deed("compare", "Compare with the homeserver", _compare, shown=_has_place)
+
+
+def _has_place(row: Agent) -> bool:
+    mapping = mapping_of(row)
+    return mapping is not None and mapping.account.registered_at is not None and row.state != AgentState.ARCHIVED
+
+
+def _compare(request: HttpRequest, row: Agent) -> str:
+    found = look(homeserver=homeserver_of(row.mapping.account.homeserver), mappings=[row.mapping])
+    if not found:
+        return f"{row}'s account and room are as they should be."
+    return f"{counted(len(found), 'difference')} found. The page shows what mends {verb(len(found), 'it', 'them')}."
 
 
 def _open(request: HttpRequest, row: Agent, asked: dict[str, Any]) -> str:

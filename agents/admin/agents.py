@@ -11,7 +11,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import URLPattern, path, reverse
 from unfold.decorators import display
 
-from agents.admin.agent_deeds import session_deeds
+from agents.admin.agent_deeds import compare_deed, session_deeds
 from agents.admin.common import EXPECTED, account_state, agent_status, client_address, mapping_of
 from agents.admin.drift import drift_lines, drift_word, open_drift
 from agents.admin.filters import AgentDriftFilter, ConnectionFilter, PausedFilter
@@ -159,6 +159,7 @@ class AgentAdmin(OperatorAdmin):
                 danger=True,
                 shown=lambda row: mapping_of(row) is not None and row.state != AgentState.ARCHIVED,
             ),
+            compare_deed(),
             *session_deeds(),
         )
 

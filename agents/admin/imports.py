@@ -230,15 +230,6 @@ class MappingImportAdmin(OperatorAdmin):
             "rejected": counts.get("reject", 0) + counts.get("failed", 0),
         }
 
-    def page(
-        self, request: HttpRequest, template: str, *, title: str, status: int = 200, **context: Any
-    ) -> HttpResponse:
-        row = context.get("row")
-        if isinstance(row, MappingImport):
-            # What state it is in stands in the sentence, not in its name.
-            row.shown_as = f"Import {row.pk}"  # type: ignore[attr-defined]
-        return super().page(request, template, title=title, status=status, **context)
-
     def start_view(self, request: HttpRequest) -> HttpResponse:
         """The first step. POST reads the files and compares them; nothing is changed by that."""
         form = SourceForm(request.POST, request.FILES) if request.method == "POST" else SourceForm()

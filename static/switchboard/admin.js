@@ -98,6 +98,11 @@
     again(Number(part.dataset.every || 1500));
   }
 
+  // The theme writes the name of a chosen file into the first text field of the form, whatever that field is for. Ours are no such fields.
+  document.addEventListener("change", (event) => {
+    if (event.target.matches("input[type=file]")) event.stopPropagation();
+  }, true);
+
   document.addEventListener("change", (event) => {
     const all = event.target.closest("[data-check-all]");
     if (!all) return;

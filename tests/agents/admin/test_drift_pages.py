@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
+from agents.admin import agent_deeds
 from agents.models import Drift, DriftKind, Mapping
 from tests.admin.conftest import World, make_agents
 
@@ -122,3 +124,22 @@ def test_queries_do_not_grow_with_drift(world: World, client: Any) -> None:
             make_drift(mapping, world, key=str(number))
     assert [queries(*name) for name in names] == few
     assert queries("agents_drift_change", one.pk) == few_on_page
+
+
+def test_an_operator_may_compare_at_once(world: World, client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    address = reverse("admin:agents_agent_deed", args=[world.agent.pk, "compare"])
+    assert address in page(client, "agents_agent_change", world.agent.pk)
+    # Nothing listens at its address: it is said, and nothing is written.
+    client.post(address)
+    assert not Drift.objects.exists()
+    asked: list[Any] = []
+
+    def look(**given: Any) -> list[Drift]:
+        asked.append(given["mappings"])
+        return [make_drift(world.mapping, world)]
+
+    monkeypatch.setattr(agent_deeds, "look", look)
+    answer = client.post(address, follow=True)
+    assert asked == [[world.mapping]]
+    assert "1 difference found. The page shows what mends it." in answer.content.decode()
+    assert "The room is called Bibliothek." in answer.content.decode()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 import pytest
 from django.db import connection
@@ -356,25 +355,3 @@ def test_five_fields_are_enough(predecessor: Predecessor) -> None:
     entry = without(predecessor.entry(1), "matrix_password", "created", "invitation_status", "agent_id")
     run = predecessor.brings(as_bytes({agent_id(1): entry}))
     assert predecessor.row(run, agent_id(1)).result == "done"
-
-
-def test_thousands_of_records_are_compared_with_few_queries(
-    predecessor: Predecessor, django_assert_max_num_queries: Any
-) -> None:
-    data = predecessor.file(*range(4_000))
-    # Forty statements a thousand records at most, reading and writing, whatever their number.
-    with django_assert_max_num_queries(160):
-        run = predecessor.prepare(data, look_seconds=0)
-    assert run.counts["create"] == 4_000
-    assert "not asked" in predecessor.row(run, agent_id(3_999)).sentence
-    import_discard(run=run, actor="test")
-
-
-def test_what_no_database_can_store_does_not_stop_the_others(predecessor: Predecessor) -> None:
-    predecessor.makes(1)
-    strange = '{"agent_id": "agent-\\ud800", "agent_name": "N\\u0000", "matrix_user_id": "@agent_x:fake.test", "m\\u0000\\udfff": 1}'
-    text = predecessor.file(1).decode()[:-2] + ', "k\\ud800\\u0000": ' + strange + "}"
-    run = predecessor.brings(text.encode())
-    assert predecessor.row(run, agent_id(1)).result == "done"
-    assert run.counts["create"] + run.counts["reject"] + run.counts["conflict"] == 2
-    json.loads(import_rejects(run))
