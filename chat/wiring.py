@@ -8,6 +8,7 @@ from celery.signals import worker_ready, worker_shutting_down
 
 from agents.models import Account
 from agents.services.backends import Homeserver
+from agents.services.moving import register_mover
 from agents.services.rebuild_rows import register_direct_room
 from agents.services.refill import register_forgetter
 from agents.services.sessions import register_maker, register_watcher
@@ -21,11 +22,13 @@ from chat.matrix.deliver import deliver
 from chat.matrix.hearing import watch_account
 from chat.matrix.sync_loop import SyncLoop, cursor_forget
 from chat.matrix.watch import Watch
+from chat.turns import moved
 from chat.turns.latecomers import Latecomers
 
 register_target(MATRIX, deliver)
 register_epoch_source(gaps.current_epoch)
 register_direct_room(state_events.join_conversation)
+register_mover(moved.forget_places, guard=moved.refuse_while_answering)
 register_history_writer(told_again.tell)
 register_forgetter(told_again.forget_homeserver)
 

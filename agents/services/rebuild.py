@@ -21,6 +21,7 @@ from agents.services.homeserver_access import Administrator, NoAdministrator, ha
 from agents.services.spaces import SpaceView, space_alias, space_find, space_view
 from agents.services.sync import UnknownService, alone, finish_run
 from agents.sync.observe import views_of
+from agents.sync.plan import MOVED
 from agents.sync.rebuild import Claim, Search, Wanted, search
 from agents.sync.takeover import MARK
 from ops.findings import Finding
@@ -93,9 +94,9 @@ def rebuild_plan(
     plan = RebuildPlan(homeserver, service_name)
     wanted: list[Wanted] = []
     rows = {
-        (row[0], row[1]): (row[2] or "", bool(row[3]))
+        (row[0], row[1]): (row[2] or "", bool(row[3]) or row[4] == MOVED)
         for row in Agent.objects.filter(service__in=services).values_list(
-            "service__name", "external_id", "mapping__account__user_id", "mapping__room__room_id"
+            "service__name", "external_id", "mapping__account__user_id", "mapping__room__room_id", "fingerprint"
         )
     }
     for view in views_of(services):

@@ -20,6 +20,8 @@ ARCHIVE_PASSES = 2
 ARCHIVE_AFTER = timedelta(seconds=5)
 SUSPICIOUS_LEAST, SUSPICIOUS_SHARE = 3, 0.20
 STATE_LOST, HOMESERVER_EMPTY = "sync.state_lost", "sync.homeserver_empty"
+# The fingerprint of a row that an agent left behind when it moved to another server: it is not taken up again.
+MOVED = "moved"
 # So many agents are named by their rows in a finding.
 MOST_NAMED = 500
 # A room costs the homeserver a third of a second: from so many new ones on they are better made when somebody comes.
@@ -247,7 +249,8 @@ def without_room(
     roomed = {
         agent.external_id
         for agent in known
-        if (agent.account is not None if lazy else agent.room is not None and agent.room.room_id)
+        if agent.fingerprint == MOVED
+        or (agent.account is not None if lazy else agent.room is not None and agent.room.room_id)
     }
     listed = view.listing.agents if view.listing is not None else ()
     return [info for info in listed if info.external_id not in roomed and info.external_id not in skip]
@@ -308,6 +311,8 @@ def _present(observed: Observed, view: ServiceView, known: KnownAgent | None, in
             steps += [_first(observed, kind, key, info.name, info) for kind in _kinds(observed)]
         return steps
     steps = []
+    if known.fingerprint == MOVED:
+        return _leave_space(observed, known)
     if known.state != "active":
         steps.append(Step("agent.return", key, info.name, {"before": known.state}, info=info, agent_pk=known.pk))
     if known.fingerprint != fingerprint(info):

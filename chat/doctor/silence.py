@@ -13,6 +13,7 @@ from typing import Any
 from django.utils import timezone
 
 from agents.models import Agent, AgentState, Mapping, Room, RoomKind
+from agents.services.backends import mode_of
 from chat.doctor.stuck import Stuck, stuck
 from chat.matrix.state_events import agent_of_direct_room
 from chat.models import Conversation, Link, LinkKind, Message, MessageState, RefusedEvent, Role, Turn
@@ -212,7 +213,7 @@ def _room_hop(agent: Agent | None, room: Room | None, message: Message | None) -
             return red(mapping.problem or "The agent's account or room has not been made yet.", _offer("sync.run"))
         if mapping.problem:
             return red(mapping.problem, _offer("sync.run"))
-    if room is not None and room.encrypted:
+    if room is not None and room.encrypted and mode_of(room.homeserver) != "client":
         return red("The room is encrypted; what is written there cannot be read. Use a room without encryption.")
     note = _refused_lately(room, message)
     return HopState("room", "Room", GOOD if not note else WORKING, note)

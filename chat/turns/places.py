@@ -40,7 +40,7 @@ def place_of(turn: Turn, backend: Backend, installation: str) -> Place:
     if turn.backend_ref:
         return Place(turn.backend_ref, _untold(turn, turn.backend_ref))
     if turn.message.parent_id is None and not _portal.first(turn.conversation_id):
-        return Place(row.backend_ref or _open_main(turn, row, backend, installation))
+        return _in_main(turn, row, backend, installation)
     before = _turn_before(turn)
     if before is None:
         ref = "" if row.backend_ref else _open_main(turn, row, backend, installation)
@@ -54,9 +54,20 @@ def place_of(turn: Turn, backend: Backend, installation: str) -> Place:
     return Place(ref, _untold(turn, ref))
 
 
+def _in_main(turn: Turn, row: Participant, backend: Backend, installation: str) -> Place:
+    """The room's one conversation on the server. One that is opened because the agent has moved there is told what was said before."""
+    moved = row.backend_ref == GONE
+    ref = (not moved and row.backend_ref) or _open_main(turn, row, backend, installation)
+    # Another attempt cannot know whether the first one has told it.
+    if ref and (moved or turn.attempts > 1) and not _answered_in(turn, ref).exists():
+        return Place(ref, history_of(turn))
+    return Place(ref)
+
+
 def known_place(turn: Turn) -> str:
     """The server's conversation in which the turn was answered so far; "" when there was none."""
-    return turn.backend_ref or speaker_of(turn).backend_ref
+    known = turn.backend_ref or speaker_of(turn).backend_ref
+    return "" if known == GONE else known
 
 
 def place_gone(turn: Turn) -> None:
@@ -87,9 +98,9 @@ def _open_main(turn: Turn, row: Participant, backend: Backend, installation: str
     ref = _open(turn, backend, f"switchboard-{installation}-{turn.conversation_id}")
     if ref:
         # Only the first of two racing workers writes; the other one's conversation on the server stays unused.
-        Participant.objects.filter(pk=row.pk, backend_ref="").update(backend_ref=ref)
+        Participant.objects.filter(pk=row.pk, backend_ref__in=["", GONE]).update(backend_ref=ref)
         row.refresh_from_db(fields=["backend_ref"])
-    return row.backend_ref
+    return "" if row.backend_ref == GONE else row.backend_ref
 
 
 def _open(turn: Turn, backend: Backend, key: str) -> str:

@@ -7,7 +7,6 @@ from ops.doctor.catalogue import entries, register_open
 _BY_GROUP = {"J": "backup and restore", "K": "voice", "L": "conversations between agents"}
 _ONE_BY_ONE = {
     "mcp.websocket": "the MCP server",
-    "mapping.import_invalid": "the import of mappings",
     "ci.env_sensitive": "the examination of build servers",
 }
 

@@ -21,12 +21,12 @@ from ops.services.audit import record
 from ops.words import counted
 
 # Folders below the data directory that we write to; each may be missing until it is needed.
-FOLDERS = ("", "attachments", "logs", "exports", "imports", "backups", "media", "keys", "static", "recovered")
+FOLDERS = ("", "attachments", "logs", "exports", "imports", "backups", "media", "keys", "crypto", "static", "recovered")
 # Served to everybody by a proxy that may run as another user.
 _PUBLIC = ("static",)
 FOLDER_MODE, PUBLIC_MODE, FILE_MODE = 0o700, 0o755, 0o600
 # Files whose content is secret or is what people said.
-_PRIVATE_FILES = ("keys/*", "switchboard.sqlite3*", "exports/*", "backups/*")
+_PRIVATE_FILES = ("keys/*", "crypto/*/*", "switchboard.sqlite3*", "exports/*", "backups/*")
 
 
 @dataclass(frozen=True, slots=True)

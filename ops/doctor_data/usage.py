@@ -21,6 +21,7 @@ _KINDS = {
     "recovered": "damaged databases kept aside",
     "homeserver": "the local homeserver",
     "static": "static files",
+    "crypto": "keys of encrypted rooms",
 }
 LOG_FOLDERS = ("logs", "homeserver")
 SAMPLE_EVERY = 600.0

@@ -84,8 +84,8 @@ def house(redis_server: Any, postgres: Any, tmp_path_factory: Any) -> Iterator[H
 
 async def _in_the_room(house: House, ann: Someone, room: str) -> None:
     """Wait until everybody is there, with keys."""
-    await ann.until(lambda: len(ann.client.rooms[room].users) >= 3 if room in ann.client.rooms else False, 60)
-    await ann.until(lambda: any(ann.client.device_store.active_user_devices(OPERATOR)), 60, house.stack.logs())
+    await ann.until(lambda: len(ann.client.rooms[room].users) >= 3 if room in ann.client.rooms else False, 120)
+    await ann.until(lambda: any(ann.client.device_store.active_user_devices(OPERATOR)), 180, house.stack.logs())
 
 
 def test_whoever_writes_encrypted_is_answered_encrypted_also_after_a_restart(house: House) -> None:
@@ -96,12 +96,12 @@ def test_whoever_writes_encrypted_is_answered_encrypted_also_after_a_restart(hou
             await _in_the_room(house, ann, room)
             await ann.say(room, "can you read this?")
             await ann.until(
-                lambda: any("can you read this?" in one for one in ann.words(house.agent)), 60, house.stack.logs()
+                lambda: any("can you read this?" in one for one in ann.words(house.agent)), 180, house.stack.logs()
             )
             before = house.devices(ann)
             house.restart()
             await ann.say(room, "and now?")
-            await ann.until(lambda: any("and now?" in one for one in ann.words(house.agent)), 90, house.stack.logs())
+            await ann.until(lambda: any("and now?" in one for one in ann.words(house.agent)), 180, house.stack.logs())
             await ann.sync()
             assert house.devices(ann) == before
             # Nothing of ours stands there in the open.
@@ -125,7 +125,9 @@ def test_a_message_without_its_key_is_told_and_taken_in_when_the_key_comes(house
                     bea.client.blacklist_device(device)
             event_id = await bea.say(room, "a secret for later")
             await bea.until(
-                lambda: any("could not read a message" in one for one in bea.words(house.agent)), 60, house.stack.logs()
+                lambda: any("could not read a message" in one for one in bea.words(house.agent)),
+                180,
+                house.stack.logs(),
             )
             [[refused, reason, sentence]] = house.stack.ask(REFUSED)
             assert (refused, reason) == (event_id, "encrypted")
@@ -136,7 +138,7 @@ def test_a_message_without_its_key_is_told_and_taken_in_when_the_key_comes(house
                     bea.client.unblacklist_device(device)
             await bea.give_key(room, bea.asked[0].session_id, OPERATOR)
             await bea.until(
-                lambda: any("a secret for later" in one for one in bea.words(house.agent)), 60, house.stack.logs()
+                lambda: any("a secret for later" in one for one in bea.words(house.agent)), 180, house.stack.logs()
             )
             assert house.stack.ask(REFUSED) == []
 
@@ -149,15 +151,15 @@ def test_lost_keys_are_said_in_the_room_and_by_the_doctor_and_a_new_device_mends
             room = await cleo.room_with(house.agent, OPERATOR)
             await _in_the_room(house, cleo, room)
             await cleo.say(room, "before")
-            await cleo.until(lambda: any("before" in one for one in cleo.words(house.agent)), 60, house.stack.logs())
+            await cleo.until(lambda: any("before" in one for one in cleo.words(house.agent)), 180, house.stack.logs())
             house.stack.stop()
             house.keys_of(OPERATOR).unlink()
             house.keys_of(house.agent).unlink()
             await cleo.say(room, "are you there?")
             house.stack.start()
-            await cleo.until(lambda: any("my keys are lost" in one for one in cleo.words()), 90, house.stack.logs())
+            await cleo.until(lambda: any("my keys are lost" in one for one in cleo.words()), 180, house.stack.logs())
             await cleo.say(room, "once more")
-            await cleo.until(lambda: len(house.stack.ask(REFUSED)) == 2, 60, house.stack.logs())
+            await cleo.until(lambda: len(house.stack.ask(REFUSED)) == 2, 180, house.stack.logs())
             checked = house.stack.ask(CHECK)
             assert checked["status"] == "fail"
             assert "are lost" in checked["sentence"]
@@ -165,10 +167,10 @@ def test_lost_keys_are_said_in_the_room_and_by_the_doctor_and_a_new_device_mends
             before = house.devices(cleo)
             house.stack.manage("repair", "matrix.new_device", "--yes")
             assert house.stack.ask(CHECK)["status"] == "pass"
-            await cleo.until(lambda: house.devices(cleo) != before, 60)
+            await cleo.until(lambda: house.devices(cleo) != before, 120)
             await cleo.say(room, "and after?")
             await cleo.until(
-                lambda: any("and after?" in one for one in cleo.words(house.agent)), 90, house.stack.logs()
+                lambda: any("and after?" in one for one in cleo.words(house.agent)), 180, house.stack.logs()
             )
             assert sum("my keys are lost" in one for one in cleo.words()) == 1
             # The former devices are gone from the homeserver.

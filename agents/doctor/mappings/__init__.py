@@ -5,6 +5,7 @@ from __future__ import annotations
 from agents.doctor.mappings import (  # noqa: F401
     dedupe,
     faults,
+    import_invalid,
     listing,
     lost,
     pace,
@@ -23,5 +24,6 @@ for _kind, _model in (
     ("room", "agents.Room"),
     ("mapping", "agents.Mapping"),
     ("syncrun", "agents.SyncRun"),
+    ("mappingimport", "agents.MappingImport"),
 ):
     register_target(_kind, _model)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from datetime import timedelta
 from pathlib import Path
@@ -15,8 +16,9 @@ from agents.doctor.mappings.relay import cutting_relay
 from agents.doctor.mappings.relink import move_address
 from agents.doctor.mappings.runs import last_runs
 from agents.doctor.mappings.storage import examine, folders
-from agents.models import Agent, AgentState, Invitation, Mapping, Room, RoomKind, SyncRun, SyncState
+from agents.models import Agent, AgentState, Invitation, Mapping, MappingImport, Room, RoomKind, SyncRun, SyncState
 from agents.services.backends import Homeserver, backend_services, homeserver_of
+from agents.services.imports import import_prepare
 from agents.services.mappings import rows_kept, rows_put_back
 from agents.services.storage_marks import MARK
 from agents.services.sync import sync_agents
@@ -328,4 +330,41 @@ register_fault(
     cause=lose_the_mark,
     heal=put_the_mark_back,
     evidence=("places",),
+)
+
+
+# mapping.import_invalid: a file of mappings that ends in the middle.
+
+
+def import_a_cut_file() -> dict[str, Any]:
+    """What a crash while writing leaves of the predecessor's file: an agent of ours that is whole, and half of another."""
+    mapping, homeserver = _a_mapping()
+    assert mapping.room is not None
+    entry = {
+        "agent_id": mapping.agent.external_id,
+        "agent_name": mapping.agent.name,
+        "matrix_user_id": mapping.account.user_id,
+        "room_id": mapping.room.room_id,
+    }
+    text = json.dumps({mapping.agent.external_id: entry, "agent-of-a-fault": entry}, indent=2)
+    run = import_prepare(
+        files=[("agent_user_mappings.json", text[: text.rindex("matrix_user_id") - 4].encode())],
+        homeserver=homeserver,
+        service_name=mapping.agent.service.name,
+        actor=ACTOR,
+    )
+    return {"run": run.pk}
+
+
+def forget_the_cut_file(memory: dict[str, Any]) -> None:
+    """The import is gone, with its rows."""
+    MappingImport.objects.filter(pk=memory["run"]).delete()
+
+
+register_fault(
+    "mapping.import_invalid",
+    title="Import a file that ends in the middle",
+    cause=import_a_cut_file,
+    heal=forget_the_cut_file,
+    evidence=("imports", "rejected", "file", "line"),
 )

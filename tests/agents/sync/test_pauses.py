@@ -80,7 +80,8 @@ def test_rooms_that_the_inviter_is_not_in_say_nothing_of_the_person(
 ) -> None:
     house.lists("scripts", *NAMES)
     house.sync()
-    for name in NAMES[:4]:
+    # The last ones: an invitation that is taken after them would clear the count.
+    for name in NAMES[2:]:
         mapping = house.mapping(name)
         room = house.fake.rooms[str(mapping.room.room_id)]
         room.state.pop(("m.room.member", mapping.account.user_id))
