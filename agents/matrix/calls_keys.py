@@ -8,7 +8,7 @@ from typing import Any
 
 from agents.matrix.calls import V3, dumps
 from agents.matrix.calls_events import EventCalls
-from agents.matrix.transport import quote_part
+from agents.matrix.transport import Transport, quote_part
 
 
 class KeyCalls(EventCalls):
@@ -42,7 +42,16 @@ class KeyCalls(EventCalls):
 
     def keys_cross_sign(self, user_id: str, body: Mapping[str, Any]) -> None:
         """Publish an account's keys of cross-signing. Raises ``MatrixError``, status 401 when the homeserver wants a password first."""
-        self._keys("POST", "device_signing/upload", user_id, body, "publish an account's keys of cross-signing")
+        token = self.sessions.token_of(user_id) if self.sessions is not None else None
+        # Not as other calls: this 401 is a question, and no word against the token, which must not be renewed for it.
+        Transport.call_any(
+            self,
+            "POST",
+            f"{V3}/keys/device_signing/upload",
+            dumps(body),
+            action="publish an account's keys of cross-signing",
+            token=token,
+        )
 
     def to_device(self, user_id: str, event_type: str, messages: Mapping[str, Mapping[str, Any]]) -> None:
         """Send from the account's device to others: ``{user: {device: content}}``."""

@@ -6,11 +6,11 @@ import secrets
 
 from django.db import transaction
 
-from agents.matrix.crypto.keepers import keeper_of
 from agents.matrix.errors import MatrixError, SessionRefused
 from agents.matrix.session_calls import SessionCalls
 from agents.models import Account, AccountSession
 from agents.services.backends import Homeserver
+from agents.services.encryption import keeper_of
 from agents.services.sessions import session_recover
 from ops.logs import get_logger
 from ops.services.audit import record
@@ -47,7 +47,10 @@ def device_renew(*, homeserver: Homeserver, account: Account, actor: str) -> str
             row.secrets, row.session = before, account.session
             row.save(update_fields=["secrets", "session"])
         raise
-    keeper_of(homeserver, row.user_id).ready()
+    keeper = keeper_of(homeserver, row.user_id)
+    keeper.ready()
+    # What signed the former devices is lost with their keys, unless the file is still there.
+    signed = keeper.sign_again(reset=True)
     if old:
         _end(homeserver, old)
     record(
@@ -56,7 +59,7 @@ def device_renew(*, homeserver: Homeserver, account: Account, actor: str) -> str
         target=row,
         message=f"{row.user_id} has a new device for encrypted rooms.",
         before={"device": before.get("device_id", "")},
-        after={"device": name},
+        after={"device": name, "signed": signed == "signed"},
     )
     return name
 

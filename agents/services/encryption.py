@@ -15,7 +15,7 @@ from agents.matrix.crypto.files import sealed
 from agents.matrix.crypto.folder import path_of
 from agents.matrix.errors import MatrixError
 from agents.matrix.split import EVENT_LIMIT
-from agents.models import Room
+from agents.models import Account, Room
 from agents.services.backends import Homeserver
 from ops.logs import get_logger
 
@@ -46,7 +46,14 @@ def keeper_of(homeserver: Homeserver, user_id: str) -> Keeper:
     """The account's keeper (see ``agents.matrix.crypto.keepers``); imported only where something is encrypted."""
     from agents.matrix.crypto import keepers
 
-    return keepers.keeper_of(homeserver, user_id)
+    keeper = keepers.keeper_of(homeserver, user_id)
+    keeper.password_of = lambda: _password_of(user_id)
+    return keeper
+
+
+def _password_of(user_id: str) -> str:
+    row = Account.objects.filter(user_id=user_id).only("pk", "secrets").first()
+    return str((row.secrets or {}).get("password") or "") if row is not None else ""
 
 
 def is_encrypted(homeserver: Homeserver, room_id: str, user_id: str) -> bool:

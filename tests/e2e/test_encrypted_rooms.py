@@ -1,4 +1,4 @@
-"""Encrypted rooms in client mode: a person with an encrypting client, a real Synapse without any appservice, two workers."""
+"""Encrypted rooms in client mode: a person with an encrypting client, a real Synapse without any appservice."""
 
 from __future__ import annotations
 
@@ -68,7 +68,6 @@ def house(redis_server: Any, postgres: Any, tmp_path_factory: Any) -> Iterator[H
             homeserver_url=synapse.url,
             redis_url=redis_server.url,
             database_url=postgres.create_database("encrypted_rooms"),
-            workers=2,
             concurrency=8,
             settings={
                 "MATRIX_MODE": "client",

@@ -220,7 +220,7 @@ register_repair(
     button="Make new devices",
     explain=(
         "Logs accounts whose keys for encrypted rooms are lost in once more, with a new device, and ends the old one. From then on they "
-        "read and write again. Messages that were encrypted for the old device only cannot be read any more. It cannot be undone."
+        "read and write again; the account signs the new device, and where the keys for that were lost too, it gets new ones. Messages that were encrypted for the old device only cannot be read any more. It cannot be undone."
     ),
     plan=_plan,
     apply=_apply,

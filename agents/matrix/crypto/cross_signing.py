@@ -31,8 +31,11 @@ def prepare(machine: Machine) -> None:
         machine.vault.set_meta("seeds", seal_text(json.dumps(seeds)))
 
 
-def publish(client: Any, machine: Machine) -> str:
-    """Publish the keys and sign the device; "signed", or a word on what stands against it. Raises ``MatrixError``."""
+def publish(client: Any, machine: Machine, password: str = "", *, reset: bool = False) -> str:
+    """Publish the keys and sign the device; "signed", or a word on what stands against it. Raises ``MatrixError``.
+
+    ``reset``: also when the account has others already, which needs its ``password``; who knew it by those is told that it changed.
+    """
     user_id, device_id = machine.user_id, machine.device_id
     keys = {
         kind: Ed25519PrivateKey.from_private_bytes(base64.b64decode(seed))
@@ -40,15 +43,11 @@ def publish(client: Any, machine: Machine) -> str:
     }
     found = client.keys_query(user_id, [user_id])
     master = (found.get("master_keys") or {}).get(user_id)
-    if master is None:
-        body = _bodies(user_id, device_id, keys, machine)
-        try:
-            client.keys_cross_sign(user_id, body)
-        except MatrixError as error:
-            if error.status == 401:
-                return "The homeserver wants the account's password before it may sign its device."
-            raise
-    elif public(keys["master"]) not in (master.get("keys") or {}).values():
+    foreign = master is not None and public(keys["master"]) not in (master.get("keys") or {}).values()
+    if master is None or (foreign and reset):
+        if not _upload(client, user_id, _bodies(user_id, device_id, keys, machine), password):
+            return "The homeserver wants the account's password before it may sign its device."
+    elif foreign:
         return "The account has keys of cross-signing that are not ours: its owner has to sign the device, in an app of theirs."
     device = (found.get("device_keys") or {}).get(user_id, {}).get(device_id)
     if not isinstance(device, dict):
@@ -57,6 +56,22 @@ def publish(client: Any, machine: Machine) -> str:
     answer = client.keys_sign(user_id, {user_id: {device_id: _signed(bare, user_id, keys["self_signing"])}})
     failures = answer.get("failures")
     return f"The homeserver did not take the signature: {json.dumps(failures)[:200]}" if failures else SIGNED
+
+
+def _upload(client: Any, user_id: str, body: dict[str, Any], password: str) -> bool:
+    """Publish the account's keys, with its password where the homeserver asks for it. False: it does, and there is none."""
+    try:
+        client.keys_cross_sign(user_id, body)
+    except MatrixError as error:
+        if error.status != 401:
+            raise
+        if not password:
+            return False
+        identifier = {"type": "m.id.user", "user": user_id}
+        client.keys_cross_sign(
+            user_id, {**body, "auth": {"type": "m.login.password", "identifier": identifier, "password": password}}
+        )
+    return True
 
 
 def _bodies(user_id: str, device_id: str, keys: dict[str, Ed25519PrivateKey], machine: Machine) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -52,6 +52,8 @@ class Keeper:
         self.user_id = user_id
         self.device_id = device_id
         self.synced = synced
+        # The account's password where it is known: some homeservers ask for it before they let a device be signed.
+        self.password_of: Callable[[], str] | None = None
         self.path = folder.path_of(user_id)
         self._lock = threading.RLock()
         self._depth = 0
@@ -200,23 +202,24 @@ class Keeper:
         with self._writing(machine):
             machine.handle_response(KeysUploadResponse(counts.get("curve25519", 0), counts.get(SIGNED_KEY, 0)))
 
-    def _sign(self, machine: Machine) -> None:
+    def _sign(self, machine: Machine, *, reset: bool = False) -> None:
         """Let the account sign its own device; without that, apps that leave out unsigned devices give it no keys. Never raises."""
         try:
             with self._writing(machine):
                 cross_signing.prepare(machine)
-            word = cross_signing.publish(self.client, machine)
+            password = self.password_of() if self.password_of is not None else ""
+            word = cross_signing.publish(self.client, machine, password, reset=reset)
         except MatrixError as error:
             word = f"refused: {error.sentence}"
             log.warning("crypto.not_signed", user_id=self.user_id, error=error.sentence[:300])
         with self._writing(machine):
             machine.vault.set_meta("signed", word[:500])
 
-    def sign_again(self) -> str:
-        """Try cross-signing once more; "signed", or why not."""
+    def sign_again(self, *, reset: bool = False) -> str:
+        """Try cross-signing once more; "signed", or why not. ``reset``: in place of the account's other keys, which are not at hand."""
         self.ready()
         with self._open() as machine:
-            self._sign(machine)
+            self._sign(machine, reset=reset)
             return machine.vault.meta("signed")
 
     # What comes in.

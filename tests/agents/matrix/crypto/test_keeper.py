@@ -205,6 +205,11 @@ def test_lost_keys_are_told_and_a_new_device_goes_on(scene: Any, synapse: Synaps
             ours.keeper.encrypt(room, "m.room.message", {"msgtype": "m.text", "body": "x"}, [ada.user_id])
         ours.log_in("SWITCHBOARD2")
         ours.keeper.ready()
+        # What the account signed its devices with was lost as well, and the homeserver gives that up for the password only.
+        assert "not ours" in ours.keeper.state()["signed"]
+        assert "password" in ours.keeper.sign_again(reset=True)
+        ours.keeper.password_of = lambda: "a-password"
+        assert ours.keeper.sign_again(reset=True) == "signed"
         ours.sync()
         await ada.sync()
         await ada.say(room, "after")
