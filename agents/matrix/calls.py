@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO
 from urllib.parse import quote
 
-from agents.matrix.errors import TokenRefused
+from agents.matrix.errors import RateLimited, TokenRefused
+from agents.matrix.patience import waited
 from agents.matrix.sessions import BeforeSend, Sessions
 from agents.matrix.transport import Transport, quote_part
 
@@ -94,14 +95,20 @@ class Calls(Transport):
         token: str | None = None,
         speaker: Speaker | None = None,
     ) -> Any:
-        """As :meth:`Transport.call_any`, made by ``speaker``. A session that the homeserver refuses is renewed once."""
+        """As :meth:`Transport.call_any`, made by ``speaker``. A session that the homeserver refuses is renewed once; where somebody has
+        time (:mod:`agents.matrix.patience`), the homeserver's limits are waited for."""
 
         def send(token: str | None, query: str) -> Any:
             return super(Calls, self).call_any(
                 method, path, body, query=query, action=action, content_type=content_type, timeout=timeout, token=token
             )
 
-        return send(token, query) if speaker is None else self._spoken(speaker, query, send)
+        while True:
+            try:
+                return send(token, query) if speaker is None else self._spoken(speaker, query, send)
+            except RateLimited as error:
+                if not waited(error):
+                    raise
 
     def _fetched(self, path: str, target: BinaryIO, *, limit: int, query: str, action: str, speaker: Speaker) -> int:
         """As :meth:`Transport.download`, made by ``speaker``."""

@@ -105,7 +105,7 @@ class RateLimited(MatrixError):
         wait = f" for {self.retry_after:.0f} s" if self.retry_after else ""
         return (
             f"{self._server} asks us to wait{wait} ({self.code}). Nothing is lost; it is tried again by itself. "
-            "If this lasts, set rate_limited: false in the appservice's registration."
+            "If this lasts, lift the limits for our accounts there (for an appservice: rate_limited: false in its registration)."
         )
 
 

@@ -16,6 +16,7 @@ from django.utils import timezone
 
 from agents.backends.base import BackendError
 from agents.matrix.errors import HomeserverUnreachable, MatrixError, TokenRefused
+from agents.matrix.patience import patiently
 from agents.models import Agent, AgentState, Mapping, Room
 from agents.services.backends import Homeserver
 from agents.sync import rooms, rows
@@ -35,6 +36,8 @@ log = get_logger(__name__)
 # run beside it, so that the homeserver never waits for us.
 PARALLEL = 12
 ROOMS_AT_ONCE = 6
+# Seconds that one agent's steps may wait for the homeserver in client mode.
+PATIENCE = 45.0
 GIVE_UP_AFTER = 3
 
 
@@ -85,7 +88,8 @@ class Applier:
         space = groups.pop("space", [])
         if self.homeserver is not None and (space or groups):
             try:
-                self._prepare_space(space)
+                with patiently(self._patience):
+                    self._prepare_space(space)
             except MatrixError as error:
                 self.fail(error.sentence, error.code, "space")
                 self.abort(error.sentence)
@@ -139,6 +143,15 @@ class Applier:
                 connections.close_all()
 
     def _apply_group(self, group: list[Step]) -> None:
+        with patiently(self._patience):
+            self._apply_steps(group)
+
+    @property
+    def _patience(self) -> float:
+        """Ordinary accounts have limits, and a sync has time."""
+        return PATIENCE if self.homeserver is not None and self.homeserver.client_mode else 0.0
+
+    def _apply_steps(self, group: list[Step]) -> None:
         agent = _agent_of(group[0])
         try:
             for step in group:

@@ -16,6 +16,7 @@ from django.db import connection
 from django.utils import timezone
 
 from agents.matrix.errors import RateLimited, Refused, SessionRefused, Taken
+from agents.matrix.patience import patiently
 from agents.matrix.session_calls import SessionCalls
 from agents.models import Account, AccountSession, AccountWay
 from agents.services import session_opening
@@ -321,3 +322,26 @@ def test_the_staggered_look_takes_the_longest_unasked_and_renews(door: Door) -> 
     asked = {door.tokens.get(token) for _, path, token in door.asked if "whoami" in path} - {None}
     assert asked <= {one.user_id for one in accounts[2:]}
     assert door.count("/login") == 1
+
+
+def test_a_sync_waits_for_the_homeservers_limits_and_a_message_does_not(
+    door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = homeserver(door)
+    ada = account(made, password="p")
+    door.passwords[ada.user_id] = "p"
+    made.client.joined_rooms(ada.user_id)
+    limited = (429, {"errcode": "M_LIMIT_EXCEEDED", "error": "Too Many Requests", "retry_after_ms": 100})
+    refusals = [limited, limited]
+    answer = door.answer
+    monkeypatch.setattr(door, "answer", lambda *asked: refusals.pop() if refusals else answer(*asked))
+    with patiently(10):
+        assert made.client.joined_rooms(ada.user_id) == ["!a:h.test"]
+    assert refusals == []
+    refusals.append(limited)
+    with pytest.raises(RateLimited):
+        made.client.joined_rooms(ada.user_id)
+    long = (429, {"errcode": "M_LIMIT_EXCEEDED", "error": "Too Many Requests", "retry_after_ms": 3_600_000})
+    refusals.append(long)
+    with patiently(10), pytest.raises(RateLimited):
+        made.client.joined_rooms(ada.user_id)
