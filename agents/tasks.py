@@ -27,10 +27,12 @@ def sync_when_due() -> None:
 
 @shared_task(name="agents.prune", ignore_result=True)
 def prune() -> None:
-    """Forget old passes that changed nothing."""
+    """Forget old passes that changed nothing, and the secrets of imports that nobody went on with."""
+    from agents.services.imports import prune_imports
     from agents.services.sync import prune_sync_runs
 
     prune_sync_runs()
+    prune_imports()
 
 
 @shared_task(name="agents.check_sessions", ignore_result=True)

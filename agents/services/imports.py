@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import timedelta
 from typing import Any
 
 from django.db import transaction
@@ -395,3 +396,15 @@ def import_discard(*, run: MappingImport, actor: str) -> None:
         MappingImportRow.objects.filter(run=run).update(record="")
         record(actor=actor, action="import.discarded", target=run)
     run.refresh_from_db()
+
+
+def prune_imports(*, keep_days: int = 30) -> int:
+    """Forget the secrets of imports that nobody has touched for so long; what waited is discarded. Returns how many."""
+    before = timezone.now() - timedelta(days=keep_days)
+    old = MappingImport.objects.filter(created_at__lt=before).exclude(
+        state__in=[ImportState.APPLYING, ImportState.DISCARDED]
+    )
+    found = list(old.exclude(applied_at__gte=before).only("pk", "state")[:100])
+    for run in found:
+        import_discard(run=run, actor="system")
+    return len(found)

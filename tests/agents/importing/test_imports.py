@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
+from typing import Any
 
 import pytest
 from django.db import connection
+from django.utils import timezone
 
 from agents.backends.base import AgentInfo
-from agents.models import Account, Agent, Invitation, Mapping, MappingImportRow, Room
+from agents.models import Account, Agent, Invitation, Mapping, MappingImport, MappingImportRow, Room
 from agents.services.imports import (
     ImportRefused,
     import_apply,
@@ -17,6 +20,7 @@ from agents.services.imports import (
     import_prepare,
     import_preview,
     import_rejects,
+    prune_imports,
 )
 from tests.agents.importing.conftest import ADMIN, Predecessor
 from tests.agents.importing.files import agent_id, as_bytes, file_of, user_id, without
@@ -355,3 +359,37 @@ def test_five_fields_are_enough(predecessor: Predecessor) -> None:
     entry = without(predecessor.entry(1), "matrix_password", "created", "invitation_status", "agent_id")
     run = predecessor.brings(as_bytes({agent_id(1): entry}))
     assert predecessor.row(run, agent_id(1)).result == "done"
+
+
+def test_thousands_of_records_are_compared_with_few_queries(
+    predecessor: Predecessor, django_assert_max_num_queries: Any
+) -> None:
+    data = predecessor.file(*range(4_000))
+    # Forty statements a thousand records at most, reading and writing, whatever their number.
+    with django_assert_max_num_queries(160):
+        run = predecessor.prepare(data, look_seconds=0)
+    assert run.counts["create"] == 4_000
+    assert "not asked" in predecessor.row(run, agent_id(3_999)).sentence
+    import_discard(run=run, actor="test")
+
+
+def test_what_no_database_can_store_does_not_stop_the_others(predecessor: Predecessor) -> None:
+    predecessor.makes(1)
+    strange = '{"agent_id": "agent-\\ud800", "agent_name": "N\\u0000", "matrix_user_id": "@agent_x:fake.test", "m\\u0000\\udfff": 1}'
+    text = predecessor.file(1).decode()[:-2] + ', "k\\ud800\\u0000": ' + strange + "}"
+    run = predecessor.brings(text.encode())
+    assert predecessor.row(run, agent_id(1)).result == "done"
+    assert run.counts["create"] + run.counts["reject"] + run.counts["conflict"] == 2
+    json.loads(import_rejects(run))
+
+
+def test_secrets_of_an_import_that_nobody_goes_on_with_are_forgotten_after_a_month(predecessor: Predecessor) -> None:
+    predecessor.makes(1)
+    run = predecessor.prepare(predecessor.file(1))
+    assert prune_imports() == 0
+    MappingImport.objects.filter(pk=run.pk).update(created_at=timezone.now() - timedelta(days=31))
+    assert prune_imports() == 1
+    run.refresh_from_db()
+    assert run.state == "discarded"
+    assert predecessor.row(run, agent_id(1)).record == ""
+    assert prune_imports() == 0
