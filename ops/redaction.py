@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import threading
 import uuid
+from bisect import bisect_right
 from collections.abc import Iterable, Mapping
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
@@ -19,7 +20,11 @@ _DEEPEST = 8
 _PLAIN = (bool, int, float, type(None), datetime, date, time, timedelta, uuid.UUID, Decimal)
 
 _lock = threading.Lock()
+# Longest first, so that a secret that contains another goes whole.
 _secrets: tuple[str, ...] = ()
+# The same secrets by their first characters: ten thousand accounts have passwords, and every log line is looked through for all of them.
+_indexed: tuple[tuple[str, ...], dict[str, tuple[str, ...]]] = ((), {})
+_FEW = 32
 
 _SECRET_WORDS = frozenset(
     {
@@ -102,12 +107,20 @@ def set_secrets(values: Iterable[str]) -> None:
 
 
 def add_secret(value: str) -> None:
-    """Make one more value unreadable in every log line from now on. Cheap when it is known already."""
-    global _secrets
-    if not isinstance(value, str) or len(value) < SHORTEST_SECRET or value in _secrets:
+    """Make one more value unreadable in every log line from now on. Cheap when it is known already, and when there are many."""
+    global _secrets, _indexed
+    if not isinstance(value, str) or len(value) < SHORTEST_SECRET:
         return
+    head = value[:SHORTEST_SECRET]
     with _lock:
-        _secrets = _ordered((*_secrets, value))
+        heads = _heads()
+        alike = heads.get(head, ())
+        if value in alike:
+            return
+        place = bisect_right(_secrets, -len(value), key=lambda known: -len(known))
+        fresh = (*_secrets[:place], value, *_secrets[place:])
+        heads[head] = tuple(sorted((*alike, value), key=len, reverse=True))
+        _indexed, _secrets = (fresh, heads), fresh
 
 
 def forget_secret(value: str) -> None:
@@ -117,21 +130,70 @@ def forget_secret(value: str) -> None:
         _secrets = tuple(known for known in _secrets if known != value)
 
 
+def _heads() -> dict[str, tuple[str, ...]]:
+    """The index of the present secrets, made anew when they were replaced."""
+    global _indexed
+    secrets, (of, heads) = _secrets, _indexed
+    if of is secrets:
+        return heads
+    heads = {}
+    for value in secrets:
+        head = value[:SHORTEST_SECRET]
+        heads[head] = (*heads.get(head, ()), value)
+    _indexed = (secrets, heads)
+    return heads
+
+
 def hide_known(text: str) -> str:
     """Only known values: for text with a form of its own (JSON), which guesses at shapes would break."""
-    for secret in _secrets:
+    secrets = _secrets
+    if len(secrets) > _FEW:
+        return _hide_many(text)
+    for secret in secrets:
         if secret in text:
             text = text.replace(secret, HIDDEN)
     return text
 
 
+def _hide_many(text: str) -> str:
+    """As the loop over all secrets does it, at a cost that depends on the text only. What overlaps is hidden as one."""
+    places = _places(text)
+    if not places:
+        return text
+    parts, at = [], 0
+    for begin, end in places:
+        parts += [text[at:begin], HIDDEN]
+        at = end
+    return "".join([*parts, text[at:]])
+
+
+def _places(text: str) -> list[tuple[int, int]]:
+    """Where known secrets stand: (begin, end) in order, overlapping ones put together."""
+    heads = _heads()
+    found: list[tuple[int, int]] = []
+    for begin in range(len(text) - SHORTEST_SECRET + 1):
+        alike = heads.get(text[begin : begin + SHORTEST_SECRET])
+        if alike is None:
+            continue
+        secret = next((one for one in alike if text.startswith(one, begin)), None)
+        if secret is None:
+            continue
+        end = begin + len(secret)
+        if found and begin < found[-1][1]:
+            found[-1] = (found[-1][0], max(found[-1][1], end))
+        else:
+            found.append((begin, end))
+    return found
+
+
 def holds_secret(text: str) -> bool:
     """Whether a known secret value stands in the text, readable."""
-    return any(secret in text for secret in _secrets)
+    secrets = _secrets
+    return bool(_places(text)) if len(secrets) > _FEW else any(secret in text for secret in secrets)
 
 
 def _ordered(values: Iterable[str]) -> tuple[str, ...]:
-    """Longest first, so that a secret that contains another goes whole."""
+    """Longest first."""
     return tuple(sorted({v for v in values if isinstance(v, str) and len(v) >= SHORTEST_SECRET}, key=len, reverse=True))
 
 

@@ -183,7 +183,11 @@ class EncryptedField(models.TextField):
 
 
 class EncryptedTextField(EncryptedField):
-    """A text that is encrypted in the database."""
+    """A text that is encrypted in the database. ``all_secret=False``: a document that holds secrets, which is none as a whole."""
+
+    def __init__(self, *args: Any, all_secret: bool = True, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.all_secret = all_secret
 
     def wrap(self, value: Any) -> Any:
         if value is None or isinstance(value, (Sealed, SecretStr)) or not isinstance(value, str):

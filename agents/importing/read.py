@@ -11,7 +11,7 @@ from typing import Any
 
 from agents.importing import relational
 from agents.importing.formats import rejects, spaces
-from agents.importing.loose_json import Broken, Places, entries, outer
+from agents.importing.loose_json import Broken, Entry, Places, entries, outer
 from agents.importing.records import BROKEN, Raw, Reading, Record
 from agents.importing.registry import understand
 from ops.findings import Finding
@@ -106,8 +106,11 @@ def _whole_object(reading: Reading, text: str, found: list[Any]) -> bool:
     """Files whose outermost object is one record, or wraps the records. True: it was one of these."""
     whole = {one.key: one.value for one in found if not isinstance(one, Broken)}
     broken = [one for one in found if isinstance(one, Broken)]
-    if rejects.is_rejects(whole.get(rejects.MARK)) and isinstance(whole.get("records"), list):
-        _rejects(reading, whole["records"])
+    if rejects.is_rejects(whole.get(rejects.MARK)):
+        records = whole["records"] if isinstance(whole.get("records"), list) else _cut_records(text)
+        _rejects(reading, [one.value if isinstance(one, Entry) else one for one in records])
+        for one in [one for one in broken if not one.text.startswith('"records"')]:
+            _broken(reading, one, None, Places(text).of(one.at))
         return True
     if "space_id" in whole or ("space_id" in text[:2000] and broken and not whole):
         return _space(reading, text, whole, broken)
@@ -151,9 +154,25 @@ def _space(reading: Reading, text: str, whole: dict[str, Any], broken: list[Brok
     return True
 
 
+def _cut_records(text: str) -> list[Any]:
+    """The whole records of a file of rejects that is itself broken, and what is broken."""
+    begin = text.find("[", text.find('"records"'))
+    return list(entries(text, begin)) if begin >= 0 else []
+
+
 def _rejects(reading: Reading, records: list[Any]) -> None:
     raws: list[Raw] = []
     for number, record in enumerate(records, start=1):
+        if isinstance(record, Broken) or not isinstance(record, dict):
+            words = record if isinstance(record, Broken) else Broken(str(record), 0, 0, "This is no record")
+            _broken(
+                reading,
+                words,
+                None,
+                Places(words.text).of(max(0, words.at - words.start)),
+                f"{reading.name}, record {number}",
+            )
+            continue
         for one in rejects.raws(record, reading.name, None, None):
             if isinstance(one, Broken):
                 place = Places(one.text).of(one.at)
@@ -162,6 +181,8 @@ def _rejects(reading: Reading, records: list[Any]) -> None:
                 raws.append(one)
     take(reading, raws)
     reading.kind = "rejects"
+    if not records:
+        _say(reading, "info", "import.empty", f"{reading.name} holds no records any more.")
 
 
 def take(reading: Reading, raws: Iterable[Raw]) -> None:

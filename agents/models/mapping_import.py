@@ -48,7 +48,7 @@ class MappingImport(models.Model):
     homeserver = models.ForeignKey("ops.Service", on_delete=models.SET_NULL, null=True, blank=True, related_name="+")
     actor = models.CharField(max_length=255, blank=True)
     sources = models.JSONField(default=list, blank=True)
-    payload = EncryptedTextField(blank=True, default="")
+    payload = EncryptedTextField(blank=True, default="", all_secret=False)
     counts = models.JSONField(default=dict, blank=True)
     findings = models.JSONField(default=list, blank=True)
     error = models.TextField(blank=True)
@@ -59,7 +59,7 @@ class MappingImport(models.Model):
         ordering = ["-id"]
 
     def __str__(self) -> str:
-        return f"Import {self.pk}"
+        return f"Import {self.pk} ({self.get_state_display()})"
 
 
 class MappingImportRow(models.Model):
@@ -82,7 +82,7 @@ class MappingImportRow(models.Model):
     stored = models.JSONField(default=dict, blank=True)
     file = models.JSONField(default=dict, blank=True)
     homeserver = models.JSONField(default=dict, blank=True)
-    record = EncryptedTextField(blank=True, default="")
+    record = EncryptedTextField(blank=True, default="", all_secret=False)
     choice = models.CharField(max_length=10, choices=ImportChoice.choices, default=ImportChoice.NONE, blank=True)
     result = models.CharField(max_length=10, blank=True, help_text="done, kept, failed; empty before it is applied.")
     result_sentence = models.CharField(max_length=1000, blank=True)

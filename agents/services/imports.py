@@ -21,6 +21,7 @@ from agents.importing.registry import Part, parts
 from agents.importing.work import Done, Task, Work
 from agents.importing.world import World
 from agents.matrix.errors import MatrixError
+from agents.matrix.markdown import clean_text
 from agents.models import ImportAction, ImportChoice, ImportState, MappingImport, MappingImportRow
 from agents.services.backends import Homeserver, NoHomeserver, homeserver_of, open_homeserver
 from ops.findings import Finding
@@ -118,9 +119,9 @@ def import_preview(
     run = MappingImport(
         homeserver=homeserver.service if homeserver is not None else None,
         actor=actor[:255],
-        sources=[reading.to_dict() for reading in readings],
+        sources=[_clean(reading.to_dict()) for reading in readings],
         counts=_counts(rows),
-        findings=[finding.to_dict() for finding in findings[:1000]],
+        findings=[{**_clean(one.to_dict()), "evidence": _clean(dict(one.evidence))} for one in findings[:1000]],
     )
     return run, rows
 
@@ -167,25 +168,30 @@ def _row(number: int, one: Planned, prefer: str) -> MappingImportRow:
         "key": raw.key,
         "raw": raw.value,
     }
+    # Files may hold what no database takes: halves of characters, NUL.
     row = MappingImportRow(
         number=number,
-        source=raw.source[:255],
+        source=clean_text(raw.source)[:255],
         line=raw.line,
         kind=one.record.kind[:30],
-        key=one.record.key[:255],
-        label=one.record.label[:255],
+        key=clean_text(one.record.key)[:255],
+        label=clean_text(one.record.label)[:255],
         action=one.action,
         code=one.code[:60],
-        sentence=one.sentence[:1000],
-        stored=one.stored,
-        file=one.file,
-        homeserver=one.homeserver,
+        sentence=clean_text(one.sentence)[:1000],
+        stored=_clean(one.stored),
+        file=_clean(one.file),
+        homeserver=_clean(one.homeserver),
     )
     if one.action != ImportAction.UNCHANGED:
         row.record = json.dumps(kept, default=str)
     if one.action == ImportAction.CONFLICT and prefer and getattr(row, prefer):
         row.choice = prefer
     return row
+
+
+def _clean(side: dict[str, Any]) -> dict[str, Any]:
+    return {key: clean_text(value) if isinstance(value, str) else value for key, value in side.items()}
 
 
 def _counts(rows: Iterable[MappingImportRow]) -> dict[str, int]:

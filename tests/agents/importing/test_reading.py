@@ -302,3 +302,25 @@ def test_the_later_database_is_read_from_postgresql(postgres: Any) -> None:
     with pytest.raises(DatabaseUnreadable) as refused:
         read_address("postgresql://somebody:hush-hush@127.0.0.1:1/nothing")
     assert "hush-hush" not in str(refused.value)
+
+
+def test_a_file_of_rejects_that_is_broken_itself_loses_only_what_is_broken() -> None:
+    body = {
+        "switchboard_rejects": 1,
+        "records": [{"kind": "mapping", "key": agent_id(number), "record": mapping(number)} for number in (1, 2)],
+    }
+    reading = read(as_bytes(body)[:-40])
+    assert [record.kind for record in reading.records] == ["broken", "mapping"]
+    assert codes(reading) == ["import.truncated"]
+    assert codes(read({"switchboard_rejects": 1, "records": []})) == ["import.empty"]
+    assert read({"switchboard_rejects": 1, "records": ["what"]}).records[0].problem is not None
+
+
+def test_an_sqlite_file_that_is_damaged_says_so(tmp_path: Path) -> None:
+    reading = read(b"SQLite format 3\x00" + b"\x00" * 200)
+    assert codes(reading) == ["import.database"]
+    empty = tmp_path / "empty.db"
+    with sqlite3.connect(empty) as database:
+        database.execute("CREATE TABLE something (a)")
+    database.close()
+    assert codes(read(empty.read_bytes())) == ["import.no_tables"]

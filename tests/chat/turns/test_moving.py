@@ -41,7 +41,8 @@ def test_another_server_answers_in_the_same_room_and_knows_what_was_said(stage: 
     before, rooms = place(ada), len(stage.fake.rooms)
     agent_move(agent=ada, service=service, external_id="id-new", actor="person:olga")
     report = stage.sync()
-    assert set(report.plan.counts) <= {"account.profile", "room.describe"}, "only its name follows the new server"
+    steps = {"account.profile", "room.describe", "drift.account.name", "drift.room.name"}
+    assert set(report.plan.counts) <= steps, "only its name follows the new server"
     ada = Agent.objects.get(pk=ada.pk)
     assert (ada.name, ada.service, ada.external_id, ada.state) == ("New", service, "id-new", "active")
     assert place(ada) == before
