@@ -42,8 +42,9 @@ def write_claim(homeserver: Homeserver, claim: Claim, listed: Mapping[str, Any],
     """The rows of one agent. Returns how many of each kind were written. Raises ``Taken``, ``MatrixError`` or ``IntegrityError``."""
     user = claim.account.user_id
     # Before any row is: what comes after this event is for us.
-    newest = newest_event(homeserver, claim.room.room_id, user) if claim.room is not None else None
-    direct = [(room, newest_event(homeserver, room.room_id, user)) for room in claim.direct]
+    reader = homeserver.sender_id if homeserver.client_mode else user
+    newest = newest_event(homeserver, claim.room.room_id, reader) if claim.room is not None else None
+    direct = [(room, newest_event(homeserver, room.room_id, reader)) for room in claim.direct]
     agent = create_agent(claim.wanted.service, claim.wanted.info, actor=actor)
     with transaction.atomic():
         account = _account(homeserver, claim, agent)

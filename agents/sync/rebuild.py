@@ -141,7 +141,10 @@ def search(
             named[name].append(one)
     strays = [one for one in dict.fromkeys(further_accounts) if one not in named]
     asked = [one for one in (*named, *strays) if one not in taken_accounts]
-    seen: dict[str, SeenAccount] = {}
+    if homeserver.client_mode:
+        seen = look_through(homeserver, asked, progress)
+        return _conclude(homeserver, wanted, named, seen, set(children), taken_rooms)
+    seen = {}
     if homeserver.client.sessions is not None:
         homeserver.client.sessions.warm(asked)
     with ThreadPoolExecutor(max_workers=AT_ONCE, thread_name_prefix="rebuild") as pool:
@@ -198,6 +201,29 @@ def look_at(homeserver: Homeserver, account: str) -> SeenAccount | None:
             raise
         by_alias = ""
     return SeenAccount(account, profile.display_name, profile.avatar_url, by_alias, tuple(rooms))
+
+
+def look_through(
+    homeserver: Homeserver,
+    accounts: Iterable[str],
+    progress: Callable[[int, int, str], None] = lambda done, total, text: None,
+) -> dict[str, SeenAccount]:
+    """As ``look_at`` for accounts whose sessions are lost: what Switchboard's own account sees of them in the rooms that it is in."""
+    client, wanted = homeserver.client, set(accounts)
+    joined = client.joined_rooms(homeserver.sender_id)
+    rooms: dict[str, list[SeenRoom]] = defaultdict(list)
+    for number, room_id in enumerate(joined, start=1):
+        room = read_room(room_id, client.full_state(room_id, homeserver.sender_id))
+        for member, membership in room.members.items():
+            if membership == "join" and member in wanted:
+                rooms[member].append(room)
+        progress(number, len(joined), room.name or room_id)
+    seen = {}
+    for account, own in rooms.items():
+        profile = client.get_profile(account)
+        by_alias = client.resolve_alias("#" + account[1:]) or ""
+        seen[account] = SeenAccount(account, profile.display_name, profile.avatar_url, by_alias, tuple(own))
+    return seen
 
 
 def read_room(room_id: str, state: Iterable[Mapping[str, Any]]) -> SeenRoom:
