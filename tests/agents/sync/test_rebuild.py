@@ -6,11 +6,11 @@ import json
 from typing import Any
 
 import pytest
-from agents.services.moving import agent_move
 from django.core.management import call_command
 
 from agents.models import Account, Agent, Invitation, Mapping, Room
 from agents.services.backends import open_homeserver
+from agents.services.moving import agent_move
 from agents.services.rebuild import rebuild_apply, rebuild_plan
 from agents.sync.rebuild import look_at, look_through
 from chat.models import Participant
