@@ -12,7 +12,7 @@ from django.http import HttpRequest, HttpResponse
 from ninja import NinjaAPI, Swagger
 
 from agents.api import agents as agent_routes
-from agents.api import drift, homeservers, mappings, rooms, sync
+from agents.api import drift, homeservers, mappings, moves, rooms, sync
 from agents.api import imports as mapping_imports
 from chat.api import (
     conversations,
@@ -98,6 +98,7 @@ for _prefix, _router in (
     ("me", me.router),
     ("services", services.router),
     ("agents", agent_routes.router),
+    ("agents", moves.router),
     ("agents", messages.agent_router),
     ("mappings", mappings.router),
     ("rooms", rooms.router),

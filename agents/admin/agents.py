@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from django import forms
@@ -15,10 +16,12 @@ from agents.admin.agent_deeds import compare_deed, session_deeds
 from agents.admin.common import EXPECTED, account_state, agent_status, client_address, mapping_of
 from agents.admin.drift import drift_lines, drift_word, open_drift
 from agents.admin.filters import AgentDriftFilter, ConnectionFilter, PausedFilter
+from agents.admin.moving import move_view, moving_deeds
 from agents.backends.registry import BACKENDS
 from agents.models import AccountWay, Agent, AgentState, MemoryPolicy
 from agents.services.agents import agent_define, agent_pause, agent_resume, agent_set_memory_policy
 from agents.services.memory import has_memory
+from agents.services.moving import CannotMove
 from agents.services.rooms import room_set_quiet
 from ops import html
 from ops.admin.base import Deed, OperatorAdmin, actor_of
@@ -57,7 +60,7 @@ class AgentAdmin(OperatorAdmin):
     )  # fmt: skip
     search_help_text = "Name, agent id, Matrix id or room id"
     detail_template = "switchboard/agent.html"
-    expected_errors = (ValidationError, *EXPECTED)
+    expected_errors = (ValidationError, CannotMove, *EXPECTED)
     intro = "Every agent with the account it speaks as and the room it speaks in."
     empty_title = "No agent yet"
     empty_text = "Agents appear here when a service on which agents live is set up and a sync has read its list."
@@ -66,6 +69,7 @@ class AgentAdmin(OperatorAdmin):
         wrap = self.admin_site.admin_view
         own = [
             path("define/<int:service_id>/", wrap(self.define_view), name="agents_agent_define"),
+            path("<int:object_id>/move/", wrap(partial(move_view, self)), name="agents_agent_move"),
             path("<path:object_id>/define/", wrap(self.redefine_view), name="agents_agent_redefine"),
         ]
         return [*own, *super().get_urls()]
@@ -161,6 +165,7 @@ class AgentAdmin(OperatorAdmin):
             ),
             compare_deed(),
             *session_deeds(),
+            *moving_deeds(),
         )
 
     def pause(self, request: HttpRequest, row: Agent) -> str:

@@ -83,7 +83,8 @@ def agent_of(agent_id: int) -> Agent:
     return agent
 
 
-def _detail(agent: Agent) -> dict[str, Any]:
+def detail_dict(agent: Agent) -> dict[str, Any]:
+    """An agent with what a list leaves out, as JSON."""
     mapping = getattr(agent, "mapping", None)
     room = mapping.room if mapping else None
     values = (
@@ -119,7 +120,7 @@ def agents_list(request: HttpRequest, query: Query[AgentFilter]) -> HttpResponse
 
 @router.get("/{agent_id}", response=AgentDetailOut, operation_id="agents_get", summary="Get an agent")
 def agents_get(request: HttpRequest, agent_id: Id) -> HttpResponse:
-    return answer(_detail(agent_of(agent_id)))
+    return answer(detail_dict(agent_of(agent_id)))
 
 
 @router.patch(
@@ -132,7 +133,7 @@ def agents_update(request: HttpRequest, agent_id: Id, body: AgentPatch) -> HttpR
         agent_set_memory_policy(agent=agent, policy=body.memory_policy, actor=actor)
     if body.paused is not None:
         (agent_pause if body.paused else agent_resume)(agent=agent, actor=actor)
-    return answer(_detail(agent_of(agent_id)))
+    return answer(detail_dict(agent_of(agent_id)))
 
 
 def _block(block: MemoryBlock) -> dict[str, Any]:
