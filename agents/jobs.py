@@ -19,7 +19,7 @@ from ops.words import counted
 
 
 @job_kind("agents.sync", label="Sync agents", resumable=True)
-def sync_job(job: JobHandle, *, service: str = "", force: bool = False) -> dict[str, Any]:
+def sync_job(job: JobHandle, *, service: str = "", force: bool = False, verify: bool = False) -> dict[str, Any]:
     """One pass of sync with progress, started by an operator."""
     try:
         report = sync_agents(
@@ -27,6 +27,7 @@ def sync_job(job: JobHandle, *, service: str = "", force: bool = False) -> dict[
             trigger="job",
             service_name=service,
             force=force,
+            verify=verify,
             progress=lambda done, total, text: job.progress(done, total, text),
             should_stop=job.should_stop,
         )
@@ -36,7 +37,13 @@ def sync_job(job: JobHandle, *, service: str = "", force: bool = False) -> dict[
         job.log("warning" if finding.severity in {"info", "warning"} else "error", finding.sentence)
     if report.error:
         raise JobFailed(report.error)
-    return {"run": report.run_id, "state": str(report.state), "applied": report.applied, "stopped": report.plan.stopped}
+    return {
+        "run": report.run_id,
+        "state": str(report.state),
+        "applied": report.applied,
+        "stopped": report.plan.stopped,
+        "looked": report.looked,
+    }
 
 
 @job_kind("agents.rebuild", label="Rebuild mappings from the homeserver", resumable=True)

@@ -27,11 +27,13 @@ def sync_when_due() -> None:
 
 @shared_task(name="agents.prune", ignore_result=True)
 def prune() -> None:
-    """Forget old passes that changed nothing, and the secrets of imports that nobody went on with."""
+    """Forget old passes that changed nothing, differences mended long ago, and the secrets of imports that nobody went on with."""
+    from agents.services.drift import drift_prune
     from agents.services.imports import prune_imports
     from agents.services.sync import prune_sync_runs
 
     prune_sync_runs()
+    drift_prune()
     prune_imports()
 
 

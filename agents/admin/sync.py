@@ -13,9 +13,11 @@ from unfold.decorators import display
 
 from agents.admin.common import EXPECTED
 from agents.admin.restore import restore_view
-from agents.models import SyncRun, SyncState
+from agents.models import DriftKind, SyncRun, SyncState
 from agents.services.backends import backend_services
 from agents.services.sync import SyncReport, UnknownService, sync_agents
+from agents.sync.drift import STEP
+from agents.sync.drift_plan import LOST as HOMESERVER_LOST
 from agents.sync.plan import HOMESERVER_EMPTY, STATE_LOST, Step
 from ops import html
 from ops.admin.base import OperatorAdmin, actor_of
@@ -33,7 +35,8 @@ LAMPS = {
 STEPS_SHOWN = 300
 SUSPICIOUS = "sync.suspicious"
 # Findings with which a plan stops and asks.
-STOPS = {SUSPICIOUS, STATE_LOST, HOMESERVER_EMPTY}
+EMPTIED = frozenset({HOMESERVER_EMPTY, HOMESERVER_LOST})
+STOPS = {SUSPICIOUS, STATE_LOST, *EMPTIED}
 # What an operator types before a plan is applied that has stopped, and what the job is then called.
 WORDS = {
     "archive": ", also archive what is gone",
@@ -96,6 +99,7 @@ class SyncRunAdmin(OperatorAdmin):
         return {
             "lamp_state": LAMPS[SyncState(row.state)],
             "summary": summary(row.counts),
+            "compared": compared(row.looked),
             "steps": [
                 (words(step), step.get("agent", "")) for step in row.plan[:STEPS_SHOWN] if isinstance(step, dict)
             ],
@@ -135,7 +139,7 @@ class SyncRunAdmin(OperatorAdmin):
             findings=[one for one in report.findings if one.code not in STOPS] if report else [],
             stopped=stopped,
             lost=STATE_LOST in codes,
-            emptied=HOMESERVER_EMPTY in codes,
+            emptied=bool(EMPTIED & codes),
             word=_word(codes, gone),
             forced_total=len(forced.plan.steps) if forced else 0,
         )
@@ -172,7 +176,25 @@ _SINGULAR = {
 
 def summary(counts: dict[str, int]) -> str:
     """``3 taken up, 3 accounts, 3 rooms``."""
-    return ", ".join(_said(count, _NOUNS.get(kind, kind)) for kind, count in counts.items())
+    return ", ".join(_said(count, _noun(kind)) for kind, count in counts.items())
+
+
+def _noun(kind: str) -> str:
+    """What is counted; of what had drifted its name: ``mended (room was upgraded)``."""
+    drifted = kind.removeprefix(STEP)
+    if kind != drifted and drifted in DriftKind.values:
+        return f"mended ({str(DriftKind(drifted).label).lower()})"
+    return _NOUNS.get(kind, kind)
+
+
+def compared(looked: dict[str, Any]) -> str:
+    """What a pass compared with the homeserver, "" when nothing."""
+    if not looked.get("mappings"):
+        return ""
+    return (
+        f"{counted(looked['mappings'], 'mapping was', 'mappings were')} compared with the homeserver: "
+        f"{counted(looked.get('found', 0), 'difference')}, {looked.get('mended', 0):,} mended, {looked.get('open', 0):,} open."
+    )
 
 
 def _said(count: int, noun: str) -> str:
@@ -201,7 +223,7 @@ def _word(codes: set[str], gone: list[str]) -> str:
     """What has to be typed: for the most that would be done."""
     if gone:
         return "archive"
-    return "again" if HOMESERVER_EMPTY in codes else "new"
+    return "again" if EMPTIED & codes else "new"
 
 
 def _gone(report: SyncReport) -> list[str]:

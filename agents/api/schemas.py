@@ -158,6 +158,8 @@ class SyncPlanOut(Schema):
     planned: dict[str, int]
     applied: dict[str, int]
     stopped: list[str]
+    looked: dict[str, Any] = Field(description="How much was compared with the homeserver; empty: nothing.")
+    drift: list[dict[str, Any]] = Field(description="What differs on the homeserver: kind, mapping, sentence, mends, …")
     steps: list[dict[str, Any]]
     findings: list[FindingOut]
     error: str
@@ -171,6 +173,9 @@ class SyncRunOut(Schema):
     service: str
     counts: dict[str, int]
     findings: list[FindingOut]
+    looked: dict[str, Any] = Field(
+        description="What was compared with the homeserver: mappings, found, mended, open; empty: nothing."
+    )
     error: str
     started_at: datetime
     finished_at: datetime | None

@@ -26,6 +26,7 @@ router = Router(tags=["Sync"])
 class SyncIn(Body):
     service: Text = Field("", description="Only the agents of this service.", examples=[""])
     force: bool = Field(False, description="Apply a plan that stopped because it looks like a mistake.")
+    verify: bool = Field(False, description="Compare everything with the homeserver, not only a part in turn.")
     dry_run: bool = Field(False, description="Answer with the plan, and change nothing.")
 
 
@@ -33,7 +34,7 @@ class SyncRunFilter(Paging):
     state: SyncState | None = None
 
 
-def start_sync(*, actor: str, service: str = "", force: bool = False) -> Job:
+def start_sync(*, actor: str, service: str = "", force: bool = False, verify: bool = False) -> Job:
     """A job that syncs; one that is open already is returned instead of a second. Raises ``UnknownService``."""
     if service and not Service.objects.filter(name=service, enabled=True).exists():
         raise UnknownService(f"There is no enabled service named {service!r}.")
@@ -41,7 +42,7 @@ def start_sync(*, actor: str, service: str = "", force: bool = False) -> Job:
         kind="agents.sync",
         actor=actor,
         trigger=JobTrigger.API,
-        params={"service": service, "force": force},
+        params={"service": service, "force": force, **({"verify": True} if verify else {})},
         once=True,
     )
 
@@ -53,9 +54,18 @@ def sync_start(request: HttpRequest, body: SyncIn) -> HttpResponse:
     """202 with a job to follow; with `dry_run` 200 with what would be done. Syncs that are asked for twice are one job."""
     actor = principal_of(request).actor
     if body.dry_run:
-        report = sync_agents(actor=actor, trigger="api", service_name=body.service, force=body.force, dry_run=True)
+        report = sync_agents(
+            actor=actor,
+            trigger="api",
+            service_name=body.service,
+            force=body.force,
+            verify=body.verify,
+            dry_run=True,
+        )
         return answer(report.to_dict())
-    return answer(job_dict(start_sync(actor=actor, service=body.service, force=body.force)), status=202)
+    return answer(
+        job_dict(start_sync(actor=actor, service=body.service, force=body.force, verify=body.verify)), status=202
+    )
 
 
 def _run_dict(run: SyncRun) -> dict[str, Any]:
@@ -67,6 +77,7 @@ def _run_dict(run: SyncRun) -> dict[str, Any]:
         "service": run.service_name,
         "counts": run.counts,
         "findings": run.findings,
+        "looked": {name: value for name, value in run.looked.items() if name not in ("cursor", "turned_at")},
         # While it runs the field holds the name of the worker.
         "error": "" if run.state == SyncState.RUNNING else run.error,
         "started_at": run.started_at,

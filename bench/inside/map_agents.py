@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import httpx
+
 from bench.inside.setup import start
 
 
@@ -46,6 +48,7 @@ def main(server_name: str = "sb.test") -> dict[str, Any]:
             Room(
                 homeserver=homeserver, kind=RoomKind.AGENT, room_id=f"!{name}:{server_name}", alias=alias(name, server_name),
                 name=agent.name, topic=topic_for(agent.name, agent.description), in_space=True, child_order=agent.name.lower(),
+                looked_at=now,
             )
             for agent, name in zip(agents, names, strict=True)
         ],
@@ -58,9 +61,21 @@ def main(server_name: str = "sb.test") -> dict[str, Any]:
         ],
         batch_size=2000,
     )
-    Room.objects.create(
-        homeserver=homeserver, kind=RoomKind.SPACE, room_id=f"!space:{server_name}", name="Letta Agents", in_space=True
-    )
+    space = Room.objects.create(
+        homeserver=homeserver, kind=RoomKind.SPACE, room_id=f"!space:{server_name}", name="Letta Agents", in_space=True,
+        alias=f"#agent_space:{server_name}", looked_at=now,
+    )  # fmt: skip
+    there = [
+        {
+            "user_id": account.user_id, "room_id": room.room_id, "alias": room.alias, "name": room.name, "topic": room.topic,
+            "space": space.room_id,
+        }
+        for account, room in zip(accounts, rooms, strict=True)
+    ]  # fmt: skip
+    own = {"user_id": f"@switchboard:{server_name}", "room_id": space.room_id, "alias": space.alias, "name": space.name}
+    httpx.post(
+        f"{homeserver.base_url}/control/rooms", json=[{**own, "topic": "", "space": ""}, *there], timeout=60
+    ).raise_for_status()
     return {"agents": len(agents)}
 
 

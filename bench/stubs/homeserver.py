@@ -55,6 +55,8 @@ class Homeserver:
         self.writes = self.reads = 0
         self.numbers = itertools.count(1)
         self.aliases: dict[str, str] = {}
+        self.rooms: dict[str, dict[str, str]] = {}
+        self.owners: dict[str, dict[str, str]] = {}
         self.stamps: dict[int, dict[str, Any]] = {}
         self.open: set[int] = set()
 
@@ -62,6 +64,7 @@ class Homeserver:
         app = web.Application(client_max_size=64 * 2**20)
         app.router.add_get("/control/counts", self.read_counts)
         app.router.add_post("/control/load", self.load)
+        app.router.add_post("/control/rooms", self.know_rooms)
         app.router.add_route("*", "/_matrix/{tail:.*}", self.answer)
         return app
 
@@ -71,6 +74,34 @@ class Homeserver:
             self.counts.clear()
             self.writes = self.reads = 0
         return web.json_response(found)
+
+    async def know_rooms(self, request: web.Request) -> web.Response:
+        """Accounts and rooms that are there: ``[{user_id, room_id, alias, name, topic, space}]``; ``user_id`` made the room and is in it."""
+        for room in await request.json():
+            self.rooms[room["room_id"]] = self.owners[room["user_id"]] = room
+            self.aliases[room["alias"]] = room["room_id"]
+        return web.json_response({})
+
+    def _state(self, room_id: str) -> list[dict[str, Any]]:
+        """As much state as a room has that was just made."""
+        room = self.rooms.get(room_id)
+        if room is None:
+            return []
+        space = room["space"]
+        children = [one["room_id"] for one in self.rooms.values() if one["space"] == room_id] if not space else []
+        events: list[tuple[str, str, dict[str, Any]]] = [
+            ("m.room.create", "", {"room_version": "12", **({} if space else {"type": "m.space"})}),
+            ("m.room.member", room["user_id"], {"membership": "join", "displayname": room["name"]}),
+            ("m.room.name", "", {"name": room["name"]}),
+            ("m.room.topic", "", {"topic": room["topic"]}),
+            ("m.room.canonical_alias", "", {"alias": room["alias"]}),
+            *([("m.space.parent", space, {"via": [self.server_name]})] if space else []),
+            *(("m.space.child", child, {"via": [self.server_name]}) for child in children),
+        ]
+        return [
+            {"type": kind, "state_key": key, "content": content, "sender": room["user_id"], "origin_server_ts": 1}
+            for kind, key, content in events
+        ]
 
     async def answer(self, request: web.Request) -> web.Response:
         """Any request of the client-server API."""
@@ -95,7 +126,9 @@ class Homeserver:
             stamp["by"] = user_id
             self.open.discard(int(found[1]))  # type: ignore[index]
 
-    def _result(self, request: web.Request, kind: str, parts: list[str], body: dict[str, Any]) -> dict[str, Any]:
+    def _result(self, request: web.Request, kind: str, parts: list[str], body: dict[str, Any]) -> Any:
+        if request.method == "GET" and (found := self._known(request, kind, parts)) is not None:
+            return found
         if kind == "versions":
             return {"versions": ["v1.1", "v1.11"], "server": {"name": "stub", "version": "0"}}
         if kind == "whoami":
@@ -119,6 +152,19 @@ class Homeserver:
         if kind == "ping":
             return {"duration_ms": 1}
         return {"user_id": f"@x:{self.server_name}"} if kind == "register" else {}
+
+    def _known(self, request: web.Request, kind: str, parts: list[str]) -> Any:
+        """What is known of rooms that were told (``know_rooms``); ``None`` for anything else."""
+        if kind == "state" and len(parts) > 1 and parts[-1] == "state":
+            return self._state(parts[-2])
+        if kind == "joined_rooms":
+            own = self.owners.get(request.query.get("user_id", ""))
+            return {"joined_rooms": [own["room_id"]] if own else []}
+        if kind == "directory" and parts[-1] in self.aliases:
+            return {"room_id": self.aliases[parts[-1]], "servers": [self.server_name]}
+        if kind == "profile" and parts[-1] in self.owners:
+            return {"displayname": self.owners[parts[-1]]["name"]}
+        return None
 
     async def load(self, request: web.Request) -> web.Response:
         """Push messages like a homeserver that is busy: one transaction at a time, events that come meanwhile in the next one.

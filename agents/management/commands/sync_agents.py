@@ -15,6 +15,7 @@ from rich.table import Table
 from agents.models import SyncState
 from agents.services.sync import SyncBusy, SyncReport, UnknownService, sync_agents
 from ops.terminal import console_of
+from ops.words import counted
 
 
 class Command(BaseCommand):
@@ -30,6 +31,11 @@ class Command(BaseCommand):
         )
         parser.add_argument(
             "--force", action="store_true", help="Apply a plan that stopped because it looks like a mistake."
+        )
+        parser.add_argument(
+            "--verify",
+            action="store_true",
+            help="Compare every account, room and the space with the homeserver, not only a part in turn.",
         )
         parser.add_argument(
             "--wait", type=float, default=600.0, help="Seconds to wait for a sync that is already running."
@@ -56,6 +62,7 @@ class Command(BaseCommand):
             "service_name": options["service"],
             "dry_run": options["dry_run"],
             "force": options["force"],
+            "verify": options["verify"],
             "wait": options["wait"],
         }
         if not sys.stderr.isatty() or options["as_json"] or options["dry_run"]:
@@ -82,6 +89,8 @@ class Command(BaseCommand):
             for kind, count in sorted(counts.items()):
                 table.add_row(kind, str(count))
             console.print(table)
+        if report.looked:
+            console.print(_compared(report, dry_run=dry_run), markup=False)
         for finding in report.findings:
             shape = {"info": "○", "warning": "▲"}.get(finding.severity, "■")
             console.print(f"{shape} {finding.severity}: {finding.sentence}", markup=False)
@@ -89,9 +98,17 @@ class Command(BaseCommand):
             console.print(f"■ The rest was left for the next pass: {report.error}", markup=False)
         if report.state == SyncState.STOPPED:
             console.print("▲ Stopped. Look at the list, then: manage.py sync_agents --force", markup=False)
-        elif not counts:
+        elif not counts and not report.looked.get("open"):
             console.print("● Nothing to do: everything is as it should be.", markup=False)
         elif dry_run:
             console.print("Nothing was changed. To apply: manage.py sync_agents", markup=False)
         else:
             console.print("● Done.", markup=False)
+
+
+def _compared(report: SyncReport, *, dry_run: bool) -> str:
+    looked = report.looked
+    text = f"○ {counted(looked['mappings'], 'mapping was', 'mappings were')} compared with the homeserver: "
+    if dry_run:
+        return text + f"{counted(len(report.drift), 'difference')}."
+    return text + f"{counted(looked['found'], 'difference')}, {looked['mended']} mended, {looked['open']} open."
