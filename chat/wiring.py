@@ -6,8 +6,6 @@ from collections.abc import Iterable
 
 from celery.signals import worker_ready, worker_shutting_down
 
-from agents.models import Account
-from agents.services.backends import Homeserver
 from agents.services.moving import register_mover
 from agents.services.rebuild_rows import register_direct_room
 from agents.services.refill import register_forgetter
@@ -20,7 +18,7 @@ from chat.deliveries.run import register_target
 from chat.matrix import gaps, state_events, told_again
 from chat.matrix.deliver import deliver
 from chat.matrix.hearing import watch_account
-from chat.matrix.sync_loop import SyncLoop, cursor_forget
+from chat.matrix.sync_loop import SyncLoop, begin_anew
 from chat.matrix.watch import Watch
 from chat.turns import moved
 from chat.turns.latecomers import Latecomers
@@ -42,11 +40,6 @@ def operators_on_matrix() -> Iterable[str]:
 
 
 register_invitees(operators_on_matrix)
-
-
-def begin_anew(homeserver: Homeserver, account: Account) -> None:
-    """An account was made: however far it had been read before, that was another one."""
-    cursor_forget(homeserver=homeserver.service, user_id=account.user_id, reason=f"{account.user_id} was made")
 
 
 register_watcher(watch_account)

@@ -16,7 +16,7 @@ from django.db import close_old_connections
 from django.utils import timezone
 
 from agents.matrix.errors import HomeserverUnreachable, MatrixError, Refused, TokenRefused
-from agents.models import Room
+from agents.models import Account, Room
 from agents.services.backends import Homeserver, NoHomeserver, homeserver_service, open_homeserver
 from agents.sync.hearing import note_heard
 from chat.matrix import gaps, hearing
@@ -157,6 +157,10 @@ class Ear:
             )
             self.cursor.next_batch = ""
             return 0
+        self.cursor.refresh_from_db(fields=["next_batch"])
+        if self.cursor.next_batch != since:
+            # Our account was made anew while we asked: the answer belongs to the question of the one before.
+            return 0
         for opener in _openers:
             answer = opener(self.homeserver, answer)
         if not since:
@@ -215,6 +219,16 @@ def cursor_forget(*, homeserver: Service, user_id: str, reason: str) -> None:
     """Listen from now on only; what may have been missed is found by walks through the rooms."""
     SyncCursor.objects.filter(homeserver=homeserver, user_id=user_id).update(next_batch="", updated_at=timezone.now())
     gaps.raise_epoch(homeserver, reason)
+
+
+def begin_anew(homeserver: Homeserver, account: Account) -> None:
+    """An account was made: however far it had been read before, that was another one."""
+    rows = SyncCursor.objects.filter(homeserver=homeserver.service, user_id=account.user_id).exclude(next_batch="")
+    if account.user_id != homeserver.sender_id:
+        # Of an agent's account only invitations are read.
+        rows.delete()
+    elif rows.exists():
+        cursor_forget(homeserver=homeserver.service, user_id=account.user_id, reason=f"{account.user_id} was made")
 
 
 def _mapping(value: object) -> dict[str, Any]:

@@ -170,3 +170,24 @@ def test_our_own_account_that_is_put_out_of_a_room_comes_back(house: House) -> N
     assert hearing.look_after(ear.homeserver) == 1
     assert house.stage.room().switchboard_joined
     assert texts() == ["is anybody there?"]
+
+
+def test_an_account_that_was_made_anew_is_read_from_its_beginning(house: House) -> None:
+    ear = house.listening()
+    service = ear.homeserver.service
+    agent = house.stage.mapping().account
+    SyncCursor.objects.create(homeserver=service, user_id=agent.user_id, next_batch="a9")
+    epoch = gaps.current_epoch(service)
+    sync_loop.begin_anew(ear.homeserver, agent)
+    assert not SyncCursor.objects.filter(user_id=agent.user_id).exists()
+    assert gaps.current_epoch(service) == epoch, "an agent's account says nothing about what rooms missed"
+    sync_loop.begin_anew(ear.homeserver, operator_account(ear.homeserver))
+    assert SyncCursor.objects.get(user_id=ear.homeserver.sender_id).next_batch == ""
+    assert gaps.current_epoch(service) > epoch
+    # An ear that was open meanwhile notices: the answer to its old question counts for nothing.
+    former = house.ear()
+    former.cursor.next_batch = "s0"
+    house.told("t1", *house.says("not from this answer"))
+    assert former.once() == 0
+    assert texts() == []
+    assert former.cursor.next_batch == ""
