@@ -18,6 +18,7 @@ EXPECTED = (BackendError, MatrixError, NoHomeserver, LockHeld)
 MAPPING_WORDS: dict[str, tuple[Lamp, str]] = {
     "connected": (Lamp.GOOD, "Connected"),
     "incomplete": (Lamp.WORKING, "Being set up"),
+    "ready": (Lamp.GOOD, "Ready, room on first contact"),
     "paused": (Lamp.OFF, "Paused"),
     "missing": (Lamp.ATTENTION, "Missing on its server"),
     "trouble": (Lamp.TROUBLE, "Trouble"),

@@ -82,7 +82,7 @@ class MappingOut(Schema):
     agent: int
     agent_name: str
     service: str
-    status: str = Field(description="connected, incomplete, paused, missing, trouble or archived")
+    status: str = Field(description="connected, ready, incomplete, paused, missing, trouble or archived")
     account: str
     account_registered_at: datetime | None
     room: AgentRoom | None

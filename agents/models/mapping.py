@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from django.conf import settings
 from django.db import models
 
 from agents.models.account import Account
@@ -32,13 +33,18 @@ class Mapping(models.Model):
 
     @property
     def status(self) -> str:
-        """One word for the badge: ``archived``, ``missing``, ``paused``, ``trouble``, ``incomplete`` or ``connected``."""
+        """One word for the badge: ``archived``, ``missing``, ``paused``, ``trouble``, ``incomplete``, ``ready`` or ``connected``.
+
+        ``ready``: it can be found and written to, and its room is made when somebody looks for it (``MATRIX_ROOMS=lazy``).
+        """
         if self.agent.state == AgentState.ARCHIVED:
             return "archived"
         if self.problem:
             return "trouble"
         if self.agent.state == AgentState.MISSING:
             return "missing"
-        if self.room is None or not self.room.room_id or not self.account.registered_at:
+        if self.room is None or not self.account.registered_at:
             return "incomplete"
+        if not self.room.room_id:
+            return "ready" if settings.MATRIX_ROOMS == "lazy" else "incomplete"
         return "paused" if self.agent.paused else "connected"

@@ -144,6 +144,7 @@ def _test(service: Service) -> tuple[str, str]:
 _STATES = {
     "connected": Lamp.GOOD,
     "incomplete": Lamp.WORKING,
+    "ready": Lamp.GOOD,
     "missing": Lamp.ATTENTION,
     "paused": Lamp.OFF,
     "trouble": Lamp.TROUBLE,
