@@ -24,7 +24,7 @@ from agents.services.client_mode import CLIENT_MODE_CANNOT
 from agents.services.homeserver_access import Administrator, NoAdministrator, given_credentials, with_administrator
 from agents.services.homeserver_accounts import LOGIN_DEVICE, TokenNotTaken, name_account, register_as_anybody
 from agents.services.homeserver_probe import admin_url_of, known_flavour, label, stored_flavour
-from ops.logs import get_logger
+from ops.logs import add_secret, get_logger
 from ops.models import Service
 from ops.services.audit import record
 
@@ -131,6 +131,8 @@ def user_create(
             action=f"make an account named {localpart[:50]}",
         )
     way = _way(homeserver, "user_create")
+    # It stands in the middle of a message where it goes through an admin room.
+    add_secret(password)
     service = homeserver.service
     user_id = f"@{localpart}:{homeserver.server_name}"
     if admin and way.dialect in ("registration_token", "open_registration"):
@@ -173,6 +175,7 @@ def password_reset(
     Raises ``CannotAdminister``, ``MatrixError`` (``NotFound``...).
     """
     way = _way(homeserver, "password_reset", user_id)
+    add_secret(password)
     ended = logout_devices
     if way.dialect == "admin_api":
         _by_api(
@@ -328,8 +331,9 @@ def _by_command(homeserver: Homeserver, ability: Ability, command: Command, *, a
             f"{name} does not know the command !admin {command.name}: {error.message}", ability=ability
         ) from error
     except NoAnswer as error:
+        shown = " An answer that comes later may show the password there." if command.secret else ""
         raise CannotAdminister(
-            f"The command was written in #admins, and {error.message}. Look there before you try again.",
+            f"The command was written in #admins, and {error.message}. Look there before you try again.{shown}",
             ability=ability,
         ) from error
 

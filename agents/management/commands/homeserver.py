@@ -12,7 +12,7 @@ from django.core.management.base import BaseCommand, CommandError
 from rich.table import Table
 
 from agents.matrix.admin.ways import LABELS
-from agents.matrix.errors import MatrixError
+from agents.matrix.errors import MatrixError, Taken
 from agents.services import homeserver_admin as administration
 from agents.services.backends import Homeserver, NoHomeserver, homeserver_of, homeserver_service
 from agents.services.homeserver_probe import homeserver_detect, stored_flavour
@@ -61,6 +61,11 @@ class Command(BaseCommand):
                 return
             if options["probe"] or not stored_flavour(service):
                 homeserver_detect(homeserver=homeserver_of(service), actor=ACTOR)
+        except Taken as error:
+            raise CommandError(
+                f"The homeserver has an account named {options.get('name')} already. Choose another name, or give that one a new "
+                "password: manage.py homeserver reset-password."
+            ) from error
         except MatrixError as error:
             raise CommandError(error.sentence) from error
         except administration.CannotAdminister as error:

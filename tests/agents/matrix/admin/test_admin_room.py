@@ -15,6 +15,7 @@ from agents.services import homeserver_admin as admin
 from agents.services.backends import Homeserver, homeserver_of
 from agents.services.homeserver_admin import CannotAdminister
 from ops.models import AuditEvent, Service
+from ops.redaction import redact_text
 from ops.services.services import service_test, service_try
 from tests.agents.matrix.admin.exchanges import KINDS, SERVER
 from tests.agents.matrix.admin.room_server import RoomServer
@@ -69,6 +70,9 @@ def test_users_are_made_reset_and_closed_and_no_password_stays_in_the_room(serve
     admin.password_reset(homeserver=homeserver, user_id=made, password="--second-password", actor="test")
     assert server.accounts["bea"] == "--second-password"
     audited = json.dumps(list(AuditEvent.objects.values("message", "before", "after")))
+    hidden = redact_text("said: first-password, --second-password")
+    assert "first-password" not in hidden
+    assert "second-password" not in hidden
     assert not [one for one in ("first-password", "second-password") if one in written(server) + audited]
     assert (AuditEvent.objects.get(action="homeserver.password_reset").after["sessions_ended"]) is (
         server.kind.name == "continuwuity"

@@ -74,6 +74,8 @@ def test_it_makes_resets_and_closes_accounts(server: RoomServer, monkeypatch: py
 def test_what_cannot_be_done_is_an_error_with_the_reason(server: RoomServer) -> None:
     with pytest.raises(CommandError, match=r"there is no account @nobody:room\.test"):
         said("reset-password", "nobody")
+    with pytest.raises(CommandError, match="an account named ada already"):
+        said("create-user", "ada")
     Service.objects.update(credentials={"as_token": "as-token"})
     with pytest.raises(CommandError, match="admin_token"):
         said("create-user", "bea")
