@@ -10,7 +10,7 @@ from django.http import HttpRequest
 
 from agents.admin.common import mapping_of
 from agents.models import AccountSession, AccountWay, Agent, AgentState
-from agents.services.backends import homeserver_of
+from agents.services.backends import homeserver_of, mode_of
 from agents.services.drift import look
 from agents.services.sessions import session_close, session_open, session_recover
 from ops.admin.base import Deed, actor_of
@@ -44,7 +44,9 @@ class SessionForm(forms.Form):
 def speaks_by_session(row: Agent) -> bool:
     """Whether the agent's account needs a session of its own."""
     mapping = mapping_of(row)
-    return mapping is not None and mapping.account.way == AccountWay.SESSION and row.state != AgentState.ARCHIVED
+    if mapping is None or row.state == AgentState.ARCHIVED:
+        return False
+    return mapping.account.way == AccountWay.SESSION or mode_of(mapping.account.homeserver) == "client"
 
 
 def session_deeds() -> tuple[Deed, ...]:
@@ -111,7 +113,7 @@ def _open(request: HttpRequest, row: Agent, asked: dict[str, Any]) -> str:
 
 def _try(request: HttpRequest, row: Agent) -> str:
     account = row.mapping.account
-    session_recover(homeserver=homeserver_of(account.homeserver), account=account, actor=actor_of(request))
+    session_recover(homeserver=homeserver_of(account.homeserver), account=account, actor=actor_of(request), force=True)
     return f"The session of {account.user_id} is accepted."
 
 
