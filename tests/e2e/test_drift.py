@@ -401,25 +401,29 @@ def test_operators_are_invited_again_unless_they_left_themselves(place: Place) -
 
 
 def test_a_refused_invitation_is_shown_and_ends(place: Place) -> None:
-    stranger = "@nobody:nowhere.invalid"
-    place.settings.MATRIX_INVITE = [stranger]
+    room, ann, bob = place.older_room(), place.person("ann"), place.person("bob")
+    bob.enters(place, room, power=100)
+    levels = place.client.get_state(room, "m.room.power_levels", "", place.user)
+    content = {**levels, "invite": 90, "users": {**levels["users"], place.user: 50}}
+    place.client.put_state(room, "m.room.power_levels", "", content, place.user)
+    place.settings.MATRIX_INVITE = [ann.user_id]
     place.pass_()
-    row = Invitation.objects.get(room__room_id=place.room)
-    if row.state == "invited":
-        pytest.fail("Synapse has invited somebody of a server that does not exist")
+    assert Invitation.objects.get(room__room_id=room).state == "failed"
     place.pass_()
-    drift = Drift.objects.get(kind=DriftKind.ROOM_INVITES, mapping=place.mapping())
-    assert stranger in drift.sentence
+    assert kinds(mended_at__isnull=True) == ["room.invites", "room.power"]
+    drift = Drift.objects.get(kind=DriftKind.ROOM_INVITES)
+    assert ann.user_id in drift.sentence
     assert drift.mends
-    Invitation.objects.update(attempts=3)
+    Invitation.objects.filter(state="failed").update(attempts=3)
     place.pass_()
     drift.refresh_from_db()
     assert not drift.mends
     assert drift.detail["repair"] == "room.repair_membership"
-    place.settings.MATRIX_INVITE = []
+    # Somebody else invites her: our row follows the room.
+    bob.post(f"rooms/{room}/invite", user_id=ann.user_id)
     place.pass_()
-    drift.refresh_from_db()
-    assert drift.mended_at is not None
+    assert kinds(mended_at__isnull=True) == ["room.power"]
+    assert Invitation.objects.get(room__room_id=room).state == "invited"
 
 
 def test_a_space_that_is_gone_is_found_again_or_made_and_lists_everything_in_one_pass(place: Place) -> None:
