@@ -52,10 +52,15 @@ def import_invalid() -> CheckOutcome:
     evidence = dict(findings[0].get("evidence") or {}) if findings else {}
     rejected = sum((run.counts or {}).get(str(ImportAction.REJECT), 0) for run in bad)
     words = findings[0]["sentence"] if findings else _first_reject(first)
+    what_next = (
+        f"{counted(rejected, 'record')} of {counted(len(bad), 'import')} cannot be taken; all others can. Take these, download the rejects, "
+        "mend them and import them again."
+        if rejected
+        else "Close the import, and read the right file."
+    )
     return CheckOutcome(
         "fail",
-        f"{words} {counted(rejected, 'record')} of {counted(len(bad), 'import')} cannot be taken; all others can. Take these, download the "
-        "rejects, mend them and import them again.",
+        f"{words} {what_next}",
         {"imports": len(bad), "rejected": rejected, "file": "", "line": None, **evidence},
         affected=tuple(
             Affected(f"mappingimport:{run.pk}", f"Import {run.pk} of {_names(run)}.", {"counts": run.counts})

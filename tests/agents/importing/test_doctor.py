@@ -67,3 +67,10 @@ def test_an_import_that_was_discarded_is_no_trouble(predecessor: Predecessor) ->
     red(CHECK)
     import_discard(run=run, actor="test")
     green(CHECK)
+
+
+def test_a_file_that_is_no_file_of_mappings_is_told_of_as_well(predecessor: Predecessor) -> None:
+    predecessor.prepare(b"<html>")
+    assert "neither JSON nor" in red(CHECK).sentence
+    assert mend("mapping.import").state == "succeeded"
+    green(CHECK)
