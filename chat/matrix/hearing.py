@@ -114,6 +114,7 @@ def invited(homeserver: Homeserver, room_id: str, stripped: list[dict[str, Any]]
         "",
     )
     room = Room.objects.filter(homeserver=homeserver.service, room_id=room_id).first()
+    # A room that an agent makes just now has no row with its id yet.
     ours = room is not None or Account.objects.filter(homeserver=homeserver.service, user_id=sender).exists()
     try:
         if not ours and not state_events.may_invite(sender, homeserver.service):
@@ -122,10 +123,11 @@ def invited(homeserver: Homeserver, room_id: str, stripped: list[dict[str, Any]]
         homeserver.client.join(room_id, None)
         if room is not None:
             note_heard(room, True)
-        elif not _agents_along(homeserver, room_id, sender) and not ours:
+        elif not ours and not _agents_along(homeserver, room_id, sender):
             homeserver.client.leave(room_id, None, "There is no agent here.")
-    except Refused as error:
-        if error.retryable or isinstance(error, TokenRefused):
+    except (RateLimited, Refused) as error:
+        # Into a room of ours we come in a while (``look_after``); another invitation must not be forgotten.
+        if isinstance(error, TokenRefused) or (error.retryable and not ours):
             raise
         log.info("hearing.invitation_not_followed", room=room_id, error=error.sentence[:200])
 

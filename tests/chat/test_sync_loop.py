@@ -8,7 +8,7 @@ import pytest
 from django.utils import timezone
 
 from agents.matrix.client import AppserviceClient
-from agents.matrix.errors import Refused
+from agents.matrix.errors import RateLimited, Refused
 from agents.models import Account, AccountSession, AccountWay, Room
 from agents.services.backends import open_homeserver
 from agents.services.sessions import operator_account
@@ -191,3 +191,42 @@ def test_an_account_that_was_made_anew_is_read_from_its_beginning(house: House) 
     assert former.once() == 0
     assert texts() == []
     assert former.cursor.next_batch == ""
+
+
+def test_an_invitation_to_a_room_that_an_agent_makes_just_now_is_no_chat_of_a_person(house: House) -> None:
+    ear = house.listening()
+    agent, room = house.stage.mapping().account, house.stage.room()
+    room_id = house.room_id
+    Room.objects.filter(pk=room.pk).update(room_id=None, switchboard_joined=False)
+    invitation = {
+        "type": "m.room.member", "state_key": ear.homeserver.sender_id, "sender": agent.user_id,
+        "content": {"membership": "invite"},
+    }  # fmt: skip
+    house.told("s1", invite={room_id: {"invite_state": {"events": [invitation]}}})
+    ear.once()
+    assert not Room.objects.filter(kind="direct").exists()
+    Room.objects.filter(pk=room.pk).update(room_id=room_id)
+    assert hearing.look_after(ear.homeserver) == 1
+
+
+def test_a_limit_on_joins_holds_up_no_messages(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    ear = house.listening()
+    Room.objects.filter(pk=house.stage.room().pk).update(switchboard_joined=False)
+    limited = RateLimited("Too many", errcode="M_LIMIT_EXCEEDED", status=429, retry_after=10)
+
+    def refuse(*_: Any, **__: Any) -> str:
+        raise limited
+
+    monkeypatch.setattr(AppserviceClient, "join", refuse)
+    monkeypatch.setattr(hearing, "_wait_until", 0.0)
+    invitation = {
+        "type": "m.room.member", "state_key": ear.homeserver.sender_id,
+        "sender": house.stage.mapping().account.user_id, "content": {"membership": "invite"},
+    }  # fmt: skip
+    house.told("s1", invite={house.room_id: {"invite_state": {"events": [invitation]}}})
+    ear.once()
+    assert SyncCursor.objects.get(user_id=ear.homeserver.sender_id).next_batch == "s1"
+    # Meanwhile the room is read as its agent does.
+    house.says("can you hear me?")
+    assert hearing.look_after(ear.homeserver) == 0
+    assert texts() == ["can you hear me?"]
