@@ -12,13 +12,13 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import URLPattern, path, reverse
 from unfold.decorators import display
 
-from agents.admin.agent_deeds import compare_deed, session_deeds
+from agents.admin.agent_deeds import compare_deed, session_deeds, speaks_by_session
 from agents.admin.common import EXPECTED, account_state, agent_status, client_address, mapping_of
 from agents.admin.drift import drift_lines, drift_word, open_drift
 from agents.admin.filters import AgentDriftFilter, ConnectionFilter, PausedFilter
 from agents.admin.moving import move_view, moving_deeds
 from agents.backends.registry import BACKENDS
-from agents.models import AccountWay, Agent, AgentState, MemoryPolicy
+from agents.models import Agent, AgentState, MemoryPolicy
 from agents.services.agents import agent_define, agent_pause, agent_resume, agent_set_memory_policy
 from agents.services.memory import has_memory
 from agents.services.moving import CannotMove
@@ -211,9 +211,7 @@ class AgentAdmin(OperatorAdmin):
             "sentence": _sentence(row),
             "room_address": client_address(mapping.room if mapping else None),
             "has_memory": has_memory(row),
-            "session": account_state(mapping.account)
-            if mapping and mapping.account.way == AccountWay.SESSION
-            else None,
+            "session": account_state(mapping.account) if mapping and speaks_by_session(row) else None,
             "drift": drift_lines(mapping.drifts.filter(mended_at=None).order_by("mends", "-found_at")[:20])
             if mapping
             else [],
@@ -222,7 +220,7 @@ class AgentAdmin(OperatorAdmin):
         }
 
     def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Agent | None:
-        rows = Agent.objects.select_related(*self.list_select_related)
+        rows = Agent.objects.select_related(*self.list_select_related, "mapping__account__homeserver")
         return rows.filter(pk=object_id).first() if object_id.isdigit() else None
 
     def define_view(self, request: HttpRequest, service_id: int) -> HttpResponse:

@@ -55,7 +55,7 @@ def account_state(account: Account) -> tuple[Lamp, str, str]:
     """Lamp, word and sentence: whether it is made, and what the homeserver says to a session of its own."""
     if not account.registered_at:
         return Lamp.WORKING, "Not made yet", ""
-    if account.way != AccountWay.SESSION:
+    if account.way != AccountWay.SESSION and account.session == AccountSession.NONE and not account.session_error:
         return Lamp.GOOD, "Registered", ""
     word = "No session yet" if account.session == AccountSession.NONE else account.get_session_display()
     return SESSION_LAMPS[AccountSession(account.session)], word, account.session_error
