@@ -130,6 +130,12 @@ def read_now(event_ids: Collection[str]) -> None:
     rows.filter(reason__in=(NO_KEY, NO_KEYS)).delete()
 
 
+def stays_unread(event_id: str, why: str) -> None:
+    """Its key is here, and it cannot be read all the same: that will not change."""
+    rows = RefusedEvent.objects.filter(transport="matrix", external_id=event_id, reason__in=(NO_KEY, NO_KEYS))
+    rows.update(reason=UNREADABLE, sentence=f"It is encrypted. {why}"[:500])
+
+
 def still_waits(event_id: str, sentence: str) -> None:
     """What came while our keys were lost waits for a key of its sender's now, as any other."""
     rows = RefusedEvent.objects.filter(transport="matrix", external_id=event_id, reason=NO_KEYS)

@@ -24,6 +24,7 @@ TELL_AFTER = 10.0
 # What could not be read while our keys were lost is tried for so long.
 RETRY_FOR = timedelta(days=14)
 _unusable: dict[str, float] = {}
+_looked: dict[str, float] = {}
 LOOK_AGAIN = 60.0
 
 
@@ -67,6 +68,10 @@ def late(homeserver: Homeserver) -> int:
         elif found is not None and found.code in ("no_key", "withheld"):
             encrypted.still_waits(event_id, encrypted.waits(found.sentence))
             continue
+        elif found is not None:
+            encrypted.stays_unread(event_id, found.sentence)
+            reader.taken_in([event_id])
+            continue
         encrypted.read_now([event_id])
         reader.taken_in([event_id])
         log.info("crypto.read_late", room=room_id, event_id=event_id)
@@ -74,7 +79,11 @@ def late(homeserver: Homeserver) -> int:
 
 
 def _since_lost(homeserver: Homeserver, known: set[str]) -> list[tuple[str, str]]:
-    """What came while our keys could not be used; they can now."""
+    """What came while our keys could not be used; they can now. Looked for now and then."""
+    now = time.monotonic()
+    if now - _looked.get(homeserver.sender_id, -LOOK_AGAIN) < LOOK_AGAIN:
+        return []
+    _looked[homeserver.sender_id] = now
     rows = RefusedEvent.objects.filter(
         transport="matrix", reason=encrypted.NO_KEYS, at__gt=timezone.now() - RETRY_FOR
     ).exclude(external_id__in=known)
