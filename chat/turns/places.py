@@ -47,7 +47,7 @@ def place_of(turn: Turn, backend: Backend, installation: str) -> Place:
     else:
         ref = before.backend_ref or row.backend_ref
     if ref in {"", GONE} or (before is not None and _last_in(turn, ref) != before.pk):
-        ref = _open(turn, backend, f"switchboard-{installation}-{turn.conversation_id}-{turn.pk}")
+        ref = _open(turn, backend, f"{_key(turn, installation)}-{turn.pk}")
     if ref:
         Turn.objects.filter(pk=turn.pk).update(backend_ref=ref)
         turn.backend_ref = ref
@@ -95,12 +95,18 @@ def remembers_branches(agent: Agent) -> bool:
 
 
 def _open_main(turn: Turn, row: Participant, backend: Backend, installation: str) -> str:
-    ref = _open(turn, backend, f"switchboard-{installation}-{turn.conversation_id}")
+    ref = _open(turn, backend, _key(turn, installation))
     if ref:
         # Only the first of two racing workers writes; the other one's conversation on the server stays unused.
         Participant.objects.filter(pk=row.pk, backend_ref__in=["", GONE]).update(backend_ref=ref)
         row.refresh_from_db(fields=["backend_ref"])
     return "" if row.backend_ref == GONE else row.backend_ref
+
+
+def _key(turn: Turn, installation: str) -> str:
+    """Names our conversation to the server. The time keeps a database that was lost and begun anew from its former conversations."""
+    born = int(turn.conversation.created_at.timestamp() * 1e6)
+    return f"switchboard-{installation}-{turn.conversation_id}-{born:x}"
 
 
 def _open(turn: Turn, backend: Backend, key: str) -> str:

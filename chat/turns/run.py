@@ -217,7 +217,9 @@ def idempotency_id(turn: Turn) -> str:
     again = f":{turn.variant}" if turn.variant else ""
     if turn.approvals and not waiting.is_unheard(turn):
         again += f":approval{waiting.last_round(turn.approvals)[0]['round']}"
-    key = f"switchboard:{_installation()}:{turn.message_id}:{turn.agent_id}{again}"
+    # The time keeps a database that was lost and begun anew from meeting the ids of its former life: it would get former answers.
+    born = int(turn.message.stored_at.timestamp() * 1e6)
+    key = f"switchboard:{_installation()}:{turn.message_id}.{born:x}:{turn.agent_id}{again}"
     return str(uuid.uuid5(uuid.NAMESPACE_URL, key))
 
 
