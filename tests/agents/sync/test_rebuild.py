@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -13,7 +14,8 @@ from agents.services.backends import open_homeserver
 from agents.services.moving import agent_move
 from agents.services.rebuild import rebuild_apply, rebuild_plan
 from agents.sync.rebuild import look_at, look_through
-from chat.models import Participant
+from chat.models import Participant, Turn
+from chat.turns.run import idempotency_id
 from tests.support.fake_homeserver import SERVER_NAME
 from tests.support.stage import ALICE, Stage
 
@@ -128,3 +130,15 @@ def test_without_their_sessions_agents_are_seen_through_switchboards_own_account
         assert alone is not None
         assert seen[account] == alone
     assert f"@switchboard:{SERVER_NAME}" not in seen
+
+
+def test_rows_begun_anew_have_other_ids_for_the_servers(house: Stage) -> None:
+    """The same numbers in a new database: a server that recognises repeats would give the answer of the former life."""
+    agent = house.fresh("Ada")
+    house.enters(agent)
+    house.says(agent, "Hello")
+    turn = Turn.objects.select_related("message").get()
+    first = idempotency_id(turn)
+    assert idempotency_id(Turn.objects.select_related("message").get()) == first
+    turn.message.stored_at += timedelta(days=1)
+    assert idempotency_id(turn) != first
