@@ -21,6 +21,7 @@ from agents.models import Account, AccountSession, AccountWay, Drift, InviteePau
 from agents.services import homeserver_admin as administering
 from agents.services.backends import HOMESERVER_KIND, Homeserver, homeserver_of, homeserver_service, mode_of
 from agents.services.homeserver_probe import homeserver_detect, label
+from agents.services.invitations import invitee_resume, open_pauses
 from ops import html
 from ops.admin.base import OperatorAdmin, actor_of, sentence_of
 from ops.admin.panels import Button, Panel, register_panel
@@ -216,6 +217,9 @@ def homeserver_view(page: OperatorAdmin, request: HttpRequest) -> HttpResponse:
     service = homeserver_service()
     if service is None:
         return page.page(request, "switchboard/homeserver_none.html", title="Homeserver")
+    if request.method == "POST" and "resume" in request.POST:
+        _resume(request, service)
+        return HttpResponseRedirect(reverse("admin:homeserver"))
     if request.method == "POST":
         try:
             found = homeserver_detect(homeserver=homeserver_of(service), actor=actor_of(request))
@@ -255,6 +259,16 @@ def homeserver_view(page: OperatorAdmin, request: HttpRequest) -> HttpResponse:
         lamp_state=service.lamp,
         **_accounts(service),
     )
+
+
+def _resume(request: HttpRequest, service: Service) -> None:
+    key = request.POST["resume"]
+    pause = open_pauses().filter(homeserver=service, pk=int(key) if key.isdigit() else 0).first()
+    if pause is None:
+        messages.info(request, "That pause is over already.")
+        return
+    invitee_resume(pause=pause, actor=actor_of(request))
+    messages.success(request, f"The next sync invites {pause.user_id} again.")
 
 
 def homeserver_act_view(page: OperatorAdmin, request: HttpRequest, ability: str) -> HttpResponse:

@@ -8,10 +8,11 @@ from typing import Any
 from django.http import HttpRequest, HttpResponse
 from ninja import Field, Query, Router, Schema
 
-from agents.models import Account, AccountSession, AccountWay
+from agents.models import Account, AccountSession, AccountWay, InviteePause
 from agents.services import homeserver_admin as administering
 from agents.services.backends import HOMESERVER_KIND, Homeserver, homeserver_of
 from agents.services.homeserver_probe import homeserver_detect
+from agents.services.invitations import invitee_resume, open_pauses
 from agents.services.sessions import session_open
 from ops.api.answers import answer, nothing
 from ops.api.inputs import Body, Id, Text
@@ -107,6 +108,21 @@ class SessionIn(Body):
     token: Text = Field("", max_length=2000)
 
 
+class PauseOut(Schema):
+    """Somebody whom the homeserver refused in room after room: invited nowhere until `until`, then once."""
+
+    id: int
+    user_id: str
+    failures: int
+    until: datetime | None
+    error: str
+
+
+class PauseList(Schema):
+    items: list[PauseOut]
+    next: str | None
+
+
 class DeletedOut(Schema):
     done: bool = Field(description="false: the homeserver is still at it.")
 
@@ -198,6 +214,35 @@ def homeservers_session_open(request: HttpRequest, name: Text, account_id: Id, b
         actor=principal_of(request).actor,
     )  # fmt: skip
     return answer(account_dict(done))
+
+
+@router.get(
+    "/{name}/pauses", response=PauseList, operation_id="homeservers_pauses", summary="List who is not invited for now"
+)
+def homeservers_pauses(request: HttpRequest, name: Text, query: Query[Paging]) -> HttpResponse:
+    rows = open_pauses().filter(homeserver=_service(name))
+    return page(request, rows, query, render=_pause)
+
+
+def _pause(row: InviteePause) -> dict[str, Any]:
+    return {
+        "id": row.pk, "user_id": row.user_id, "failures": row.failures, "until": row.until, "error": row.error,
+    }  # fmt: skip
+
+
+@router.delete(
+    "/{name}/pauses/{pause_id}",
+    response={204: None},
+    operation_id="homeservers_pause_end",
+    summary="Let somebody be invited again",
+)
+def homeservers_pause_end(request: HttpRequest, name: Text, pause_id: Id) -> HttpResponse:
+    """The next sync invites them again everywhere."""
+    pause = open_pauses().filter(homeserver=_service(name), pk=pause_id).first()
+    if pause is None:
+        raise not_found("pause", pause_id)
+    invitee_resume(pause=pause, actor=principal_of(request).actor)
+    return nothing()
 
 
 @router.post(

@@ -15,7 +15,7 @@ from agents.sync.apply import Outcome
 from agents.sync.drift import STEP, Difference
 from agents.sync.drift_plan import drift_steps, plan_drift, relisted
 from agents.sync.observe import Observed
-from agents.sync.plan import Step, SyncPlan
+from agents.sync.plan import Step, SyncPlan, topic_for
 from ops.findings import Finding
 
 # What comes to light only when something else was mended is mended in the same pass.
@@ -41,9 +41,24 @@ class DriftPass:
         self.looked.found = [
             one for one in self.looked.found if one.kind != DriftKind.ROOM_OPERATORS or one.key not in resting
         ]
+        self._leave_to_the_plan(observed)
         space = self.looked.space
         if space is not None and space.gone:
             relisted(observed, space.relist)
+
+    def _leave_to_the_plan(self, observed: Observed) -> None:
+        """A name that we have not written yet differs on the homeserver as well; that is no drift, and has its own step."""
+        accounts, rooms = set(), set()
+        for agent in observed.agents:
+            if agent.account is not None and agent.account.display_name != agent.name[:255]:
+                accounts.add(agent.pk)
+            if agent.room is not None and (agent.room.name, agent.room.topic) != (
+                agent.name[:255],
+                topic_for(agent.name, agent.description),
+            ):
+                rooms.add(agent.pk)
+        own = {DriftKind.ACCOUNT_NAME: accounts, DriftKind.ROOM_NAME: rooms}
+        self.looked.found = [one for one in self.looked.found if one.agent not in own.get(one.kind, ())]
 
     def plan(self, plan: SyncPlan, *, force: bool) -> None:
         """Put the steps that mend into the plan."""

@@ -9,9 +9,9 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from agents.models import Account, AccountSession, AccountWay, Drift, DriftKind
+from agents.models import Account, AccountSession, AccountWay, Drift, DriftKind, InviteePause
 from agents.services import homeserver_admin
-from ops.models import Service
+from ops.models import AuditEvent, Service
 from tests.api.conftest import SECRET
 
 
@@ -159,3 +159,15 @@ def test_accounts_are_listed_by_what_their_sessions_are(api, homeserver, make_ag
 def test_readers_may_not_administer(reader, homeserver):
     reader("get", "homeservers")
     reader("post", "homeservers/homeserver/users", {"localpart": "bea", "password": "long enough"}, status=403)
+
+
+def test_somebody_who_is_invited_nowhere_is_invited_again(api, homeserver):
+    row = InviteePause.objects.create(
+        homeserver=homeserver, user_id="@gone:hs", failures=4, until=timezone.now(), error="Refused."
+    )
+    InviteePause.objects.create(homeserver=homeserver, user_id="@once:hs", failures=1)
+    (listed,) = api("get", "homeservers/homeserver/pauses")["items"]
+    assert (listed["user_id"], listed["failures"], listed["error"]) == ("@gone:hs", 4, "Refused.")
+    api("delete", f"homeservers/homeserver/pauses/{row.pk}", status=204)
+    api("delete", f"homeservers/homeserver/pauses/{row.pk}", status=404)
+    assert AuditEvent.objects.filter(action="invitee.resumed").count() == 1

@@ -16,6 +16,7 @@ from agents.matrix.errors import MatrixError, Taken
 from agents.services import homeserver_admin as administration
 from agents.services.backends import Homeserver, NoHomeserver, homeserver_of, homeserver_service
 from agents.services.homeserver_probe import homeserver_detect, stored_flavour
+from agents.services.invitations import invitee_resume, open_pauses
 from ops.choices import Lamp
 from ops.models import Service
 from ops.terminal import console_of, lamp_text
@@ -51,6 +52,8 @@ class Command(BaseCommand):
         close.add_argument(
             "--erase", action="store_true", help="Hide what it said from those who join its rooms later."
         )
+        again = actions.add_parser("resume-invitations", help="Invite somebody again who is not invited for now.")
+        again.add_argument("user_id", metavar="USER", help="A user id, or the name before the colon.")
         close.add_argument("--yes", action="store_true", help="Do not ask.")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -103,6 +106,13 @@ class Command(BaseCommand):
             )
             done = {"user_id": user_id, **({"password": password} if made else {})}
             said = f"{user_id} has a new password."
+        elif options["do"] == "resume-invitations":
+            user_id = _user_id(homeserver, options["user_id"])
+            pause = open_pauses().filter(homeserver=homeserver.service, user_id=user_id).first()
+            if pause is None:
+                raise CommandError(f"{user_id} is not paused: invitations of it go out with every sync.")
+            invitee_resume(pause=pause, actor=ACTOR)
+            done, said = {"user_id": user_id, "resumed": True}, f"The next sync invites {user_id} again."
         else:
             user_id = _user_id(homeserver, options["user_id"])
             self._sure(user_id, options["yes"])

@@ -125,6 +125,9 @@ def test_sessions_that_are_refused_stand_with_their_sentence(world: World, clien
     assert "The password is wrong." in text
     assert "in 4 min" in text
     assert "@gone:hs.test" in text
+    client.post(reverse("admin:homeserver"), {"resume": InviteePause.objects.get().pk})
+    assert not InviteePause.objects.exists()
+    assert "@gone:hs.test" not in page(client, "homeserver").replace("The next sync invites @gone:hs.test again.", "")
     second = Account.objects.get(localpart="agent_2").mapping.agent
     agent = page(client, "agents_agent_change", second.pk)
     assert "The password is wrong." in agent
