@@ -77,7 +77,7 @@ def _run_dict(run: SyncRun) -> dict[str, Any]:
         "service": run.service_name,
         "counts": run.counts,
         "findings": run.findings,
-        "looked": {name: value for name, value in run.looked.items() if name not in ("cursor", "turned_at")},
+        "looked": {name: value for name, value in run.looked.items() if name not in ("cursor", "turned_at", "turned")},
         # While it runs the field holds the name of the worker.
         "error": "" if run.state == SyncState.RUNNING else run.error,
         "started_at": run.started_at,

@@ -28,8 +28,9 @@ log = get_logger(__name__)
 
 # Up to so many mappings all are looked at in every pass; of more so many in turn, and so many that an event named.
 ALL, SLICE, MOST_WANTED = 200, 100, 500
-# Passes that come by themselves go round no more often than this.
-ROUND_EVERY = timedelta(seconds=45)
+# Passes that come by themselves go round no more often than this, and leave the homeserver so much time for each mapping that was read
+# (four requests): looking for what hardly ever happens must not be most of what it does.
+ROUND_EVERY, EACH_TAKES = timedelta(seconds=45), timedelta(seconds=3)
 # A look that found nothing is written down no more often than this.
 NOTED_EVERY = timedelta(hours=1)
 _RELATED = ("agent__service", "account", "room")
@@ -37,7 +38,10 @@ _RELATED = ("agent__service", "account", "room")
 
 @dataclass(slots=True)
 class Looked:
-    """What one look found. ``cursor`` is where the next one goes on (0: it came round), ``error`` why it ended early."""
+    """What one look found. ``cursor`` is where the next one goes on (0: it came round), ``error`` why it ended early.
+
+    ``turned_at`` is when mappings were last read in turn, ``turned`` how many.
+    """
 
     started: datetime
     mappings: list[int] = field(default_factory=list)
@@ -48,6 +52,7 @@ class Looked:
     cursor: int = 0
     in_turn: bool = False
     turned_at: str = ""
+    turned: int = 0
     error: MatrixError | None = None
     open_before: list[Drift] = field(default_factory=list)
 
@@ -107,7 +112,8 @@ def look_now(
 ) -> Looked:
     """Choose, read and compare. Writes nothing: rows may be written by ``note``, and a dry run writes none.
 
-    ``by_itself``: a pass that nobody asked for; it goes round at most every ``ROUND_EVERY``.
+    ``by_itself``: a pass that nobody asked for; it goes round at most every ``ROUND_EVERY``, and more
+    seldom the more there is to read.
     """
     looked = Looked(timezone.now())
     looked.open_before = list(
@@ -179,14 +185,17 @@ def _choose(
     )  # fmt: skip
     chosen: dict[int, Mapping] = {}
     looked.cursor = _cursor(last) if last else 0
-    looked.turned_at = str(last.get("turned_at") or "") if isinstance(last, dict) else ""
-    if not (by_itself and looked.turned_at and looked.started - _time(looked.turned_at) < ROUND_EVERY):
+    if isinstance(last, dict):
+        looked.turned_at, looked.turned = str(last.get("turned_at") or ""), _number(last, "turned")
+    pause = max(ROUND_EVERY, looked.turned * EACH_TAKES)
+    if not (by_itself and looked.turned_at and looked.started - _time(looked.turned_at) < pause):
         looked.in_turn, looked.turned_at = True, looked.started.isoformat()
         turn = list(rows.filter(pk__gt=looked.cursor)[: budget + 1])
         if looked.cursor or len(turn) > budget:
             slice_ = turn[: min(SLICE, budget)]
             looked.cursor = slice_[-1].pk if len(slice_) < len(turn) else 0
             turn = slice_
+        looked.turned = len(turn)
         chosen = {mapping.pk: mapping for mapping in turn}
     missing = [pk for pk in dict.fromkeys(named) if pk not in chosen]
     if missing:
@@ -195,7 +204,11 @@ def _choose(
 
 
 def _cursor(looked: Any) -> int:
-    value = looked.get("cursor") if isinstance(looked, dict) else 0
+    return _number(looked, "cursor")
+
+
+def _number(looked: Any, name: str) -> int:
+    value = looked.get(name) if isinstance(looked, dict) else 0
     return value if isinstance(value, int) and not isinstance(value, bool) else 0
 
 

@@ -137,6 +137,7 @@ class DriftPass:
             "open": self.open,
             "cursor": self.looked.cursor,
             "turned_at": self.looked.turned_at,
+            "turned": self.looked.turned,
         }
 
 

@@ -121,7 +121,20 @@ class AccountSessions:
 
     def _own(self, user_id: str) -> bool:
         """Whether the account speaks with a session of its own."""
-        return self.client_mode or (not self._inside(user_id) and self._outside.get(user_id, False))
+        if self.client_mode or self._inside(user_id):
+            return self.client_mode
+        return self._outside.get(user_id, False) or self._opened_meanwhile(user_id)
+
+    def _opened_meanwhile(self, user_id: str) -> bool:
+        """An account outside of the namespace that had no session when we last looked up: another process may have opened one.
+
+        Asked each time: without a session nobody can speak as it, and what it had to say would be given up.
+        """
+        accounts = Account.objects.filter(homeserver_id=self._service_id, user_id=user_id, way=AccountWay.SESSION)
+        if not accounts.exists():
+            return False
+        self._outside[user_id] = True
+        return True
 
     def _inside(self, user_id: str) -> bool:
         """Whether the appservice's namespace covers it."""

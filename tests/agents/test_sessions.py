@@ -236,6 +236,20 @@ def test_under_an_appservice_only_accounts_outside_its_namespace_have_sessions(d
     assert not made.client.sessions.speaks_for("@alice:h.test")
 
 
+def test_a_session_that_another_process_opened_a_moment_ago_is_spoken_with(door: Door) -> None:
+    made = homeserver(door, mode="appservice")
+    old = account(made, "letta_bob")
+    # What this process knows of accounts with sessions is fresh, and does not hold this one.
+    homeserver_of(made.service)
+    door.tokens["opened-elsewhere"] = old.user_id
+    Account.objects.filter(pk=old.pk).update(way=AccountWay.SESSION, session=AccountSession.GOOD)
+    row = Account.objects.get(pk=old.pk)
+    row.secrets = {"access_token": "opened-elsewhere", "device_id": "D"}
+    row.save(update_fields=["secrets"])
+    made.client.joined_rooms(old.user_id)
+    assert [one[2] for one in door.asked if "joined_rooms" in one[1]] == ["opened-elsewhere"]
+
+
 def test_a_token_of_somebody_else_opens_nothing(door: Door) -> None:
     made = homeserver(door)
     ada = account(made)

@@ -125,7 +125,7 @@ def test_each_agent_answers_in_its_room_from_its_own_account(house: House) -> No
                 await ann.until(
                     # Whole: on a busy machine it may grow by an edit first.
                     lambda room=room, row=row: any(row["agent__name"] in one for one in ann.said_in(room)),
-                    90,
+                    180,
                     f"{row['agent__name']} is silent\n{house.stack.logs()}",
                 )
             await asyncio.sleep(1)

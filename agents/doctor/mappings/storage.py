@@ -106,8 +106,12 @@ def examine(folder: Path) -> Place:
 def _mark_problem(folder: Path) -> str:
     mark = mark_read(folder)
     if mark is None:
+        remembered = mark_remembered(folder)
+        # A mark is in the folder before it is remembered: whoever looks in this order cannot miss one that is being written.
+        mark = mark_read(folder)
+    if mark is None:
         try:
-            mark = mark_write(folder=folder, lost_before=_was_here(mark_remembered(folder)), actor="system")
+            mark = mark_write(folder=folder, lost_before=_was_here(remembered), actor="system")
         except OSError as error:
             return f"cannot be written: {error.strerror}"
     if not mark.lost_before:

@@ -244,6 +244,20 @@ class TestStorage:
         green("storage.volume_ephemeral")
         assert not mark_read(folder).lost_before  # type: ignore[union-attr]
 
+    def test_two_that_put_the_first_mark_at_once_take_each_other_for_no_loss(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        real = storage.mark_remembered
+
+        def meanwhile(path: Path) -> dict[str, Any] | None:
+            # Another process has looked as well, and is done before we ask what is remembered.
+            mark_write(folder=path, lost_before=False, actor="system")
+            return real(path)
+
+        monkeypatch.setattr(storage, "mark_remembered", meanwhile)
+        green("storage.volume_ephemeral")
+        assert not mark_read(folder).lost_before  # type: ignore[union-attr]
+
     def test_what_is_not_kept_by_its_kind_or_cannot_be_written(
         self, folder: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
