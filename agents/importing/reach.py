@@ -8,7 +8,7 @@ from typing import Any
 
 from django.utils import timezone
 
-from agents.matrix.errors import MatrixError, Refused, Taken, TokenRefused
+from agents.matrix.errors import MatrixError, Refused, Taken
 from agents.matrix.names import alias
 from agents.models import Account, AccountWay
 from agents.services.backends import Homeserver
@@ -83,7 +83,7 @@ def enter(homeserver: Homeserver, room_id: str, user_id: str) -> str:
         homeserver.client.join(room_id, user_id)
         return ""
     except Refused as error:
-        if error.retryable or isinstance(error, TokenRefused):
+        if error.general:
             raise
         why = error
     if bring_back(homeserver, _Place(room_id), user_id):  # type: ignore[arg-type]
@@ -97,7 +97,7 @@ def enter(homeserver: Homeserver, room_id: str, user_id: str) -> str:
     except CannotAdminister as error:
         log.info("import.no_administrator", room=room_id, error=str(error)[:200])
     except Refused as error:
-        if error.retryable or isinstance(error, TokenRefused):
+        if error.general:
             raise
         why = error
     return f"{user_id} cannot get into {room_id} ({why.code}: {why.message.rstrip('.')}). Invite it there, then apply this row again."
@@ -184,7 +184,7 @@ def ensure_alias(homeserver: Homeserver, localpart: str, room: RoomState, user_i
         if present == room.room_id and not room.canonical_alias:
             client.set_canonical_alias(room.room_id, name, user_id)
     except (Refused, Taken) as error:
-        if error.retryable or isinstance(error, TokenRefused):
+        if error.general:
             raise
         log.info("import.no_address", alias=name, error=error.sentence[:200])
     return name
@@ -196,13 +196,13 @@ def bring_switchboard(homeserver: Homeserver, room_id: str, user_id: str) -> boo
     try:
         client.register(homeserver.sender_localpart)
     except Refused as error:
-        if error.retryable or isinstance(error, TokenRefused):
+        if error.general:
             raise
     try:
         client.invite(room_id, homeserver.sender_id, user_id)
         client.join(room_id, homeserver.sender_id)
     except Refused as error:
-        if error.retryable or isinstance(error, TokenRefused):
+        if error.general:
             raise
         log.warning("import.switchboard_not_in_room", room=room_id, error=error.sentence[:200])
         return False

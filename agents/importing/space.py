@@ -10,7 +10,7 @@ from django.db import transaction
 from agents.importing.records import Planned, Record, rejected
 from agents.importing.work import Done, Task, Work, failed
 from agents.importing.world import World
-from agents.matrix.errors import MatrixError, Refused, TokenRefused
+from agents.matrix.errors import MatrixError, Refused
 from agents.models import ImportAction, ImportChoice, Room, RoomKind
 from agents.services.backends import Homeserver
 from agents.services.spaces import SpaceView, space_alias, space_relink, space_row, space_view
@@ -145,7 +145,7 @@ def _quietly(action: Any) -> bool:
     try:
         action()
     except Refused as error:
-        if error.retryable or isinstance(error, TokenRefused):
+        if error.general:
             raise
         log.info("import.refused", error=error.sentence[:200])
         return False
@@ -161,7 +161,7 @@ def _administrator(homeserver: Homeserver, room_id: str, actor: str) -> str:
     except CannotAdminister as error:
         return str(error)
     except Refused as error:
-        if error.retryable or isinstance(error, TokenRefused):
+        if error.general:
             raise
         return error.sentence
     return ""

@@ -69,6 +69,13 @@ class MatrixError(Exception):
         return self.errcode or (f"HTTP {self.status}" if self.status else "no answer")
 
     @property
+    def general(self) -> bool:
+        """Whether it is about the homeserver or our token, and not about what was asked: whoever goes on to the next account, room or
+        person must not take it for their fault, but stop.
+        """
+        return self.retryable or isinstance(self, TokenRefused)
+
+    @property
     def _server(self) -> str:
         return f"The homeserver at {self.where}" if self.where else "The homeserver"
 

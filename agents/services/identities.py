@@ -123,7 +123,7 @@ def accounts_provision(
             (done.created if made else done.adopted).append(account.user_id)
             _dress(homeserver, row)
         except Refused as error:
-            if error.retryable or isinstance(error, TokenRefused):
+            if error.general:
                 raise
             done.failed[account.user_id] = error.sentence
         progress(number, account.user_id)
@@ -148,13 +148,13 @@ def bring_back(homeserver: Homeserver, room: Room, user_id: str) -> bool:
         client.join(room.room_id, user_id)
         return True
     except Refused as error:
-        if error.retryable or isinstance(error, TokenRefused):
+        if error.general:
             raise
     try:
         client.invite(room.room_id, user_id, homeserver.sender_id)
         client.join(room.room_id, user_id)
     except Refused as error:
-        if error.retryable or isinstance(error, TokenRefused):
+        if error.general:
             raise
         return False
     return True

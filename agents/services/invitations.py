@@ -13,7 +13,7 @@ from typing import Any, Literal
 from django.db import transaction
 from django.utils import timezone
 
-from agents.matrix.errors import MatrixError, Refused, TokenRefused
+from agents.matrix.errors import MatrixError, Refused
 from agents.models import AgentState, Invitation, InvitationState, InviteePause, Room, RoomKind
 from agents.services.backends import Homeserver
 from agents.services.identities import bring_back
@@ -61,7 +61,7 @@ def invitation_look(homeserver: Homeserver, invitation: Invitation) -> Finding:
             members = homeserver.client.members(room.room_id, reader)
             break
         except Refused as error:
-            if error.retryable or isinstance(error, TokenRefused):
+            if error.general:
                 raise
     state = (members or {}).get(person, "")
     if state in ("join", "invite"):
@@ -97,7 +97,7 @@ def invitation_mend(*, homeserver: Homeserver, invitation: Invitation, actor: st
             note_accepted(homeserver.service, [person])
             return _settle(invitation, InvitationState.INVITED, "", actor, f"{person} was invited by {inviter}.")
         except Refused as error:
-            if error.retryable or isinstance(error, TokenRefused):
+            if error.general:
                 raise
             refusal = refusal or error
     assert refusal is not None
@@ -129,7 +129,7 @@ def invitation_restore(*, homeserver: Homeserver, invitation: Invitation, kept: 
             if members.get(invitation.user_id) == "invite":
                 homeserver.client.kick(room.room_id, invitation.user_id, inviter_of(homeserver, room))
         except Refused as error:
-            if error.retryable or isinstance(error, TokenRefused):
+            if error.general:
                 raise
     with transaction.atomic():
         invitation.state, invitation.attempts = kept["state"], kept["attempts"]

@@ -12,7 +12,7 @@ from typing import Any
 from django.db import IntegrityError, transaction
 
 from agents.matrix.admin.synapse import SynapseAdmin
-from agents.matrix.errors import Refused, TokenRefused
+from agents.matrix.errors import Refused
 from agents.models import Agent, SyncState
 from agents.models import Mapping as MappingRow
 from agents.services import rebuild_rows
@@ -129,7 +129,7 @@ def _space(homeserver: Homeserver) -> tuple[SpaceView | None, str]:
     try:
         found = space_find(homeserver)
     except Refused as error:
-        if error.retryable or isinstance(error, TokenRefused):
+        if error.general:
             raise
         # Our own account is unknown there, so it has no space either.
         return None, ""

@@ -8,7 +8,7 @@ from typing import Any
 from django.db import transaction
 from django.utils import timezone
 
-from agents.matrix.errors import MatrixError, Refused, TokenRefused
+from agents.matrix.errors import MatrixError, Refused
 from agents.models import Invitation, Mapping, Room, RoomKind
 from agents.services.backends import Homeserver, homeserver_of
 from agents.services.mappings import remember_predecessor
@@ -217,13 +217,13 @@ def _enter(homeserver: Homeserver, room: Room, user_id: str) -> bool:
         try:
             homeserver.client.invite(room.room_id, user_id, homeserver.sender_id)
         except Refused as error:
-            if error.retryable or isinstance(error, TokenRefused):
+            if error.general:
                 raise
     try:
         homeserver.client.join(room.room_id, user_id)
     except Refused as error:
         # Servers say "no such room" in several ways; a failure that may pass is not one of them.
-        if error.retryable or isinstance(error, TokenRefused):
+        if error.general:
             raise
         return False
     return True

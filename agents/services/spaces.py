@@ -14,7 +14,7 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models import QuerySet
 
-from agents.matrix.errors import MatrixError, Refused, TokenRefused
+from agents.matrix.errors import MatrixError, Refused
 from agents.models import AgentState, Mapping, Room, RoomKind
 from agents.services.backends import Homeserver, user_prefix
 from agents.sync import rooms as steps
@@ -62,7 +62,7 @@ def space_view(homeserver: Homeserver, room_id: str) -> SpaceView | None:
     try:
         state = homeserver.client.full_state(room_id, homeserver.sender_id)
     except Refused as error:
-        if error.retryable or isinstance(error, TokenRefused):
+        if error.general:
             raise
         return None
     single: dict[str, dict[str, Any]] = {}
@@ -129,7 +129,7 @@ def _state(homeserver: Homeserver, room_id: str, kind: str) -> dict[str, Any]:
     try:
         return homeserver.client.get_state(room_id, kind, "", homeserver.sender_id) or {}
     except Refused as error:
-        if error.retryable or isinstance(error, TokenRefused):
+        if error.general:
             raise
         return {}
 
@@ -260,7 +260,7 @@ def parent_of(homeserver: Homeserver, room_id: str, user_id: str, space_id: str)
     try:
         content = homeserver.client.get_state(room_id, "m.space.parent", space_id, user_id)
     except Refused as error:
-        if error.retryable or isinstance(error, TokenRefused):
+        if error.general:
             raise
         return None
     return bool(content and content.get("via"))
@@ -324,7 +324,7 @@ def _invite_members(homeserver: Homeserver, duplicate: SpaceView, keeper: str) -
             homeserver.client.invite(keeper, person, homeserver.sender_id)
             invited.append(person)
         except Refused as error:
-            if error.retryable or isinstance(error, TokenRefused):
+            if error.general:
                 raise
     return invited
 

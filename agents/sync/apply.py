@@ -195,7 +195,7 @@ class Applier:
         try:
             self._mender().mend(kind, mapping, key, step.detail["found"])
         except (NoWay, MatrixError) as error:
-            if isinstance(error, MatrixError) and (error.retryable or isinstance(error, TokenRefused)):
+            if isinstance(error, MatrixError) and error.general:
                 raise
             self._unmended(step, error.sentence)
             if blocks(step):
@@ -209,7 +209,7 @@ class Applier:
         try:
             room = self._mender().mend_space(kind, room, key, step.detail["found"], target=target, name=step.label)
         except (NoWay, MatrixError) as error:
-            if isinstance(error, MatrixError) and (error.retryable or isinstance(error, TokenRefused)):
+            if isinstance(error, MatrixError) and error.general:
                 raise
             self._unmended(step, error.sentence)
             return room

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from agents.matrix.errors import MatrixError, Refused, TokenRefused
+from agents.matrix.errors import MatrixError, Refused
 from agents.models import Account, Room
 from agents.services.backends import Homeserver
 from agents.services.identities import ask_identities
@@ -31,7 +31,7 @@ def look_for_loss(homeserver: Homeserver, observed: Observed, *, everything: boo
     try:
         here = bool(space) and space in homeserver.client.joined_rooms(homeserver.sender_id)
     except Refused as error:
-        if error.retryable or isinstance(error, TokenRefused):
+        if error.general:
             return
         here = False
     except MatrixError:

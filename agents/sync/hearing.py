@@ -5,7 +5,7 @@ Under an appservice this does nothing: the homeserver pushes what happens in roo
 
 from __future__ import annotations
 
-from agents.matrix.errors import RateLimited, Refused, SessionRefused, TokenRefused
+from agents.matrix.errors import RateLimited, Refused, SessionRefused
 from agents.models import Room
 from agents.services.backends import Homeserver
 from ops.logs import get_logger
@@ -29,7 +29,7 @@ def hear(homeserver: Homeserver, room: Room, host: str) -> bool:
     try:
         _enter(homeserver, room.room_id, host)
     except Refused as error:
-        if error.retryable or isinstance(error, TokenRefused):
+        if error.general:
             raise
         return False
     note_heard(room, True)
@@ -49,7 +49,7 @@ def _enter(homeserver: Homeserver, room_id: str, host: str) -> None:
         # Invited already, when the room was made; or in it since it spoke there.
         homeserver.client.join(room_id, homeserver.sender_id)
     except Refused as error:
-        if error.retryable or isinstance(error, TokenRefused):
+        if error.general:
             raise
         homeserver.client.invite(room_id, homeserver.sender_id, host)
         homeserver.client.join(room_id, homeserver.sender_id)

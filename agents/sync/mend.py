@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from agents.matrix.errors import NotFound, Refused, TokenRefused
+from agents.matrix.errors import NotFound, Refused
 from agents.matrix.room_state import RoomState
 from agents.models import DriftKind, Mapping, Room
 from agents.services.backends import Homeserver
@@ -363,7 +363,7 @@ def kind_of_room(found: Any) -> bool:
 
 
 def _raise_if_general(error: Refused) -> None:
-    if error.retryable or isinstance(error, TokenRefused):
+    if error.general:
         raise error
 
 

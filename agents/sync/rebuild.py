@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from agents.backends.base import AgentInfo
-from agents.matrix.errors import Forbidden, MatrixError, NotFound, Refused, TokenRefused
+from agents.matrix.errors import Forbidden, MatrixError, NotFound, Refused
 from agents.matrix.names import user_id
 from agents.services.backends import Homeserver, user_prefix
 from agents.sync.takeover import MARK, names_of
@@ -184,7 +184,7 @@ def look_at(homeserver: Homeserver, account: str) -> SeenAccount | None:
     try:
         joined = client.joined_rooms(account)
     except Refused as error:
-        if error.retryable or isinstance(error, TokenRefused):
+        if error.general:
             raise
         return None
     rooms = []
@@ -197,7 +197,7 @@ def look_at(homeserver: Homeserver, account: str) -> SeenAccount | None:
     try:
         by_alias = client.resolve_alias("#" + account[1:]) or ""
     except MatrixError as error:
-        if error.retryable or isinstance(error, TokenRefused):
+        if error.general:
             raise
         by_alias = ""
     return SeenAccount(account, profile.display_name, profile.avatar_url, by_alias, tuple(rooms))

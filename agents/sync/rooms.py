@@ -178,7 +178,7 @@ def _is_member(homeserver: Homeserver, room_id: str, user_id: str) -> bool:
         homeserver.client.join(room_id, user_id)
     except Refused as error:
         # Synapse says "no servers that are in the room" (404, M_UNKNOWN) of a room that everybody has left.
-        if error.retryable or isinstance(error, TokenRefused):
+        if error.general:
             raise
         return False
     return True
@@ -276,7 +276,7 @@ def invite(homeserver: Homeserver, room: Room, person: str, inviter: str) -> Non
     try:
         homeserver.client.invite(room.room_id, person, inviter)
     except MatrixError as error:
-        if not isinstance(error, (Forbidden, NotFound, Taken)) and (error.retryable or isinstance(error, TokenRefused)):
+        if not isinstance(error, (Forbidden, NotFound, Taken)) and error.general:
             raise
         new = _postpone(room, person, error)
         pauses.note_refused(homeserver, room, person, inviter, error, new=new)

@@ -7,7 +7,7 @@ from typing import Any
 
 from django.utils import timezone
 
-from agents.matrix.errors import Refused, TokenRefused
+from agents.matrix.errors import Refused
 from agents.matrix.names import localpart_for
 from agents.models import Agent, Mapping, Room
 from agents.services.backends import Homeserver, user_prefix
@@ -30,7 +30,7 @@ def newest_event(homeserver: Homeserver, room_id: str, user_id: str) -> tuple[da
         page = homeserver.client.messages(room_id, user_id=user_id, direction="b", limit=1)
         newest = page.chunk[0] if page.chunk else {}
     except Refused as error:
-        if error.retryable or isinstance(error, TokenRefused):
+        if error.general:
             raise
         log.info("room.history_closed", room=room_id, error=error.sentence[:200])
     stamp, event_id = newest.get("origin_server_ts"), newest.get("event_id")
@@ -110,7 +110,7 @@ def mark_room(homeserver: Homeserver, room: Room, mapping: Mapping) -> bool:
 
 
 def _passed_over(error: Refused, room_id: str) -> bool:
-    if error.retryable or isinstance(error, TokenRefused):
+    if error.general:
         raise error
     log.info("room.not_marked", room=room_id, error=error.sentence[:200])
     return False
