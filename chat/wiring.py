@@ -11,8 +11,8 @@ from agents.services.rebuild_rows import register_direct_room
 from agents.services.refill import register_forgetter
 from agents.services.sessions import register_maker, register_watcher
 from agents.sync.again import register_history_writer
+from agents.sync.epochs import register_epoch_source
 from agents.sync.observe import register_invitees
-from agents.sync.rooms import register_epoch_source
 from chat.deliveries.outbox import MATRIX
 from chat.deliveries.run import register_target
 from chat.matrix import gaps, state_events, told_again

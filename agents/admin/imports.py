@@ -127,10 +127,6 @@ class MappingImportAdmin(OperatorAdmin):
         ]
         return [*own, *super().get_urls()]
 
-    def get_queryset(self, request: HttpRequest) -> Any:
-        # The files' texts carry passwords: no page reads them.
-        return super().get_queryset(request).defer("payload")
-
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         buttons = [Button("Import mappings…", reverse("admin:agents_mappingimport_start"), primary=True)]
         return super().changelist_view(request, {"list_buttons": buttons, **(extra_context or {})})

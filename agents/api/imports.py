@@ -163,7 +163,7 @@ def _inlined(schema: type[Schema]) -> dict[str, Any]:
 
 
 def _run(import_id: int) -> MappingImport:
-    run = MappingImport.objects.defer("payload").filter(pk=import_id).first()
+    run = MappingImport.objects.filter(pk=import_id).first()
     if run is None:
         raise not_found("import", import_id)
     return run
@@ -239,7 +239,7 @@ def _address(url: str) -> str:
 
 @router.get("", response=ImportList, operation_id="imports_list", summary="List imports, newest first")
 def imports_list(request: HttpRequest, query: Query[ImportFilter]) -> HttpResponse:
-    rows = MappingImport.objects.defer("payload")
+    rows = MappingImport.objects.all()
     if query.state:
         rows = rows.filter(state=query.state)
     return page(request, rows, query, render=import_dict, order=("-id",))

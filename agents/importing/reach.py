@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 from django.utils import timezone
 
 from agents.matrix.errors import MatrixError, Refused, Taken
 from agents.matrix.names import alias
+from agents.matrix.room_state import room_state
 from agents.models import Account, AccountWay
 from agents.services.backends import Homeserver
 from agents.services.identities import ask_identity, bring_back
@@ -19,7 +18,7 @@ log = get_logger(__name__)
 
 
 @dataclass(slots=True)
-class RoomState:
+class PlaceSeen:
     """What a room says of itself, in one request. ``members``: user id to membership."""
 
     room_id: str
@@ -39,7 +38,7 @@ class Reached:
     made: bool = False
     display_name: str = ""
     avatar: str = ""
-    room: RoomState | None = None
+    room: PlaceSeen | None = None
     problem: str = ""
 
 
@@ -71,7 +70,7 @@ def look_inside(homeserver: Homeserver, reached: Reached, user_id: str, room_id:
         return
     reached.problem = enter(homeserver, room_id, user_id)
     if not reached.problem:
-        reached.room = room_state(homeserver, room_id, user_id)
+        reached.room = place_seen(homeserver, room_id, user_id)
 
 
 def enter(homeserver: Homeserver, room_id: str, user_id: str) -> str:
@@ -110,36 +109,13 @@ class _Place:
     room_id: str
 
 
-def room_state(homeserver: Homeserver, room_id: str, user_id: str) -> RoomState:
+def place_seen(homeserver: Homeserver, room_id: str, user_id: str) -> PlaceSeen:
     """Name, topic, address, encryption, successor and members of a room that the account is in."""
-    state = RoomState(room_id)
-    for event in homeserver.client.full_state(room_id, user_id):
-        kind, key, content = event.get("type"), event.get("state_key"), event.get("content")
-        if not isinstance(content, dict) or not isinstance(key, str):
-            continue
-        if kind == "m.room.member":
-            state.members[key] = str(content.get("membership") or "")
-        elif key == "" and kind in _SINGLE:
-            _SINGLE[kind](state, content)
-    return state
-
-
-def _text(content: dict[str, Any], key: str, most: int) -> str:
-    value = content.get(key)
-    return value[:most] if isinstance(value, str) else ""
-
-
-def _set(name: str, key: str, most: int) -> Callable[[RoomState, dict[str, Any]], None]:
-    return lambda state, content: setattr(state, name, _text(content, key, most))
-
-
-_SINGLE: dict[str, Callable[[RoomState, dict[str, Any]], None]] = {
-    "m.room.name": _set("name", "name", 255),
-    "m.room.topic": _set("topic", "topic", 1000),
-    "m.room.canonical_alias": _set("canonical_alias", "alias", 255),
-    "m.room.tombstone": _set("replaced_by", "replacement_room", 255),
-    "m.room.encryption": lambda state, content: setattr(state, "encrypted", True),
-}
+    state = room_state(homeserver.client.full_state(room_id, user_id))
+    return PlaceSeen(
+        room_id, state.name[:255], state.topic[:1000], state.alias[:255], state.encrypted, state.replaced_by[:255],
+        state.memberships,
+    )  # fmt: skip
 
 
 def open_session(homeserver: Homeserver, account: Account, known: dict[str, str], actor: str) -> str:
@@ -166,7 +142,7 @@ def open_session(homeserver: Homeserver, account: Account, known: dict[str, str]
     return ""
 
 
-def ensure_alias(homeserver: Homeserver, localpart: str, room: RoomState, user_id: str, *, move: bool) -> str:
+def ensure_alias(homeserver: Homeserver, localpart: str, room: PlaceSeen, user_id: str, *, move: bool) -> str:
     """Let the account's own address lead to its room, where it leads nowhere (or anywhere, with ``move``). Returns the address.
 
     A name that the homeserver does not give us is left alone: the room is found by its mark then.

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from agents.importing.world import AT_ONCE
 from agents.matrix.errors import MatrixError
 from agents.models import ImportChoice, MappingImportRow
 from agents.services.backends import Homeserver
+from ops.side_by_side import side_by_side
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +59,8 @@ class Work:
             except MatrixError as error:
                 return error
 
-        with ThreadPoolExecutor(max_workers=AT_ONCE, thread_name_prefix="import") as pool:
-            for task, found in zip(tasks, pool.map(ask, tasks), strict=True):
-                self.reached[task.row.pk] = found
+        for task, found in zip(tasks, side_by_side(ask, tasks), strict=True):
+            self.reached[task.row.pk] = found
 
 
 def failed(error: MatrixError | str) -> Done:

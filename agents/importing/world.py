@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal, TypeVar
@@ -13,17 +12,17 @@ from django.conf import settings
 
 from agents.backends.base import BackendError
 from agents.importing.records import Record
-from agents.matrix.errors import Forbidden, MatrixError, NotFound, Refused, TokenRefused
+from agents.matrix.errors import Forbidden, MatrixError, NotFound, Refused, TokenRefused, account_is_missing
 from agents.matrix.names import alias, localpart_of
 from agents.models import Account, Agent, Mapping, Room
 from agents.services.backends import Homeserver, backend_for
 from agents.sync.observe import tidy
 from ops.logs import get_logger
 from ops.models import Service
+from ops.side_by_side import side_by_side
 
 log = get_logger(__name__)
 
-AT_ONCE = 8
 _CHUNK = 500
 T = TypeVar("T")
 
@@ -105,10 +104,7 @@ class World:
         """The service that was named, or all enabled Letta services, with their agents. Asked side by side."""
         rows = Service.objects.filter(enabled=True).order_by("pk")
         wanted = list(rows.filter(name=self.service_name) if self.service_name else rows.filter(kind="letta"))
-        if len(wanted) < 2:
-            return [_listed(service) for service in wanted]
-        with ThreadPoolExecutor(max_workers=min(AT_ONCE, len(wanted)), thread_name_prefix="import") as pool:
-            return list(pool.map(_listed, wanted))
+        return side_by_side(_listed, wanted)
 
     def agents_by_id(self, external_ids: Iterable[str]) -> dict[str, list[StoredMapping]]:
         """Our agents with these ids on any of the services, with account and room. A constant number of queries a thousand."""
@@ -178,8 +174,7 @@ class World:
                 return UNKNOWN
 
         names = list(wanted)
-        with ThreadPoolExecutor(max_workers=AT_ONCE, thread_name_prefix="import") as pool:
-            return dict(zip(names, pool.map(ask, names), strict=True))
+        return dict(zip(names, side_by_side(ask, names), strict=True))
 
 
 def ask_account(homeserver: Homeserver, user_id: str, room_id: str) -> FoundAccount:
@@ -192,10 +187,7 @@ def ask_account(homeserver: Homeserver, user_id: str, room_id: str) -> FoundAcco
     try:
         joined = frozenset(client.joined_rooms(user_id))
     except (Forbidden, NotFound) as error:
-        state: Literal["outside", "missing"] = "outside"
-        words = error.message.lower()
-        if "not registered" in words or "does not exist" in words or isinstance(error, NotFound):
-            state = "missing"
+        state: Literal["outside", "missing"] = "missing" if account_is_missing(error) else "outside"
         return FoundAccount(state, alias_room=_resolve(homeserver, own))
     except Refused as error:
         if isinstance(error, TokenRefused):

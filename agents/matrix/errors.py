@@ -298,6 +298,13 @@ def _retry_after(data: Mapping[str, Any], headers: Mapping[str, str]) -> float |
     return min(max(seconds, 0.0), _MAX_RETRY_AFTER) if math.isfinite(seconds) else None
 
 
+def account_is_missing(error: MatrixError) -> bool:
+    """Whether a refusal means that there is no such account. Synapse and Tuwunel say it in words only, under ``M_FORBIDDEN``."""
+    words = error.message.lower()
+    told = "not registered this user" in words or "does not exist" in words
+    return isinstance(error, NotFound) or (isinstance(error, Forbidden) and told)
+
+
 def _full_stop(text: str) -> str:
     text = text.strip()
     return text if text.endswith((".", "!", "?")) else f"{text}."

@@ -31,7 +31,8 @@ class Member:
 class RoomState:
     """What matters of a room. ``parents`` are the spaces that it names, ``children`` the rooms that it lists (``via`` only).
 
-    ``replaced_by`` is the successor that a tombstone names, ``replaced_ts`` when (ms, 0: unknown).
+    ``replaced_by`` is the successor that a tombstone names, ``replaced_ts`` when (ms, 0: unknown). ``single`` is the content of every
+    kind of state of which a room has one.
     """
 
     members: Mapping[str, Member] = field(default_factory=dict)
@@ -48,6 +49,16 @@ class RoomState:
     power: Mapping[str, Any] | None = None
     parents: frozenset[str] = frozenset()
     children: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    single: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    @property
+    def encrypted(self) -> bool:
+        return "m.room.encryption" in self.single
+
+    @property
+    def memberships(self) -> dict[str, str]:
+        """``{user id: join, invite, leave, ban or knock}``."""
+        return {user_id: member.membership for user_id, member in self.members.items()}
 
     def membership(self, user_id: str) -> str:
         """What the user is to the room, "" when it never heard of them."""
@@ -128,6 +139,7 @@ def room_state(events: Iterable[Mapping[str, Any]]) -> RoomState:
         power=single.get("m.room.power_levels"),
         parents=frozenset(parents),
         children=children,
+        single=single,
     )
 
 

@@ -39,16 +39,15 @@ class ImportChoice(models.TextChoices):
 class MappingImport(models.Model):
     """One import: its files, the plan made of them, and what became of it.
 
-    ``sources`` is ``[{"name", "kind", "size", "sha256", "records", "problems"}]``. ``payload`` holds the files' texts (they carry
-    passwords) until the import is applied or discarded. ``counts`` has a number for each action; ``findings`` are JSON findings that
-    belong to no row (a truncated file, with line and column).
+    ``sources`` is ``[{"name", "kind", "size", "sha256", "records", "problems"}]``. ``counts`` has a number for each action;
+    ``findings`` are JSON findings that belong to no row (a truncated file, with line and column). The files' texts are kept nowhere:
+    each row holds its own record.
     """
 
     state = models.CharField(max_length=10, choices=ImportState.choices, default=ImportState.PLANNED)
     homeserver = models.ForeignKey("ops.Service", on_delete=models.SET_NULL, null=True, blank=True, related_name="+")
     actor = models.CharField(max_length=255, blank=True)
     sources = models.JSONField(default=list, blank=True)
-    payload = EncryptedTextField(blank=True, default="", all_secret=False)
     counts = models.JSONField(default=dict, blank=True)
     findings = models.JSONField(default=list, blank=True)
     error = models.TextField(blank=True)

@@ -7,23 +7,29 @@ sessions of their own (client mode, or outside the namespace) are renewed by the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 from django.db import transaction
 from django.utils import timezone
 
-from agents.matrix.errors import Forbidden, MatrixError, NotFound, Refused, SessionRefused, TokenRefused
+from agents.matrix.errors import (
+    MatrixError,
+    Refused,
+    SessionRefused,
+    TokenRefused,
+    account_is_missing,
+)
 from agents.matrix.keys import MARKER
-from agents.matrix.names import localpart_for, user_id
+from agents.matrix.names import user_id
 from agents.models import Account, Agent, Mapping, Room
-from agents.services.backends import Homeserver, user_prefix
+from agents.services.backends import Homeserver
 from agents.sync import rooms as steps
+from agents.sync.takeover import derived_localparts
 from ops.services.audit import record
+from ops.side_by_side import side_by_side
 
-AT_ONCE = 8
 State = Literal["ok", "missing", "refused", "unknown"]
 CANARY = "I speak with my own account again. Something I said before may stand here under another name."
 
@@ -54,7 +60,7 @@ def ask_identity(homeserver: Homeserver, user_id: str, room_id: str = "") -> Ide
     except TokenRefused as error:
         return Identity(user_id, "unknown", error.sentence, error.code)
     except Refused as error:
-        if _is_missing(error) or isinstance(error, NotFound):
+        if account_is_missing(error):
             return Identity(user_id, "missing", "The homeserver has no such account.", error.code)
         return Identity(user_id, "refused", error.sentence, error.code)
     except MatrixError as error:
@@ -64,26 +70,12 @@ def ask_identity(homeserver: Homeserver, user_id: str, room_id: str = "") -> Ide
     return Identity(user_id, "ok")
 
 
-def _is_missing(error: Refused) -> bool:
-    """Synapse and Tuwunel say it in words only, under ``M_FORBIDDEN``."""
-    words = error.message.lower()
-    return isinstance(error, Forbidden) and ("not registered this user" in words or "does not exist" in words)
-
-
 def ask_identities(homeserver: Homeserver, rooms: dict[str, str]) -> dict[str, Identity]:
     """``ask_identity`` for many, side by side: ``{user id: room id or ""}``. Needs no database once their tokens are at hand."""
     if homeserver.client.sessions is not None:
         homeserver.client.sessions.warm(rooms)
     said = side_by_side(lambda one: ask_identity(homeserver, one, rooms[one]), list(rooms))
     return dict(zip(rooms, said, strict=True))
-
-
-def side_by_side(action: Callable[[str], Any], items: Sequence[str]) -> list[Any]:
-    """``action`` of each item, a few at once, results in order. The action must not touch the database."""
-    if len(items) < 2:
-        return [action(item) for item in items]
-    with ThreadPoolExecutor(max_workers=min(AT_ONCE, len(items)), thread_name_prefix="identities") as pool:
-        return list(pool.map(action, items))
 
 
 @dataclass(slots=True)
@@ -171,9 +163,7 @@ class Reassertion:
 
 def derived_user_id(homeserver: Homeserver, agent: Agent) -> str:
     """The user id that the agent's own id stands for on this homeserver, whatever its row says."""
-    scope = "" if agent.service.kind == "letta" else agent.service.name
-    localpart = localpart_for(agent.external_id, prefix=user_prefix(homeserver), scope=scope)
-    return user_id(localpart, homeserver.server_name)
+    return user_id(derived_localparts(homeserver, agent)[0], homeserver.server_name)
 
 
 def identity_reassert(*, homeserver: Homeserver, mapping: Mapping, actor: str) -> Reassertion:

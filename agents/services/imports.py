@@ -342,7 +342,6 @@ def _close(run: MappingImport, actor: str, stopped: bool) -> None:
         MappingImport.objects.filter(pk=run.pk).update(
             state=state,
             applied_at=timezone.now(),
-            payload="",
             error="It was stopped; apply it again to go on." if stopped else "",
         )
         record(
@@ -392,7 +391,7 @@ def import_discard(*, run: MappingImport, actor: str) -> None:
         changed = (
             MappingImport.objects.filter(pk=run.pk)
             .exclude(state__in=[ImportState.APPLYING, ImportState.DISCARDED])
-            .update(state=ImportState.DISCARDED, payload="")
+            .update(state=ImportState.DISCARDED)
         )
         if not changed:
             run.refresh_from_db()

@@ -14,7 +14,7 @@ from django.utils import timezone
 from agents.matrix.errors import MatrixError
 from agents.models import Agent, AgentState, Invitation, Mapping, Room, RoomKind
 from agents.services.backends import Homeserver
-from agents.sync import rooms as steps
+from agents.sync.epochs import current_epoch
 from agents.sync.takeover import note_takeover
 from ops.logs import get_logger
 from ops.services.audit import record
@@ -128,7 +128,7 @@ def _move(room: Room, room_id: str, homeserver: Homeserver) -> None:
     room.room_id, room.name, room.topic = room_id, "", ""
     room.in_space, room.child_order, room.switchboard_joined, room.encrypted = False, "", False, False
     # Only what is said from now on is for us: nobody expects an answer to the words of weeks ago.
-    room.caught_up_epoch = steps.current_epoch(homeserver.service)
+    room.caught_up_epoch = current_epoch(homeserver.service)
     room.last_event_id, room.last_event_at = "", timezone.now()
     room.save()
 

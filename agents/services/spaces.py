@@ -15,6 +15,7 @@ from django.db import transaction
 from django.db.models import QuerySet
 
 from agents.matrix.errors import MatrixError, Refused
+from agents.matrix.room_state import room_state
 from agents.models import AgentState, Mapping, Room, RoomKind
 from agents.services.backends import Homeserver, user_prefix
 from agents.sync import rooms as steps
@@ -65,33 +66,14 @@ def space_view(homeserver: Homeserver, room_id: str) -> SpaceView | None:
         if error.general:
             raise
         return None
-    single: dict[str, dict[str, Any]] = {}
-    creator, children, members = "", {}, {}
-    for event in state:
-        kind, key, content = event.get("type"), event.get("state_key"), event.get("content")
-        if not isinstance(content, dict) or not isinstance(key, str):
-            continue
-        if kind == "m.space.child" and content.get("via"):
-            children[key] = content
-        elif kind == "m.room.member":
-            members[key] = str(content.get("membership") or "")
-        elif isinstance(kind, str) and key == "":
-            single[kind] = content
-            if kind == "m.room.create":
-                creator = str(event.get("sender") or "")
-    if members.get(homeserver.sender_id) != "join":
+    found = room_state(state)
+    if found.membership(homeserver.sender_id) != "join":
         # Whoever left a room still reads it as it was then.
         return None
+    creator = found.creators[0] if found.creators else ""
     return SpaceView(
-        room_id,
-        single.get("m.room.create", {}).get("type") == "m.space",
-        str(single.get("m.room.name", {}).get("name") or ""),
-        creator,
-        str(single.get("m.room.tombstone", {}).get("replacement_room") or ""),
-        str(single.get("m.room.canonical_alias", {}).get("alias") or ""),
-        children,
-        members,
-    )
+        room_id, found.is_space, found.name, creator, found.replaced_by, found.alias, {key: dict(content) for key, content in found.children.items()}, found.memberships
+    )  # fmt: skip
 
 
 def other_spaces(homeserver: Homeserver, known: str) -> list[SpaceView]:

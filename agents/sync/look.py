@@ -3,31 +3,24 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
 
-from django.db import connections
-
-from agents.matrix.errors import Forbidden, MatrixError, NotFound, Refused, TokenRefused
+from agents.matrix.errors import MatrixError, Refused, TokenRefused, account_is_missing
 from agents.matrix.room_state import RoomState, room_state
 from agents.models import Account, Mapping, Room, RoomKind
 from agents.services.backends import Homeserver, user_prefix
 from agents.sync.drift import Seen, Subject
 from ops.logs import get_logger
+from ops.side_by_side import side_by_side
 
 log = get_logger(__name__)
 
-AT_ONCE = 8
 # Of the rooms of one account that no row names so many are looked into.
 MOST_UNKNOWN = 10
 # Rooms that were found to be nobody's own are not looked into again for a while (seconds).
 REMEMBERED = 3600.0
 _not_own: dict[tuple[int, str], float] = {}
-
-T = TypeVar("T")
-S = TypeVar("S")
 
 
 @dataclass(slots=True)
@@ -57,27 +50,12 @@ def read_mappings(homeserver: Homeserver, subjects: Sequence[Subject]) -> Readin
             reading.error = reading.error or error
             return None
 
-    for subject, seen in zip(subjects, each(one, subjects), strict=True):
+    for subject, seen in zip(subjects, side_by_side(one, subjects), strict=True):
         if seen is not None:
             reading.seen[subject.mapping] = seen
     if reading.seen:
         _neighbours(homeserver, subjects, reading)
     return reading
-
-
-def each(action: Callable[[S], T], items: Sequence[S]) -> list[T]:
-    """``action`` of each, a few at once, results in order. A thread's database connection ends with it."""
-    if len(items) < 2:
-        return [action(item) for item in items]
-
-    def work(item: S) -> T:
-        try:
-            return action(item)
-        finally:
-            connections.close_all()
-
-    with ThreadPoolExecutor(max_workers=min(AT_ONCE, len(items)), thread_name_prefix="look") as pool:
-        return list(pool.map(work, items))
 
 
 def read_one(homeserver: Homeserver, subject: Subject) -> Seen:
@@ -112,13 +90,6 @@ def read_state(homeserver: Homeserver, room_id: str, user_id: str) -> RoomState 
     except Refused as error:
         log.debug("look.room_closed", room=room_id, error=error.sentence[:200])
         return None
-
-
-def account_is_missing(error: Refused) -> bool:
-    """Synapse and Tuwunel say it in words only, under ``M_FORBIDDEN``."""
-    words = error.message.lower()
-    told = "not registered this user" in words or "does not exist" in words
-    return isinstance(error, NotFound) or (isinstance(error, Forbidden) and told)
 
 
 def _neighbours(homeserver: Homeserver, subjects: Sequence[Subject], reading: Reading) -> None:
@@ -186,7 +157,7 @@ def _spare(homeserver: Homeserver, rows: Sequence[Subject], reading: Reading) ->
 
     pairs = [(subject, room_id) for subject, rooms in unknown for room_id in rooms]
     spare: dict[int, list[str]] = {}
-    for (subject, room_id), mine in zip(pairs, each(look, pairs), strict=True):
+    for (subject, room_id), mine in zip(pairs, side_by_side(look, pairs), strict=True):
         if mine:
             spare.setdefault(subject.mapping, []).append(room_id)
     if len(_not_own) > 50_000:
@@ -213,11 +184,15 @@ def _unknown_rooms(rows: Sequence[Subject], reading: Reading) -> list[tuple[Subj
 
 
 def _is_own(homeserver: Homeserver, state: RoomState, subject: Subject) -> bool:
-    """Made for the agent and in use: an account of ours made it, or it bears the agent's name; it has no successor."""
-    if state.is_space or state.replaced_by or state.membership(subject.user_id) != "join":
+    return state.membership(subject.user_id) == "join" and made_for(homeserver, state, subject.label)
+
+
+def made_for(homeserver: Homeserver, state: RoomState, name: str) -> bool:
+    """Made for an agent and in use: an account of ours made it, or it bears the agent's name; no space, and without a successor."""
+    if state.is_space or state.replaced_by:
         return False
     made_by_us = any(is_ours(homeserver, creator) for creator in state.creators[:1])
-    return made_by_us or (bool(subject.label) and state.name == subject.label)
+    return made_by_us or (bool(name) and state.name == name)
 
 
 def is_ours(homeserver: Homeserver, user_id: str) -> bool:

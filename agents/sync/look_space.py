@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from django.utils import timezone
 
-from agents.matrix.errors import MatrixError, Refused, TokenRefused
+from agents.matrix.errors import MatrixError, Refused, TokenRefused, account_is_missing
 from agents.models import DriftKind, Invitation, Room
 from agents.services.backends import Homeserver
 from agents.services.spaces import (
@@ -20,7 +20,7 @@ from agents.services.spaces import (
     space_view,
 )
 from agents.sync.drift import Difference, Invited, Seen, SpaceSeen, Subject, Wanted, space_differences
-from agents.sync.look import account_is_missing, read_state
+from agents.sync.look import read_state
 from agents.sync.observe import invitees
 from ops.words import counted
 

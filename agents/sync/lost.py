@@ -6,21 +6,20 @@ plan is made: on a homeserver of ten thousand agents as on one of four.
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
-
 from agents.backends.base import AgentInfo
 from agents.matrix.errors import MatrixError, Refused, TokenRefused
-from agents.matrix.names import alias, localpart_for, user_id
+from agents.matrix.names import alias, user_id
 from agents.models import Account
-from agents.services.backends import Homeserver, user_prefix
+from agents.services.backends import Homeserver
 from agents.sync.observe import KnownAgent, Observed, ServiceView, Traces
 from agents.sync.plan import SUSPICIOUS_LEAST, without_room
+from agents.sync.takeover import names_of
 from ops.logs import get_logger
+from ops.side_by_side import side_by_side
 
 log = get_logger(__name__)
 
 SAMPLE = 40
-AT_ONCE = 8
 
 
 def look_for_traces(homeserver: Homeserver, observed: Observed) -> None:
@@ -53,8 +52,7 @@ def traces_of(
     rows = set(Account.objects.filter(user_id__in=names).values_list("user_id", flat=True))
     if homeserver.client.sessions is not None:
         homeserver.client.sessions.warm(names)
-    with ThreadPoolExecutor(max_workers=AT_ONCE, thread_name_prefix="traces") as pool:
-        found = list(pool.map(lambda name: _is_orphan(homeserver, name, name in rows, lazy), names))
+    found = side_by_side(lambda name: _is_orphan(homeserver, name, name in rows, lazy), names)
     orphans = tuple(name for name, orphan in zip(names, found, strict=True) if orphan)
     if orphans:
         log.warning("sync.traces", service=view.name, asked=len(names), orphans=len(orphans))
@@ -63,8 +61,7 @@ def traces_of(
 
 def account_id(homeserver: Homeserver, view: ServiceView, external_id: str) -> str:
     """The Matrix id that the agent would get first (see ``rows.reserve_mapping``)."""
-    scope = "" if view.kind == "letta" else view.name
-    return user_id(localpart_for(external_id, prefix=user_prefix(homeserver), scope=scope), homeserver.server_name)
+    return user_id(names_of(homeserver, view.name, view.kind, external_id)[0], homeserver.server_name)
 
 
 def _is_orphan(homeserver: Homeserver, name: str, known: bool, lazy: bool) -> bool:

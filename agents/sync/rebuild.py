@@ -16,7 +16,9 @@ from typing import Any
 from agents.backends.base import AgentInfo
 from agents.matrix.errors import Forbidden, MatrixError, NotFound, Refused
 from agents.matrix.names import user_id
+from agents.matrix.room_state import room_state
 from agents.services.backends import Homeserver, user_prefix
+from agents.sync.look import is_ours
 from agents.sync.takeover import MARK, names_of
 
 AT_ONCE = 8
@@ -226,35 +228,21 @@ def look_through(
     return seen
 
 
-def read_room(room_id: str, state: Iterable[Mapping[str, Any]]) -> SeenRoom:
+def read_room(room_id: str, events: Iterable[Mapping[str, Any]]) -> SeenRoom:
     """What matters of a room's state events."""
-    single: dict[str, Mapping[str, Any]] = {}
-    members: dict[str, str] = {}
-    creator = ""
-    for event in state:
-        kind, key, content = event.get("type"), event.get("state_key"), event.get("content")
-        if not isinstance(content, dict) or not isinstance(key, str) or not isinstance(kind, str):
-            continue
-        if kind == "m.room.member":
-            members[key] = str(content.get("membership") or "")
-        elif key == "":
-            single[kind] = content
-            if kind == "m.room.create":
-                creator = str(event.get("sender") or content.get("creator") or "")
-    create = single.get("m.room.create", {})
-    predecessor = create.get("predecessor")
+    state = room_state(events)
     return SeenRoom(
         room_id,
-        creator,
-        str(create.get("type") or ""),
-        str(single.get("m.room.name", {}).get("name") or ""),
-        str(single.get("m.room.topic", {}).get("topic") or ""),
-        str(single.get("m.room.canonical_alias", {}).get("alias") or ""),
-        "m.room.encryption" in single,
-        str(single.get("m.room.tombstone", {}).get("replacement_room") or ""),
-        str(predecessor.get("room_id") or "") if isinstance(predecessor, dict) else "",
-        _mark(single.get(MARK)),
-        members,
+        state.creators[0] if state.creators else "",
+        "m.space" if state.is_space else "",
+        state.name,
+        state.topic,
+        state.alias,
+        state.encrypted,
+        state.replaced_by,
+        state.predecessor,
+        _mark(state.single.get(MARK)),
+        state.memberships,
     )
 
 
@@ -369,7 +357,7 @@ def _claim(
         room
         for room in account.rooms
         if room not in own and room.kind != "m.space" and not room.replaced_by and not room.mark
-        and room.room_id not in taken and (_is_portal(homeserver, room) or not _is_ours(homeserver, room.creator))
+        and room.room_id not in taken and (_is_portal(homeserver, room) or not is_ours(homeserver, room.creator))
     )  # fmt: skip
     if not own:
         alias_room = account.by_alias if account.by_alias not in taken else ""
@@ -395,13 +383,6 @@ def _claim(
         f"(#{account.user_id[1:]}) lead to the right one, and rebuild again.",
         rooms,
     )
-
-
-def _is_ours(homeserver: Homeserver, creator: str) -> bool:
-    localpart, _, server = creator[1:].partition(":")
-    if server != homeserver.server_name:
-        return False
-    return creator == homeserver.sender_id or localpart.startswith(user_prefix(homeserver))
 
 
 def _without_rivals(claims: list[Claim], result: Search) -> None:

@@ -15,8 +15,7 @@ from agents.models import Account, Agent, Invitation, InvitationState, Mapping, 
 from agents.services.backends import Homeserver, user_prefix
 from agents.sync import pauses
 from agents.sync.avatars import avatar_mxc
-from agents.sync.epochs import current_epoch as current_epoch
-from agents.sync.epochs import register_epoch_source as register_epoch_source
+from agents.sync.epochs import current_epoch
 from agents.sync.hearing import hear_soon, listeners
 from agents.sync.plan import topic_for
 from agents.sync.takeover import MARK, mark_wanted, note_takeover

@@ -29,7 +29,7 @@ LOOK_AGAIN = 60.0
 
 
 def take_keys(homeserver: Homeserver, answer: dict[str, Any]) -> dict[str, Any]:
-    """Before the events of an answer of the operator's sync are taken in (``chat.matrix.sync_loop.register_opener``).
+    """Before the events of an answer of the operator's sync are taken in (``chat.matrix.sync_loop``).
 
     What waited comes first: it was said earlier. Raises ``MatrixError`` when the homeserver goes away meanwhile; the answer then
     comes again, and what was done already does no harm twice.

@@ -51,16 +51,6 @@ FILTER: dict[str, Any] = {
     },
 }
 
-# What encryption does with an answer before it is taken in: ``(homeserver, answer) -> answer``.
-Opener = Callable[[Homeserver, dict[str, Any]], dict[str, Any]]
-_openers: list[Opener] = [take_keys]
-
-
-def register_opener(opener: Opener) -> None:
-    """Let somebody read each answer before intake does, and put readable events in place of sealed ones."""
-    if opener not in _openers:
-        _openers.append(opener)
-
 
 class SyncLoop(threading.Thread):
     """Runs until ``stop`` is set; idle under an appservice, and while another process listens."""
@@ -161,8 +151,7 @@ class Ear:
         if self.cursor.next_batch != since:
             # Our account was made anew while we asked: the answer belongs to the question of the one before.
             return 0
-        for opener in _openers:
-            answer = opener(self.homeserver, answer)
+        answer = take_keys(self.homeserver, answer)
         if not since:
             # What was said before is found by a walk through each room.
             gaps.raise_epoch(self.homeserver.service, "client mode begins to listen")

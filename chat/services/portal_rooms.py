@@ -16,7 +16,8 @@ from django.db.models import Q, QuerySet
 
 from agents.models import Account, Agent, AgentState, Invitation, InvitationState, Room, RoomKind
 from agents.services.backends import Homeserver, NoHomeserver, homeserver_of, open_homeserver, user_prefix
-from agents.sync.rooms import current_epoch, register_account, set_profile
+from agents.sync.epochs import current_epoch
+from agents.sync.rooms import register_account, set_profile
 from chat import live
 from chat.access.grants import NotYours
 from chat.deliveries import outbox

@@ -20,7 +20,7 @@ MOST = 20
 
 def waiting() -> QuerySet[MappingImport]:
     """Imports that were read and wait, the newest first."""
-    return MappingImport.objects.filter(state=ImportState.PLANNED).defer("payload").order_by("-id")
+    return MappingImport.objects.filter(state=ImportState.PLANNED).order_by("-id")
 
 
 def trouble_of(run: MappingImport) -> list[dict[str, Any]]:

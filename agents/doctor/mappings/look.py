@@ -9,8 +9,10 @@ from typing import Any
 from agents.doctor.mappings.sweep import Row
 from agents.matrix.client import AppserviceClient
 from agents.matrix.errors import Forbidden, NotFound, Refused, TokenRefused
+from agents.matrix.room_state import room_state
 from agents.models import Room
-from agents.services.backends import Homeserver, user_prefix
+from agents.services.backends import Homeserver
+from agents.sync.look import is_ours, made_for
 
 ACTIVITY_EVENTS = 30
 
@@ -84,7 +86,7 @@ def own_rooms(homeserver: Homeserver, user_id: str, name: str, room_ids: Collect
     found = []
     for room_id in room_ids:
         state = homeserver.client.full_state(room_id, user_id)
-        if _is_for(homeserver, state, name):
+        if made_for(homeserver, room_state(state), name):
             found.append(_describe(homeserver, user_id, room_id, state))
     return sorted(found, key=lambda room: (-room.active_at, -len(room.people), room.room_id))
 
@@ -92,32 +94,6 @@ def own_rooms(homeserver: Homeserver, user_id: str, name: str, room_ids: Collect
 def describe_room(homeserver: Homeserver, user_id: str, room_id: str) -> OwnRoom:
     """One room that the account is in, with who is there and when somebody last spoke."""
     return _describe(homeserver, user_id, room_id, homeserver.client.full_state(room_id, user_id))
-
-
-def is_ours(homeserver: Homeserver, user_id: str) -> bool:
-    """Whether the Matrix id is Switchboard's own account or one of an agent."""
-    localpart, _, server = user_id[1:].partition(":")
-    if server != homeserver.server_name:
-        return False
-    return user_id == homeserver.sender_id or localpart.startswith(user_prefix(homeserver))
-
-
-def _is_for(homeserver: Homeserver, state: list[dict[str, Any]], name: str) -> bool:
-    creator, titles, create = "", set(), {}
-    for event in state:
-        content = event.get("content")
-        if not isinstance(content, dict):
-            continue
-        kind = event.get("type")
-        if kind == "m.room.create":
-            create, creator = content, str(event.get("sender") or content.get("creator") or "")
-        elif kind == "m.room.tombstone" and content.get("replacement_room"):
-            return False
-        elif kind == "m.room.name":
-            titles.add(str(content.get("name") or ""))
-    if create.get("type") == "m.space":
-        return False
-    return is_ours(homeserver, creator) or bool(name and name in titles)
 
 
 def _describe(homeserver: Homeserver, user_id: str, room_id: str, state: list[dict[str, Any]]) -> OwnRoom:

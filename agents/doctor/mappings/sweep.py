@@ -7,16 +7,14 @@ issue does not close only because its agents were not in the slice.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
-
-from django.db import connections
 
 from agents.matrix.client import AppserviceClient
 from agents.models import AgentState, Mapping
 from agents.services.backends import Homeserver, homeserver_of
 from ops.models import CheckState, IssueState, IssueTarget, Service
+from ops.side_by_side import side_by_side
 
 SLICE = 150
 # Of a slice at most so many are those that were wrong before.
@@ -107,18 +105,7 @@ def _wrong_before(check_id: str, service_name: str) -> list[int]:
 def ask_each(homeserver: Homeserver, asked: list[Row], question: Callable[[AppserviceClient, Row], T]) -> list[T]:
     """Ask side by side; answers in order. The first error is raised: a homeserver that fails proves nothing."""
 
-    def one(row: Row) -> T:
-        return question(homeserver.client, row)
-
-    if len(asked) <= 1:
-        return [one(row) for row in asked]
-    with ThreadPoolExecutor(max_workers=AT_ONCE, thread_name_prefix="sweep", initializer=_nothing) as pool:
-        return list(pool.map(one, asked))
-
-
-def _nothing() -> None:
-    """The threads ask the homeserver only; a connection that one opened all the same is closed with its thread."""
-    connections.close_all()
+    return side_by_side(lambda row: question(homeserver.client, row), asked, at_once=AT_ONCE)
 
 
 def evidence_of(found: Slice, **more: Any) -> dict[str, Any]:

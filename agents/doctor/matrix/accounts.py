@@ -11,7 +11,7 @@ from typing import Any
 
 from django.db.models import Q, QuerySet
 
-from agents.doctor.matrix.common import GONE, homeservers, service_named
+from agents.doctor.matrix.common import GONE, SPOKEN_WITH, homeservers, service_named
 from agents.doctor.matrix.rotation import Slice, next_slice
 from agents.matrix.errors import MatrixError
 from agents.models import Account, AgentState
@@ -23,13 +23,6 @@ from ops.words import counted, verb
 
 # Every five minutes: 1,200 accounts an hour besides those with a problem; all of 10,000 in about eight hours.
 SLICE = 100
-_NEEDS = (
-    "db.reachable",
-    "matrix.hs_process_down",
-    "matrix.hs_url_wrong",
-    "matrix.hs_unreachable",
-    "matrix.login_failed",
-)
 
 
 def accounts_of(service: Service) -> QuerySet[Account]:
@@ -77,7 +70,7 @@ def target_of(account: int, agent: int | None) -> str:
     timeout=60,
     scope="service",
     targets=homeservers,
-    depends_on=_NEEDS,
+    depends_on=SPOKEN_WITH,
     repairs=("matrix.provision_user",),
 )
 def user_missing(target: str) -> CheckOutcome:
@@ -133,7 +126,7 @@ def user_missing(target: str) -> CheckOutcome:
     timeout=60,
     scope="service",
     targets=homeservers,
-    depends_on=_NEEDS,
+    depends_on=SPOKEN_WITH,
     repairs=("identity.relogin",),
 )
 def token_invalid(target: str) -> CheckOutcome:

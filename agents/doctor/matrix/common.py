@@ -14,6 +14,14 @@ from ops.models import Service
 from ops.registry import CheckOutcome
 
 homeservers = partial(service_targets, "homeserver")
+# What has to be well before anything can be asked of accounts and rooms.
+SPOKEN_WITH = (
+    "db.reachable",
+    "matrix.hs_process_down",
+    "matrix.hs_url_wrong",
+    "matrix.hs_unreachable",
+    "matrix.login_failed",
+)
 GONE = CheckOutcome("skip", "The homeserver is switched off or was removed.")
 
 

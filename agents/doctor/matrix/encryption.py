@@ -7,7 +7,7 @@ from typing import Any
 
 from django.db.models import Q, QuerySet
 
-from agents.doctor.matrix.common import GONE, homeservers, key_of, opened, service_named
+from agents.doctor.matrix.common import GONE, SPOKEN_WITH, homeservers, key_of, opened, service_named
 from agents.doctor.matrix.rotation import next_slice
 from agents.matrix.crypto import folder
 from agents.matrix.crypto.errors import KeysUnusable
@@ -49,13 +49,7 @@ def speakers(service: Service) -> QuerySet[Account]:
     timeout=60,
     scope="service",
     targets=homeservers,
-    depends_on=(
-        "db.reachable",
-        "matrix.hs_process_down",
-        "matrix.hs_url_wrong",
-        "matrix.hs_unreachable",
-        "matrix.login_failed",
-    ),
+    depends_on=SPOKEN_WITH,
     repairs=("matrix.new_device",),
 )
 def encryption(target: str) -> CheckOutcome:

@@ -13,16 +13,17 @@ from typing import Any
 from django.db.models import QuerySet
 from django.utils import timezone
 
-from agents.doctor.matrix.common import GONE, homeservers, key_of, opened, service_named
+from agents.doctor.matrix.common import GONE, SPOKEN_WITH, homeservers, key_of, opened, service_named
 from agents.doctor.matrix.rotation import next_slice
 from agents.matrix.errors import HomeserverUnreachable, MatrixError, TokenRefused
 from agents.matrix.keys import MARKER
 from agents.models import AgentState, Mapping
 from agents.services.backends import Homeserver, homeserver_of
-from agents.services.identities import canary_send, identity_reassert, side_by_side
+from agents.services.identities import canary_send, identity_reassert
 from ops.doctor.repairs import Change, Plan, RepairFailed, RepairRefused, RepairWork, register_repair
 from ops.models import Service
 from ops.registry import Affected, CheckOutcome, register_check
+from ops.side_by_side import side_by_side
 from ops.words import counted, verb
 
 # Rooms in one run: those in which somebody spoke lately, and a slice of the others.
@@ -102,13 +103,7 @@ def _voice(mapping: int, events: list[dict[str, Any]], user_id: str) -> Voice:
     timeout=60,
     scope="service",
     targets=homeservers,
-    depends_on=(
-        "db.reachable",
-        "matrix.hs_process_down",
-        "matrix.hs_url_wrong",
-        "matrix.hs_unreachable",
-        "matrix.login_failed",
-    ),
+    depends_on=SPOKEN_WITH,
     repairs=("identity.speak_again",),
 )
 def wrong_sender(target: str) -> CheckOutcome:

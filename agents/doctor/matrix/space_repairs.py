@@ -11,7 +11,6 @@ from agents.doctor.matrix.spaces import stale_children
 from agents.matrix.errors import MatrixError, Refused
 from agents.models import Mapping, Room, RoomKind
 from agents.services.backends import Homeserver
-from agents.services.identities import side_by_side
 from agents.services.spaces import (
     child_set,
     listed_mappings,
@@ -32,6 +31,7 @@ from agents.services.spaces import (
 )
 from agents.sync.rooms import remove_from_space
 from ops.doctor.repairs import Change, Plan, RepairFailed, RepairRefused, RepairWork, register_repair
+from ops.side_by_side import side_by_side
 from ops.words import counted, verb
 
 _HOW = {

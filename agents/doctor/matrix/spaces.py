@@ -7,12 +7,11 @@ from typing import Any
 
 from django.utils import timezone
 
-from agents.doctor.matrix.common import GONE, homeservers, service_named
+from agents.doctor.matrix.common import GONE, SPOKEN_WITH, homeservers, service_named
 from agents.doctor.matrix.rotation import next_slice
 from agents.matrix.errors import MatrixError
 from agents.models import AgentState, Mapping, Room, RoomKind
 from agents.services.backends import Homeserver, homeserver_of
-from agents.services.identities import side_by_side
 from agents.services.spaces import (
     listed_mappings,
     other_spaces,
@@ -25,15 +24,9 @@ from agents.services.spaces import (
 )
 from ops.models import Service
 from ops.registry import Affected, CheckOutcome, Fix, register_check
+from ops.side_by_side import side_by_side
 from ops.words import counted, verb
 
-_NEEDS = (
-    "db.reachable",
-    "matrix.hs_process_down",
-    "matrix.hs_url_wrong",
-    "matrix.hs_unreachable",
-    "matrix.login_failed",
-)
 # Rooms that are asked in one run whether they name the space; the other direction is one request for all.
 PARENTS = 50
 # Sync lists a room a moment after it has made it.
@@ -60,7 +53,7 @@ def _unanswered(error: MatrixError) -> CheckOutcome:
     timeout=30,
     scope="service",
     targets=homeservers,
-    depends_on=_NEEDS,
+    depends_on=SPOKEN_WITH,
     repairs=("space.relink",),
 )
 def space_lost(target: str) -> CheckOutcome:
@@ -128,7 +121,7 @@ def _red(what: str, meaning: str, evidence: dict[str, Any]) -> CheckOutcome:
     timeout=60,
     scope="service",
     targets=homeservers,
-    depends_on=(*_NEEDS, "space.lost"),
+    depends_on=(*SPOKEN_WITH, "space.lost"),
     repairs=("space.dedupe",),
 )
 def space_duplicates(target: str) -> CheckOutcome:
@@ -169,7 +162,7 @@ def space_duplicates(target: str) -> CheckOutcome:
     timeout=60,
     scope="service",
     targets=homeservers,
-    depends_on=(*_NEEDS, "space.lost"),
+    depends_on=(*SPOKEN_WITH, "space.lost"),
     repairs=("space.reconcile",),
 )
 def rooms_missing(target: str) -> CheckOutcome:
