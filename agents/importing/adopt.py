@@ -33,7 +33,7 @@ from agents.models import (
 )
 from agents.services.backends import Homeserver
 from agents.services.mappings import mapping_relink
-from agents.sync.takeover import mark_room, note_takeover
+from agents.sync.takeover import mark_room, note_takeover, take_over_from
 from ops.logs import get_logger
 from ops.models import Service
 from ops.services.audit import record
@@ -168,7 +168,7 @@ def _write(
         holder = Mapping.objects.filter(account=account).first()
         if holder is not None:
             raise ValueError(f"{account.user_id} is the account of {holder.agent} here.")
-        mapping = Mapping.objects.create(agent=agent, account=account, room=_room(work, account, room_id))
+        mapping = Mapping.objects.create(agent=agent, account=account, room=_room(work, account, room_id, reached))
     else:
         if mapping.account_id != account.pk:
             if Mapping.objects.filter(account=account).exclude(pk=mapping.pk).exists():
@@ -176,7 +176,7 @@ def _write(
             mapping.account = account
             mapping.save(update_fields=["account", "updated_at"])
         if mapping.room is None:
-            mapping.room = _room(work, account, room_id)
+            mapping.room = _room(work, account, room_id, reached)
             mapping.save(update_fields=["room", "updated_at"])
         elif room_id and mapping.room.room_id != room_id:
             mapping = mapping_relink(
@@ -212,7 +212,7 @@ def _agent(work: Work, task: Task, service: Service) -> Agent:
     return agent
 
 
-def _room(work: Work, account: Account, room_id: str) -> Room:
+def _room(work: Work, account: Account, room_id: str, reached: Reached) -> Room:
     """The row of the account's room. One without a mapping is what an earlier mapping left behind."""
     name = alias(account.localpart, work.homeserver.server_name)
     service = work.homeserver.service
@@ -221,9 +221,13 @@ def _room(work: Work, account: Account, room_id: str) -> Room:
         return left or Room.objects.create(homeserver=service, kind=RoomKind.AGENT, alias=name)
     room = Room.objects.filter(room_id=room_id).select_related("mapping").first()
     if room is None:
-        return Room.objects.create(homeserver=service, kind=RoomKind.AGENT, room_id=room_id, alias=name)
-    if room.kind != RoomKind.AGENT or getattr(room, "mapping", None) is not None:
+        room = Room(homeserver=service, kind=RoomKind.AGENT, room_id=room_id, alias=name)
+    elif room.kind != RoomKind.AGENT or getattr(room, "mapping", None) is not None:
         raise ValueError(f"{room_id} is in use here already ({room}).")
+    if reached.newest is not None and room.taken_over_at is None:
+        # With the row, not after it: intake finds the room as soon as it stands there.
+        take_over_from(room, reached.newest)
+    room.save()
     return room
 
 

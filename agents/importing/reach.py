@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from django.utils import timezone
 
@@ -12,6 +13,7 @@ from agents.matrix.room_state import room_state
 from agents.models import Account, AccountWay
 from agents.services.backends import Homeserver
 from agents.services.identities import ask_identity, bring_back
+from agents.sync.takeover import newest_event
 from ops.logs import get_logger
 
 log = get_logger(__name__)
@@ -32,13 +34,15 @@ class PlaceSeen:
 
 @dataclass(slots=True)
 class Reached:
-    """An account of the appservice's namespace, in its room. ``made``: the homeserver did not have it."""
+    """An account of the appservice's namespace, in its room. ``made``: the homeserver did not have it. ``newest`` is the room's newest
+    event: what is not newer was said to somebody else."""
 
     identity: str
     made: bool = False
     display_name: str = ""
     avatar: str = ""
     room: PlaceSeen | None = None
+    newest: tuple[datetime, str] | None = None
     problem: str = ""
 
 
@@ -71,6 +75,7 @@ def look_inside(homeserver: Homeserver, reached: Reached, user_id: str, room_id:
     reached.problem = enter(homeserver, room_id, user_id)
     if not reached.problem:
         reached.room = place_seen(homeserver, room_id, user_id)
+        reached.newest = newest_event(homeserver, room_id, user_id)
 
 
 def enter(homeserver: Homeserver, room_id: str, user_id: str) -> str:

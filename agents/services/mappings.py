@@ -15,7 +15,7 @@ from agents.matrix.errors import MatrixError
 from agents.models import Agent, AgentState, Invitation, Mapping, Room, RoomKind
 from agents.services.backends import Homeserver
 from agents.sync.epochs import current_epoch
-from agents.sync.takeover import note_takeover
+from agents.sync.takeover import TAKEOVER_FIELDS, newest_event, take_over_from
 from ops.logs import get_logger
 from ops.services.audit import record
 
@@ -67,7 +67,7 @@ def mapping_relink(
     ``since`` (the homeserver's clock): what was said there after it is, for it is this talk that went on there (an upgrade). The row
     remembers the room that it named before. Raises ``ValueError`` when the room belongs to another agent, or is a chat that a person opened.
     """
-    moved = False
+    newest = None if since is not None else _newest(homeserver, mapping, room_id)
     with transaction.atomic():
         mapping = Mapping.objects.select_related("agent", "account", "room").select_for_update(of=("self",)).get(
             pk=mapping.pk
@@ -84,9 +84,12 @@ def mapping_relink(
             raise ValueError(f"{mapping} has no row for a room; sync makes one.")
         elif mapping.room.room_id != room_id:
             _move(mapping.room, room_id, homeserver)
-            moved = since is None
             if since is not None:
                 _go_on_from(mapping.room, since)
+            elif newest is not None:
+                # With the row, not after it: intake finds the room as soon as it stands there.
+                take_over_from(mapping.room, newest)
+                mapping.room.save(update_fields=TAKEOVER_FIELDS)
         mapping.problem, mapping.problem_since = "", None
         mapping.save(update_fields=["room", "problem", "problem_since", "updated_at"])
         record(
@@ -97,13 +100,19 @@ def mapping_relink(
             before={"room_id": former},
             after={"room_id": room_id},
         )
-    if moved and mapping.room is not None:
-        try:
-            note_takeover(homeserver, mapping.room, mapping.account.user_id)
-        except MatrixError as error:
-            # By our own clock then, which ``_move`` has noted.
-            log.info("mapping.takeover_not_noted", room=room_id, error=error.sentence[:200])
     return mapping
+
+
+def _newest(homeserver: Homeserver, mapping: Mapping, room_id: str) -> tuple[datetime, str] | None:
+    """The newest event of a room that a mapping is to name, ``None`` when it names it already or the homeserver does not say."""
+    if mapping.room is None or mapping.room.room_id == room_id:
+        return None
+    try:
+        return newest_event(homeserver, room_id, mapping.account.user_id)
+    except MatrixError as error:
+        # By our own clock then, which ``_move`` notes.
+        log.info("mapping.takeover_not_noted", room=room_id, error=error.sentence[:200])
+        return None
 
 
 def remember_predecessor(room: Room, former: str | None) -> None:

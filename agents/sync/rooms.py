@@ -18,7 +18,7 @@ from agents.sync.avatars import avatar_mxc
 from agents.sync.epochs import current_epoch
 from agents.sync.hearing import hear_soon, listeners
 from agents.sync.plan import topic_for
-from agents.sync.takeover import MARK, mark_wanted, note_takeover
+from agents.sync.takeover import MARK, TAKEOVER_FIELDS, mark_wanted, newest_event, take_over_from
 from ops.logs import get_logger
 
 log = get_logger(__name__)
@@ -80,13 +80,15 @@ def ensure_room(homeserver: Homeserver, mapping: Mapping, invitees: Sequence[str
         room.name, room.topic, room.caught_up_epoch = name, topic, epoch
         # As it was just made there is nothing to compare.
         room.looked_at = timezone.now()
-    room.save(update_fields=["room_id", "name", "topic", "caught_up_epoch", "looked_at"])
+    else:
+        # With the row, not after it: intake finds the room as soon as it stands there.
+        take_over_from(room, newest_event(homeserver, room_id, account.user_id))
+    room.save(update_fields=["room_id", "name", "topic", "looked_at", *TAKEOVER_FIELDS])
     hear_soon(homeserver, room, account.user_id)
     if created and invited:
         _mark_invited(room, invitees)
         return created
     if not created:
-        note_takeover(homeserver, room, account.user_id)
         describe(homeserver, room, name, topic, account.user_id)
     invite_missing(homeserver, room, invitees, account.user_id)
     return created

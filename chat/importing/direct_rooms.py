@@ -16,7 +16,7 @@ from agents.importing.world import World, chunks
 from agents.matrix.errors import MatrixError
 from agents.matrix.names import valid_user_id
 from agents.models import Account, AccountWay, ImportAction, ImportChoice, Room, RoomKind
-from agents.sync.takeover import note_takeover
+from agents.sync.takeover import TAKEOVER_FIELDS, newest_event, take_over_from
 from chat.models import Participant, ParticipantKind
 from chat.services.conversations import conversation_of
 from ops.services.audit import record
@@ -125,6 +125,7 @@ def apply(work: Work, task: Task) -> Done:
             return failed(why)
         joined = account.way == AccountWay.SESSION and bring_switchboard(work.homeserver, room_id, account.user_id)
         agent = account.mapping.agent
+        newest = newest_event(work.homeserver, room_id, account.user_id)
         with transaction.atomic():
             room, created = Room.objects.get_or_create(
                 room_id=room_id,
@@ -138,6 +139,10 @@ def apply(work: Work, task: Task) -> Done:
             )
             if room.kind != RoomKind.DIRECT:
                 return failed(f"{room_id} is in use here already ({room}).")
+            if room.taken_over_at is None:
+                # With the row, not after it: intake finds the room as soon as it stands there.
+                take_over_from(room, newest)
+                room.save(update_fields=TAKEOVER_FIELDS)
             Participant.objects.get_or_create(
                 conversation=conversation_of(room, agent),
                 kind=ParticipantKind.AGENT,
@@ -148,8 +153,6 @@ def apply(work: Work, task: Task) -> Done:
                 record(
                     actor=work.actor, action="room.adopted", target=room, message=f"{agent.name}: {room_id}, imported"
                 )
-        if room.taken_over_at is None:
-            note_takeover(work.homeserver, room, account.user_id)
     except MatrixError as error:
         return failed(error)
     return Done("done", "The agent goes on in it.", f"room:{room.pk}")

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from django.db import connection
+from django.db.models.signals import post_save
 from django.utils import timezone
 
 from agents.backends.base import AgentInfo
@@ -76,6 +77,23 @@ def test_the_sync_after_it_makes_no_room_and_what_was_said_before_is_not_answere
     predecessor.stage.receive(predecessor.fake.person_says(room.room_id, ALICE, "hello"))
     predecessor.stage.drain()
     assert len(predecessor.fake.messages_of(room.room_id)) > 2
+
+
+def test_a_room_has_no_row_for_a_moment_in_which_old_words_would_be_taken_in(predecessor: Predecessor) -> None:
+    predecessor.makes(1, 2)
+    bare: list[str] = []
+
+    def look(sender: Any, instance: Room, **_: Any) -> None:
+        if instance.room_id and instance.taken_over_at is None:
+            bare.append(instance.room_id)
+
+    post_save.connect(look, sender=Room)
+    try:
+        predecessor.brings(predecessor.file(1, 2))
+    finally:
+        post_save.disconnect(look, sender=Room)
+    assert Room.objects.filter(taken_over_at__isnull=False).count() == 2
+    assert bare == []
 
 
 def test_a_second_import_changes_nothing(predecessor: Predecessor) -> None:
