@@ -209,7 +209,9 @@ def _secret(credentials: Mapping[str, Any], can: Mapping[str, bool], admin_url: 
             works, why = api.secret_works()
     except MatrixError as error:
         return {"given": True, "works": None, "sentence": error.sentence}
-    return {"given": True, "works": works, "sentence": "It takes it." if works else f"It refuses it: {why}"}
+    # It stands alone on the page and in the command.
+    said = "takes the registration shared secret." if works else f"refuses the registration shared secret: {why}"
+    return {"given": True, "works": works, "sentence": f"It {said}"}
 
 
 def _room_version(client: AppserviceClient) -> str:
