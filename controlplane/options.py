@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 
 from cryptography.fernet import Fernet
+from pyrage import x25519
 
 from controlplane.env import Option
 
@@ -15,6 +16,10 @@ def _token() -> str:
 
 def _fernet_key() -> str:
     return Fernet.generate_key().decode()
+
+
+def _age_key() -> str:
+    return str(x25519.Identity.generate())
 
 
 OPTIONS: tuple[Option, ...] = (
@@ -47,6 +52,13 @@ OPTIONS: tuple[Option, ...] = (
         [],
         secret=True,
         generate=_fernet_key,
+    ),
+    Option(
+        "BACKUP_MACHINE_KEY",
+        "age key (AGE-SECRET-KEY-1…) with which this installation opens its own backups, for drills and restores on the spot. Generated once "
+        "when not set; it goes into no backup. Recovery keys, which open them anywhere, are made by `manage.py backup key new`.",
+        secret=True,
+        generate=_age_key,
     ),
     Option("HOST", "Address the web server listens on.", default="127.0.0.1", aliases=("API_HOST",), group="Web"),
     Option("PORT", "Port the web server listens on.", "int", 8000, aliases=("API_PORT",), floor=0, group="Web"),

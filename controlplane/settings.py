@@ -25,6 +25,7 @@ DATA_DIR.mkdir(parents=True, exist_ok=True, mode=0o700)
 DEBUG: bool = _env["DEBUG"]
 SECRET_KEY: str = _env["SECRET_KEY"]
 FIELD_ENCRYPTION_KEYS: list[str] = _env["FIELD_ENCRYPTION_KEYS"]
+BACKUP_MACHINE_KEY: str = _env["BACKUP_MACHINE_KEY"]
 
 HOST: str = _env["HOST"]
 PORT: int = _env["PORT"]
