@@ -14,6 +14,7 @@ from chat.attachments.kinds import CONVERTED, KINDS, PICTURES, kind_of
 from chat.attachments.names import clean_name
 from chat.attachments.pictures import PictureUnreadable, redraw
 from chat.models import Attachment, Person
+from ops import disk_guard
 from ops.logs import get_logger
 
 log = get_logger(__name__)
@@ -53,6 +54,7 @@ def attachment_store(*, person: Person, file: BinaryIO, name: str, actor: str) -
             f"You have {MOST_UNSENT} files that were never sent. Send or remove some, or wait a day.",
             code="attachment.unsent",
         )
+    _refuse_without_room()
     try:
         with folder.being_written() as received:
             _receive(file, received)
@@ -67,6 +69,7 @@ def attachment_store(*, person: Person, file: BinaryIO, name: str, actor: str) -
 
 def attachment_take_in(*, file: BinaryIO, name: str, owner: Person | None) -> Attachment:
     """Take in a file that came with a message from elsewhere; whoever calls gives it its message. Raises ``AttachmentRefused``."""
+    _refuse_without_room()
     try:
         with folder.being_written() as received:
             _receive(file, received)
@@ -74,6 +77,17 @@ def attachment_take_in(*, file: BinaryIO, name: str, owner: Person | None) -> At
     except folder.NoSpace as error:
         log.error("attachment.no_space", error=str(error))
         raise AttachmentRefused("There is no room for files on the server.", code="attachment.no_space") from error
+
+
+def _refuse_without_room() -> None:
+    """Files wait while the room that is left is kept for the database. The sentence for people says nothing of our folders."""
+    reason = disk_guard.may("attachment", folder=settings.ATTACHMENTS_DIR)
+    if reason:
+        log.warning("attachment.disk_low", reason=reason)
+        raise AttachmentRefused(
+            "There is too little room for files on the server at the moment. Messages go on as ever; tell an operator, and send the file later.",
+            code="attachment.no_space",
+        )
 
 
 def _receive(file: BinaryIO, received: BinaryIO) -> None:

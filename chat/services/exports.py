@@ -25,6 +25,7 @@ from chat.attachments.names import clean_name
 from chat.models import Attachment, Conversation, Membership, Message, Person, Role
 from chat.portal.queries import branch_below
 from chat.rendering.markdown import html_of
+from ops import disk_guard
 from ops.models import Job
 from ops.services.jobs import JobFailed, JobHandle, job_kind, job_start
 
@@ -61,6 +62,10 @@ def _folder() -> Path:
 @job_kind(KIND, label="Export of a person's conversations", resumable=True)
 def export_run(job: JobHandle, *, person_id: int) -> dict[str, Any]:
     """Write the archive: for each conversation ``.json``, ``.md`` and ``.html``, and the files that were sent."""
+    if disk_guard.may("export", folder=settings.ATTACHMENTS_DIR):
+        raise JobFailed(
+            "There is too little room for an archive on the server at the moment. Tell an operator, and try again later."
+        )
     person = Person.objects.filter(pk=person_id, is_active=True).first()
     if person is None:
         raise JobFailed("The person does not exist any more.")

@@ -13,6 +13,7 @@ from typing import Any
 from django.conf import settings
 from django.utils import timezone
 
+from ops import disk_guard
 from ops.doctor.guides import Guide, GuideStep, register_guide
 from ops.doctor.repairs import Change, Plan, RepairRefused, RepairWork, register_repair
 from ops.doctor_data import sqlite, usage
@@ -61,7 +62,7 @@ register_live(
 )
 def disk() -> CheckOutcome:
     """Room where the data directory lies: red below 200 MB or 1 %, when it is used up within three days, or when the data directory
-    uses more than it may; amber below 1 GB or 5 %, or within a week.
+    uses more than it may; amber below 1 GB or 5 %, or within a week, and while something waits for room (``ops.disk_guard``).
 
     The slope comes from samples that the check keeps in its own evidence, one in ten minutes.
     """
@@ -72,7 +73,10 @@ def disk() -> CheckOutcome:
     days = usage.days_to_full(samples, room.free)
     low = room.free < 1024 * _MB or share < 0.05
     budget = int(live(BUDGET)) * _MB
+    waits = disk_guard.look_now()
     evidence: dict[str, Any] = {
+        "waits": waits,
+        "reserve_bytes": disk_guard.reserve_bytes(),
         "free_bytes": room.free,
         "total_bytes": room.total,
         "days_to_full": round(days, 1) if days is not None else None,
@@ -81,16 +85,19 @@ def disk() -> CheckOutcome:
     }
     left = f"{room.free / _MB:,.0f} MB ({share:.0%}) are free where the data directory lies"
     most = _most(evidence["used_by"])
+    if waits:
+        most += f" {disk_guard.WAITING}"
     if room.free < 200 * _MB or share < 0.01:
         return CheckOutcome("fail", f"Only {left}. Make room: a full disk stops the database.{most}", evidence)
     ours = sum(evidence["used_by"].values())
     if budget and ours > budget:
-        sentence = f"The data directory uses {usage.text(ours)}, and may use {usage.text(budget)}.{most}"
+        told = "" if waits else f" {disk_guard.WAITING}"
+        sentence = f"The data directory uses {usage.text(ours)}, and may use {usage.text(budget)}.{most}{told}"
         return CheckOutcome("fail", sentence, {**evidence, "budget_bytes": budget})
     if days is not None and days < 3:
         sentence = f"{left}, and at the present pace they are used up in {days:.1f} days. A full disk stops the database.{most}"
         return CheckOutcome("fail", sentence, evidence)
-    if low:
+    if low or waits:
         return CheckOutcome("warn", f"{left}.{most}", evidence)
     if days is not None and days < 7:
         return CheckOutcome(
@@ -207,6 +214,7 @@ def apply(work: RepairWork) -> dict[str, Any]:
                     connection.execute("VACUUM")
                 connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     freed = shutil.disk_usage(settings.DATA_DIR).free - before
+    disk_guard.forget()
     record(actor=work.actor, action="disk.cleaned", after={"items": len(items), "freed_bytes": freed})
     return {"items": len(items), "freed_bytes": freed, "pruned": pruned}
 

@@ -14,6 +14,7 @@ from uuid import UUID
 
 from django.utils import timezone
 
+from ops import disk_guard
 from ops.logbook import tap
 from ops.logbook.rows import clean
 from ops.logbook.tap import HEARD_BYTES, Heard
@@ -88,6 +89,9 @@ class Recorder:
 
     def flush(self) -> int:
         """Write what was heard; returns how many rows."""
+        if self._heard and disk_guard.may("capture"):
+            self._heard.clear()
+            return 0
         rows: list[Exchange] = []
         while self._heard:
             heard = self._heard.popleft()

@@ -14,6 +14,7 @@ from typing import Any
 from django.db import DatabaseError, OperationalError, ProgrammingError
 from django.db.utils import InterfaceError
 
+from ops import disk_guard
 from ops.logbook.rows import RANKS, level_of, to_row
 from ops.models import LogLine
 from ops.redaction import redact_text
@@ -72,6 +73,8 @@ class Keeper:
         taken: list[dict[str, Any]] = []
         while self._lines and len(taken) < at_once:
             taken.append(self._lines.popleft())
+        with unkept():
+            taken = self._within_room(taken)
         if not taken:
             return 0
         with unkept():
@@ -89,6 +92,15 @@ class Keeper:
         self.trouble = ""
         self.kept += written
         return written
+
+    def _within_room(self, taken: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """While the disk is nearly full only errors become rows; the others are counted as dropped. All of them reach standard error."""
+        if not taken or not (reason := disk_guard.may("logs")):
+            return taken
+        kept = [event for event in taken if RANKS[level_of(event)] >= RANKS["error"]]
+        self.dropped += len(taken) - len(kept)
+        self.trouble = reason[:300]
+        return kept
 
     def _write(self, taken: list[dict[str, Any]]) -> int:
         rows = []

@@ -11,7 +11,7 @@ from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
-from ops import live
+from ops import disk_guard, live
 from ops.job_kinds import JobFailed, JobHandle, job_kind
 from ops.leases import WORKER
 from ops.logbook import errands, profile
@@ -155,6 +155,8 @@ def capture_start(*, minutes: float, service: str = "", agent: str = "", actor: 
     span = timedelta(minutes=minutes)
     if not timedelta(0) < span <= LONGEST:
         raise ValidationError({"minutes": ["Choose between one and 60 minutes."]})
+    if reason := disk_guard.may("capture"):
+        raise ValidationError(reason)
     if service and not Service.objects.filter(name=service).exists():
         raise ValidationError({"service": [f"There is no service {service}."]})
     with transaction.atomic():

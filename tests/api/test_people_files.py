@@ -9,6 +9,7 @@ import os
 import time
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
@@ -18,6 +19,7 @@ from PIL import Image
 from chat.attachments import folder, kinds, names
 from chat.models import Attachment
 from chat.services.attachments import MOST_UNSENT, prune_attachments
+from ops import disk_guard
 from tests.api.people import ChatApi, conversation_with, person_named, said
 from tests.chat.portal.pictures import PLACE, archive, bomb, moving, picture, pixel, taken_by_phone
 
@@ -172,6 +174,18 @@ def test_a_full_disk_leaves_nothing_half(chat, place, monkeypatch):
     assert contents(place) == []
     assert not Attachment.objects.exists()
     monkeypatch.setattr(folder.os, "fsync", real)
+    upload(chat, b"hello", "a.txt")
+
+
+def test_files_wait_while_the_room_is_kept_for_the_database(chat, place, monkeypatch):
+    monkeypatch.setattr(disk_guard.shutil, "disk_usage", lambda path: SimpleNamespace(total=10**12, free=10**8, used=0))
+    disk_guard.forget()
+    problem = upload(chat, b"hello", "a.txt", 507)
+    assert problem["code"] == "attachment.no_space"
+    assert "too little room" in problem["detail"]
+    assert contents(place) == []
+    monkeypatch.undo()
+    disk_guard.forget()
     upload(chat, b"hello", "a.txt")
 
 

@@ -1,0 +1,182 @@
+"""When room runs low, what can wait waits: backups, exports, files that people send, rows of the log, captures.
+
+The database goes on: what is left is kept for it. Whoever begins such work asks ``may`` first; nothing is switched back on by hand,
+since every question looks at the disk (at most once in two seconds for each folder).
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+
+from ops.live import live, register_live
+
+RESERVE = "disk.reserve_mb"
+# Going on needs a bit more room than pausing did, so that it does not go to and fro at the edge.
+_EASE = 1.2
+_MB = 1024 * 1024
+_LOOK_EVERY = 2.0
+_BUDGET_EVERY = 15.0
+# Files without a number left are as bad as no room; file systems that have no such limit say 0.
+_LEAST_FILES = 1000
+
+# What waits, and how it is said.
+WORKS: dict[str, str] = {
+    "backup": "Backups wait",
+    "drill": "Drills wait",
+    "export": "Exports wait",
+    "attachment": "Files are not taken",
+    "upload": "Files are not taken",
+    "capture": "Calls are not captured",
+    "logs": "Lines of the log below errors are not kept as rows",
+}
+
+WAITING = "Until there is room, backups, exports, files that people send, captures and rows of the log wait."
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """What is free where a folder lies. ``low`` says in words what is short; "": there is enough."""
+
+    free: int
+    low: str
+
+
+_seen: dict[str, tuple[float, Room]] = {}
+_over: tuple[float, str] = (float("-inf"), "")
+_lock = threading.Lock()
+
+
+def _reserve(given: Any) -> int:
+    try:
+        number = int(given)
+    except (TypeError, ValueError):
+        number = -1
+    if number < 0 or isinstance(given, bool):
+        raise ValueError("Give megabytes as a whole number; 0 never pauses anything.")
+    return number
+
+
+register_live(
+    RESERVE,
+    label="Room that is kept for the database (MB)",
+    help="With less than this free, backups, exports, files that people send, captures and rows of the log wait until there is room again. "
+    "0 never pauses anything.",
+    parse=_reserve,
+    default=lambda: 500,
+)
+
+
+def may(work: str, *, needs: int = 0, folder: Path | None = None) -> str:
+    """Whether work that can wait may begin: "" when it may, else a sentence that says why not and how it goes on.
+
+    ``work`` is one of ``WORKS``; ``needs`` is about how many bytes it writes; ``folder`` is where to (the data directory, when not given).
+    """
+    said = WORKS[work]
+    place = folder or Path(settings.DATA_DIR)
+    room = _room(place)
+    reserve = reserve_bytes()
+    if not reserve:
+        return ""
+    if short := room.low or _over_budget():
+        return f"{said}: {short}. It goes on by itself when there is room."
+    if needs and room.free - needs < reserve:
+        return (
+            f"{said}: about {_text(needs)} are needed, {_text(room.free)} are free where {place} lies, and {_text(reserve)} of them are "
+            "kept for the database. Make room: python manage.py repair disk.cleanup."
+        )
+    return ""
+
+
+def paused() -> list[str]:
+    """What waits at present, in sentences; for pages and the check of the disk. Empty when nothing does."""
+    return [sentence for work in WORKS if work not in _ALIKE and (sentence := may(work))]
+
+
+def shortage() -> str:
+    """What is short, "" when nothing is: for one line above a page."""
+    return (_room(Path(settings.DATA_DIR)).low or _over_budget()) if reserve_bytes() else ""
+
+
+def look_now() -> str:
+    """What the disk itself is short of at this moment, "" when nothing; for the check that measures the rest."""
+    return _room(Path(settings.DATA_DIR), patience=0.0).low if reserve_bytes() else ""
+
+
+def reserve_bytes() -> int:
+    """How much is kept free for the database."""
+    return int(live(RESERVE)) * _MB
+
+
+def forget() -> None:
+    """Look at the disk anew at the next question: after a clean-up, and between tests."""
+    global _over
+    _seen.clear()
+    _over = (float("-inf"), "")
+
+
+# Said once for both, where all of them are listed.
+_ALIKE = ("upload", "drill")
+
+
+def _room(folder: Path, *, patience: float | None = None) -> Room:
+    key, now = str(folder), time.monotonic()
+    with _lock:
+        known = _seen.get(key)
+    if known is not None and now - known[0] < (_LOOK_EVERY if patience is None else patience):
+        return known[1]
+    room = _look(folder, was_low=bool(known and known[1].low))
+    with _lock:
+        _seen[key] = (now, room)
+    return room
+
+
+def _look(folder: Path, *, was_low: bool) -> Room:
+    place = folder
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    try:
+        free = shutil.disk_usage(place).free
+        numbers = os.statvfs(place)
+    except OSError:
+        # Whoever writes there will be told what is wrong with it; that is no lack of room.
+        return Room(0, "")
+    limit = reserve_bytes() * (_EASE if was_low else 1.0)
+    if free < limit:
+        return Room(
+            free, f"only {_text(free)} are free where {folder} lies, and {_text(limit)} are kept for the database"
+        )
+    if numbers.f_files and numbers.f_favail < _LEAST_FILES:
+        return Room(free, f"the file system of {folder} can hold only {numbers.f_favail} more files")
+    return Room(free, "")
+
+
+def _over_budget() -> str:
+    """The sentence of an operator's own limit for the data directory; the check of the disk measures it."""
+    global _over
+    from ops.models import CheckState
+
+    now = time.monotonic()
+    if now - _over[0] < _BUDGET_EVERY:
+        return _over[1]
+    try:
+        state = CheckState.objects.filter(check_id="disk.space", status="fail").first()
+        budget = int(state.evidence.get("budget_bytes") or 0) if state is not None else 0
+    except Exception:
+        # A full disk can stop the database; then free room decides.
+        budget = 0
+    _over = (now, f"the data directory uses more than the {_text(budget)} that it may" if budget else "")
+    return _over[1]
+
+
+def _text(size: float) -> str:
+    from ops.doctor_data.usage import text
+
+    return text(size)

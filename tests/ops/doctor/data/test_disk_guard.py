@@ -1,0 +1,112 @@
+"""Low space pauses what can wait, says so, and lets it go on by itself."""
+
+from __future__ import annotations
+
+import shutil
+from types import SimpleNamespace
+
+import pytest
+from django.core.exceptions import ValidationError
+
+from ops import disk_guard
+from ops.live import forget, live_set
+from ops.logbook.keeper import Keeper
+from ops.models import CheckState, LogLine
+from ops.services.logbook import capture_start
+
+pytestmark = pytest.mark.django_db(transaction=True)
+MB = 2**20
+
+
+@pytest.fixture(autouse=True)
+def disk(monkeypatch, settings, tmp_path):
+    settings.DATA_DIR = tmp_path
+    box = SimpleNamespace(total=100_000 * MB, free=80_000 * MB, used=20_000 * MB)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: box)
+    monkeypatch.setattr(disk_guard, "_LOOK_EVERY", 0.0)
+    forget()
+    disk_guard.forget()
+    yield box
+    disk_guard.forget()
+    forget()
+
+
+def test_what_can_wait_waits_and_goes_on_by_itself(disk):
+    assert [disk_guard.may(work) for work in disk_guard.WORKS] == [""] * len(disk_guard.WORKS)
+    disk.free = 400 * MB
+    for work in disk_guard.WORKS:
+        assert "only 400 MB are free" in disk_guard.may(work)
+    assert len(disk_guard.paused()) >= 5
+    # A bit more than where it paused is not enough: it would go to and fro.
+    disk.free = 550 * MB
+    assert disk_guard.may("backup")
+    disk.free = 650 * MB
+    assert disk_guard.may("backup") == ""
+    assert disk_guard.shortage() == ""
+    disk.free = 550 * MB
+    assert disk_guard.may("backup") == ""
+
+
+def test_work_that_would_use_the_reserve_up_does_not_begin(disk):
+    disk.free = 2000 * MB
+    assert disk_guard.may("backup", needs=1000 * MB) == ""
+    refused = disk_guard.may("backup", needs=1600 * MB)
+    assert "1.6 GB are needed" in refused
+    assert "disk.cleanup" in refused
+
+
+def test_an_operator_sets_the_reserve_and_may_do_without(disk):
+    disk.free = 400 * MB
+    live_set(key="disk.reserve_mb", value=100, actor="test")
+    assert disk_guard.may("export") == ""
+    disk.free = 90 * MB
+    assert disk_guard.may("export")
+    live_set(key="disk.reserve_mb", value=0, actor="test")
+    assert disk_guard.may("export") == ""
+    with pytest.raises(ValidationError):
+        live_set(key="disk.reserve_mb", value="many", actor="test")
+
+
+def test_the_limit_of_the_data_directory_counts_as_well(check, disk):
+    CheckState.objects.create(check_id="disk.space", target="", status="fail", evidence={"budget_bytes": 5 * MB})
+    assert "more than the 5.0 MB that it may" in disk_guard.may("backup")
+    disk_guard.forget()
+    CheckState.objects.update(status="pass")
+    assert disk_guard.may("backup") == ""
+
+
+def test_the_check_of_the_disk_says_what_waits(check, disk):
+    disk.free = 400 * MB
+    run = check("disk.space")
+    assert run.status in ("warn", "fail")
+    assert disk_guard.WAITING in run.sentence
+    assert "400 MB" in run.evidence["waits"]
+    disk.free = 80_000 * MB
+    run = check("disk.space")
+    assert (run.status, run.evidence["waits"]) == ("pass", "")
+
+
+def test_of_the_log_only_errors_become_rows_until_there_is_room(disk):
+    keeper = Keeper(role="test", process="test")
+
+    def say(level: str) -> None:
+        keeper.take({"level": level, "event": f"one {level}", "logger": "test.disk"})
+
+    disk.free = 400 * MB
+    say("info")
+    say("error")
+    keeper.flush()
+    assert list(LogLine.objects.filter(logger="test.disk").values_list("level", flat=True)) == ["error"]
+    assert keeper.dropped == 1
+    disk.free = 80_000 * MB
+    say("info")
+    keeper.flush()
+    assert LogLine.objects.filter(logger="test.disk").count() == 2
+
+
+def test_calls_are_not_captured_meanwhile(disk):
+    disk.free = 400 * MB
+    with pytest.raises(ValidationError, match="Calls are not captured"):
+        capture_start(minutes=5, actor="test")
+    disk.free = 80_000 * MB
+    assert capture_start(minutes=5, actor="test").pk
