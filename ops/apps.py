@@ -12,6 +12,7 @@ class OpsConfig(AppConfig):
     def ready(self) -> None:
         from ops import checks, doctor_config, doctor_logs, doctor_services, metrics, origins  # noqa: F401
         from ops.alerts import setup as alerts_setup  # noqa: F401
+        from ops.backup import jobs as backup_jobs  # noqa: F401
         from ops.backup import own  # noqa: F401
         from ops.doctor import open_entries  # noqa: F401
         from ops.doctor_data import setup as data_setup  # noqa: F401

@@ -17,5 +17,6 @@ BEAT: dict[str, dict[str, Any]] = {
         "schedule": float(settings.HEARTBEAT_INTERVAL),
         "options": {"expires": 30},
     },
+    "ops.backups": {"task": "ops.backups", "schedule": 60.0, "options": {"expires": 55}},
     "ops.prune": {"task": "ops.prune", "schedule": 3600.0, "options": {"expires": 1800}},
 }

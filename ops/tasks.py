@@ -55,6 +55,16 @@ def prune() -> None:
         logger.info("pruned", **counts)
 
 
+@shared_task(name="ops.backups", ignore_result=True)
+def backups() -> None:
+    """Begin what of backups is due."""
+    from ops.services.backup_schedule import tick
+
+    begun = tick()
+    if begun:
+        logger.info("backups_begun", **begun)
+
+
 @shared_task(name="ops.alerts", ignore_result=True)
 def alerts() -> None:
     """Tell operators what is new about issues."""

@@ -10,7 +10,6 @@ import errno
 import hashlib
 import hmac
 import os
-import shutil
 import time
 import uuid
 from collections.abc import Iterator
@@ -25,11 +24,9 @@ from django.db import connection
 from ops.backup.destinations.base import SUFFIX
 from ops.backup.destinations.folder import private, sync_folder
 from ops.backup.errors import BackupError, NoRoom
-from ops.words import counted
+from ops.disk_guard import may
 
 FOLDER = "backups"
-# What stays free besides: the database needs room to write.
-RESERVE = 200 * 1024 * 1024
 _FETCHED = ".fetched"
 _FETCHED_KEPT = 86400.0
 
@@ -142,22 +139,21 @@ def sweep() -> list[str]:
     return gone
 
 
-def check_room(needed: int, *, place: Path | None = None) -> None:
-    """Raises ``NoRoom`` when so many bytes do not fit where backups are made."""
-    place = place or folder()
-    free = shutil.disk_usage(place).free
-    if free < needed + RESERVE:
-        raise NoRoom(
-            f"The backup needs about {_mega(needed)} and {_mega(RESERVE)} must stay free, but {place} has {_mega(free)}. "
-            "Make room (python manage.py repair disk.cleanup), or shorten how long backups are kept."
-        )
+def check_room(needed: int) -> None:
+    """Raises ``NoRoom`` when so many bytes do not fit where backups are made, or when backups wait for room as it is."""
+    if sentence := may("backup", needs=needed, folder=folder()):
+        raise NoRoom(sentence)
 
 
 def guess(last_size: int) -> int:
     """About how large the next one becomes: a little more than the last, or as much as database and files have."""
     if last_size:
         return int(last_size * 1.3)
-    return database_size() // 2 + _size(Path(settings.DATA_DIR) / "attachments") + _size(Path(settings.DATA_DIR) / "crypto")
+    return (
+        database_size() // 2
+        + _size(Path(settings.DATA_DIR) / "attachments")
+        + _size(Path(settings.DATA_DIR) / "crypto")
+    )
 
 
 def database_size() -> int:
@@ -178,7 +174,3 @@ def _size(place: Path) -> int:
             with suppress(OSError):
                 total += os.lstat(os.path.join(root, name)).st_size
     return total
-
-
-def _mega(size: int) -> str:
-    return counted(max(1, round(size / 1024 / 1024)), "MB", "MB")

@@ -80,7 +80,9 @@ def key_confirm(*, key: BackupKey, secret: str, actor: str) -> BackupKey:
     try:
         pyrage.decrypt_io(sealed, opened, [x25519.Identity.from_str(secret)])
     except pyrage.IdentityError:
-        raise ValidationError({"secret": ["That is no secret key of age (AGE-SECRET-KEY-1…, 74 characters)."]}) from None
+        raise ValidationError(
+            {"secret": ["That is no secret key of age (AGE-SECRET-KEY-1…, 74 characters)."]}
+        ) from None
     except pyrage.DecryptError:
         raise ValidationError(
             {"secret": [f"This key does not open what is sealed for {key.label} ({key.fingerprint})."]}

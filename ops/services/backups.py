@@ -1,0 +1,355 @@
+"""Makes backups, looks after them, removes them. Copies at destinations: ``ops.services.backup_copies``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from typing import Any
+
+from django.conf import settings
+from django.db import transaction
+from django.utils import timezone
+
+from ops.backup import spool
+from ops.backup.errors import BackupDamaged, BackupError
+from ops.locks import LockHeld, named_lock
+from ops.logs import get_logger
+from ops.models import Job, JobTrigger
+from ops.models.backup import Backup, BackupReason, BackupState, CopyState
+from ops.redaction import redact_text
+from ops.services import audit, backup_keys
+from ops.services.backup_copies import (
+    backup_fetch,
+    backup_sync_list,
+    backup_upload,
+    copies_begin,
+    copies_store,
+    remove_everywhere,
+)
+from ops.services.jobs import job_start
+
+__all__ = [
+    "LOCK",
+    "backup_delete",
+    "backup_fetch",
+    "backup_now",
+    "backup_pin",
+    "backup_start",
+    "backup_sync_list",
+    "backup_upload",
+    "backup_verify",
+    "clear_up",
+    "last_good",
+    "newest",
+    "running",
+]
+
+logger = get_logger(__name__)
+
+LOCK = "backup.making"
+Progress = Callable[[int, int, str], None]
+
+
+def backup_start(
+    *,
+    actor: str,
+    reason: str = BackupReason.MANUAL,
+    note: str = "",
+    optional: Collection[str] = (),
+    trigger: str = JobTrigger.SYSTEM,
+    drill: bool = False,
+) -> Job:
+    """Have a backup made by a worker: a job of the kind ``backup.create``, whose result is ``{"backup": id, "name", "state"}``.
+
+    ``optional`` names components that are taken along besides; ``drill`` has it restored into a scratch place right afterwards.
+    """
+    check_optional(optional)
+    params = {"reason": str(reason), "note": note[:300], "optional": sorted(optional), "drill": drill}
+    return job_start(
+        kind="backup.create", title="Make a backup", actor=actor, trigger=trigger, params=params, once=True
+    )
+
+
+def check_optional(optional: Collection[str]) -> None:
+    """Raises ``ValueError`` for an optional part that nobody knows."""
+    from ops.backup.components import components
+
+    known = {one.name for one in components() if one.optional}
+    if unknown := sorted(set(optional) - known):
+        raise ValueError(
+            f"No optional part is called {', '.join(unknown)}; there are {', '.join(sorted(known)) or 'none'}."
+        )
+
+
+def backup_now(
+    *,
+    actor: str,
+    reason: str = BackupReason.MANUAL,
+    note: str = "",
+    optional: Collection[str] = (),
+    include: Collection[str] | None = None,
+    pinned: bool = False,
+    job: Job | None = None,
+    verify: bool = True,
+    wait: float = 600.0,
+    progress: Progress | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> Backup:
+    """Make a backup in this process and bring copies to all destinations. Returns its row, complete or partial.
+
+    ``verify`` reads it back afterwards; what cannot be read raises ``BackupDamaged``. Waits up to ``wait`` seconds for one that is being
+    made. Raises ``BackupError`` (``NoRoom``, …) when it could not be made; a destination that fails does not raise: its copy says so.
+    """
+    try:
+        with named_lock(LOCK, wait=wait) as lock:
+            clear_up(actor=actor)
+            spool.check_room(spool.guess(_last_size()))
+            backup = _make(actor, reason, note, optional, include, pinned, job, progress, should_stop, lock.check)
+    except LockHeld as error:
+        raise BackupError("Another backup is being made at the moment. Try again when it has ended.") from error
+    if verify:
+        backup_verify(backup=backup, actor=actor, progress=progress)
+        if backup.verify_error:
+            raise BackupDamaged(f"The backup {backup.name} was written and cannot be read back: {backup.verify_error}")
+    copies_store(backup=backup, actor=actor, progress=progress)
+    backup.refresh_from_db()
+    return backup
+
+
+def _last_size() -> int:
+    return Backup.objects.filter(size__gt=0).order_by("-made_at").values_list("size", flat=True).first() or 0
+
+
+def _make(
+    actor: str,
+    reason: str,
+    note: str,
+    optional: Collection[str],
+    include: Collection[str] | None,
+    pinned: bool,
+    job: Job | None,
+    progress: Progress | None,
+    should_stop: Callable[[], bool] | None,
+    check_lock: Callable[[], None],
+) -> Backup:
+    from ops.backup import age
+    from ops.backup.write import write_backup
+
+    recipients = backup_keys.recipients()
+    backup = Backup(
+        reason=reason,
+        note=note[:300],
+        version=settings.VERSION,
+        installation=spool.installation(),
+        recipients=[age.fingerprint(one) for one in recipients],
+        actor=actor[:255],
+        job=job,
+        pinned=pinned,
+        made_at=timezone.now(),
+    )
+    backup.name = spool.new_name(backup.id, backup.made_at)
+    backup.save(force_insert=True)
+    made_by = {
+        "id": str(backup.id),
+        "name": backup.name,
+        "installation": backup.installation,
+        "version": backup.version,
+        "made_at": backup.made_at.isoformat(),
+        "reason": str(reason),
+    }
+    try:
+        with spool.writing(backup.name) as file:
+            manifest = write_backup(
+                target=file,  # type: ignore[arg-type]
+                made_by=made_by,
+                recipients=recipients,
+                optional=tuple(optional),
+                include=include,
+                progress=progress or (lambda done, total, text: None),
+                should_stop=should_stop or (lambda: False),
+            )
+            # Somebody else may be making one since: theirs cleared ours away.
+            check_lock()
+    except BaseException as error:
+        # BaseException: what stops a worker between two steps must not leave the row running either.
+        _failed(backup, actor, error)
+        raise
+    return _complete(backup, manifest, file.size, file.sha256, actor)
+
+
+def _failed(backup: Backup, actor: str, error: BaseException) -> None:
+    text = " ".join(redact_text(str(error)).split()) or type(error).__name__
+    backup.state, backup.error, backup.finished_at = BackupState.FAILED, text[:1000], timezone.now()
+    try:
+        with transaction.atomic():
+            backup.save(update_fields=["state", "error", "finished_at"])
+            audit.record(actor=actor, action="backup.failed", target=backup, message=backup.error)
+    except Exception:
+        # The database may be what failed; the next run settles the row.
+        logger.warning("backup_failure_not_written", backup=backup.name, exc_info=True)
+
+
+def _complete(backup: Backup, manifest: Any, size: int, sha256: str, actor: str) -> Backup:
+    """The file is there: say so, and give every destination its copy to wait for."""
+    facts = manifest_facts(manifest)
+    for name, value in facts.items():
+        setattr(backup, name, value)
+    backup.size, backup.sha256, backup.finished_at, backup.error = size, sha256, timezone.now(), ""
+    with transaction.atomic():
+        waiting = copies_begin(backup)
+        backup.state = BackupState.PARTIAL if waiting else BackupState.COMPLETE
+        backup.save()
+        audit.record(
+            actor=actor,
+            action="backup.made",
+            target=backup,
+            after={"size": size, "rows": backup.rows, "missing": sorted(backup.missing), "reason": str(backup.reason)},
+        )
+    return backup
+
+
+def manifest_facts(manifest: Any) -> dict[str, Any]:
+    """What of a manifest stands in the row: ``{manifest, parts, missing, rows, made_at?}``."""
+    document = manifest.to_json()
+    facts: dict[str, Any] = {
+        "manifest": document,
+        "parts": document.get("parts", {}),
+        "missing": document.get("missing", {}),
+        "rows": sum(int(table.get("rows", 0)) for table in document.get("tables", {}).values()),
+    }
+    return facts
+
+
+def clear_up(*, actor: str) -> int:
+    """Settle what a killed run left: rows that still say it runs, files that are half written. Only with ``LOCK`` held.
+
+    A file that had its name already is whole (it gets it last), and is read to find out what it holds. Returns how many rows were settled.
+    """
+    settled = 0
+    for backup in Backup.objects.filter(state=BackupState.RUNNING):
+        path = spool.path_of(backup.name)
+        if path.is_file() and _adopt(backup, actor):
+            settled += 1
+            continue
+        path.unlink(missing_ok=True)
+        _failed(backup, actor, BackupError("Its process ended while it was being made; nothing of it is left."))
+        settled += 1
+    spool.sweep()
+    return settled
+
+
+def _adopt(backup: Backup, actor: str) -> bool:
+    from ops.backup.verify import verify_backup
+
+    path = spool.path_of(backup.name)
+    report = verify_backup(path)
+    if not report.ok or report.manifest is None:
+        return False
+    _complete(backup, report.manifest, path.stat().st_size, report.sha256, actor)
+    return True
+
+
+def backup_verify(
+    *, backup: Backup, actor: str, destination: Any = None, progress: Progress | None = None
+) -> list[dict[str, Any]]:
+    """Read a backup to its end and compare every checksum, at ``destination`` or wherever it is nearest. Returns findings as JSON.
+
+    The row says when it was last well (``verified_at``) and what was wrong (``verify_error``). A backup that none of this machine's keys
+    opens is compared with the checksum of the whole file only. Raises ``BackupError`` when it cannot be fetched.
+    """
+    from ops.backup.errors import WrongKey
+    from ops.backup.verify import verify_backup
+    from ops.findings import Finding
+
+    problem, findings = "", []
+    try:
+        path = backup_fetch(backup, destination=destination)
+        try:
+            report = verify_backup(path, progress=progress or (lambda done, total, text: None))
+        except WrongKey as error:
+            if not backup.sha256:
+                raise
+            # The hash was compared when it was fetched: the file is what it was, though this machine cannot look inside.
+            findings = [Finding("info", "backup.not_opened", str(error)).to_dict()]
+        else:
+            findings = [finding.to_dict() for finding in report.findings]
+            if not report.ok:
+                problem = findings[0]["sentence"] if findings else "It is not what its manifest says."
+            elif not backup.sha256:
+                backup.sha256 = report.sha256
+                backup.size = path.stat().st_size
+            if report.ok and not backup.manifest and report.manifest is not None:
+                for name, value in manifest_facts(report.manifest).items():
+                    setattr(backup, name, value)
+    except BackupDamaged as error:
+        problem = str(error)
+        findings = [Finding("error", "backup.damaged", problem).to_dict()]
+    backup.verify_error = redact_text(problem)[:1000]
+    if not problem:
+        backup.verified_at = timezone.now()
+    with transaction.atomic():
+        backup.save(
+            update_fields=[
+                "verify_error", "verified_at", "sha256", "size", "manifest", "parts", "missing", "rows",
+            ]
+        )  # fmt: skip
+        audit.record(
+            actor=actor, action="backup.verified" if not problem else "backup.damaged", target=backup, message=problem
+        )
+    return findings
+
+
+def backup_pin(*, backup: Backup, pinned: bool, actor: str) -> Backup:
+    """Keep a backup whatever retention says, or end that."""
+    with transaction.atomic():
+        if Backup.objects.filter(pk=backup.pk).exclude(pinned=pinned).update(pinned=pinned):
+            audit.record(actor=actor, action="backup.pinned" if pinned else "backup.unpinned", target=backup)
+    backup.pinned = pinned
+    return backup
+
+
+def backup_delete(*, backup: Backup, actor: str) -> None:
+    """Remove a backup with all its copies. Raises ``ValueError`` for one that is pinned, being made, or the last good one, and
+    ``DestinationFailed`` when a place does not let go of its copy (the row stays, so that it can be tried again)."""
+    if backup.state == BackupState.RUNNING and running():
+        raise ValueError(f"{backup.name} is being made. Cancel its job first.")
+    if backup.pinned:
+        raise ValueError(f"{backup.name} is pinned. Unpin it first.")
+    good = last_good()
+    if good is not None and good.pk == backup.pk:
+        raise ValueError(f"{backup.name} is the last good backup. Make another one, and let it pass a drill, first.")
+    remove_everywhere(backup)
+    with transaction.atomic():
+        audit.record(
+            actor=actor, action="backup.deleted", target=backup, before={"size": backup.size, "made_at": backup.made_at}
+        )
+        backup.delete()
+
+
+def last_good() -> Backup | None:
+    """The newest backup that passed a drill and of which a copy is where it should be."""
+    return (
+        Backup.objects.filter(good_at__isnull=False, copies__state=CopyState.STORED, verify_error="")
+        .order_by("-made_at")
+        .distinct()
+        .first()
+    )
+
+
+def newest() -> Backup | None:
+    """The newest backup that is whole."""
+    return (
+        Backup.objects.filter(state__in=[BackupState.COMPLETE, BackupState.PARTIAL], copies__state=CopyState.STORED)
+        .exclude(reason=BackupReason.FOUND)
+        .order_by("-made_at")
+        .distinct()
+        .first()
+    )
+
+
+def running() -> bool:
+    """Whether a backup is being made at this moment, by a process that lives."""
+    from ops.leases import holder_is_dead
+    from ops.models import NamedLock
+
+    lock = NamedLock.objects.filter(name=LOCK, expires_at__gt=timezone.now()).first()
+    return lock is not None and not holder_is_dead(lock.holder.rpartition("/")[0])
