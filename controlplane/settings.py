@@ -82,6 +82,7 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "ops.middleware.RequestIdMiddleware",
     "ops.api.middleware.ProblemMiddleware",
+    "ops.quiet_pages.QuietMiddleware",
     "ops.csrf.RefusedOriginMiddleware",
     "corsheaders.middleware.CorsMiddleware",
     "django.middleware.security.SecurityMiddleware",

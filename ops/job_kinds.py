@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -21,6 +22,9 @@ HEARTBEAT_SECONDS = 5.0
 # A worker that has said nothing for so long is taken for dead.
 SILENCE_SECONDS = 30.0
 _PROGRESS_SECONDS = 0.5
+
+# The jobs that this thread is running: one may run another.
+CURRENT: ContextVar[tuple[str, ...]] = ContextVar("jobs", default=())
 
 JobFunction = Callable[..., "dict[str, Any] | None"]
 F = TypeVar("F", bound=JobFunction)

@@ -62,6 +62,13 @@ def holder_is_dead(worker: str) -> bool:
     return _started(int(pid)) != start
 
 
+def holder_lives_here(worker: str) -> bool:
+    """True when the lease's holder is a process of this host that certainly still runs."""
+    host, _, start = worker.rpartition(":")
+    host, _, pid = host.rpartition(":")
+    return host == socket.gethostname() and pid.isdigit() and bool(start) and _started(int(pid)) == start
+
+
 def claim(row: LeasedWork, *, unless: str, **fields: Any) -> bool:
     """Take a queued row if it still is as it was read and nothing holds it back. False: it is not to be had (now).
 

@@ -32,6 +32,17 @@ def pytest_configure(config):
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher", *settings.PASSWORD_HASHERS]
 
 
+@pytest.fixture(autouse=True)
+def _nobody_holds_still():
+    """Whether rows are being put back is asked of the database now and then, by whoever comes first: not while tests count queries.
+
+    A test that begins ``ops.quiet.quiet``, or calls ``look_again``, sees what is so.
+    """
+    from ops import quiet
+
+    quiet._seen, quiet._epoch = ("", float("inf")), None
+
+
 @pytest.fixture(scope="session")
 def django_db_keepdb(django_db_keepdb):
     """Of SQLite there is a database with all tables already; see below."""

@@ -29,6 +29,7 @@ from ops.findings import Finding
 from ops.leases import LEASE_SECONDS, WORKER, holder_is_dead, lease_end
 from ops.logs import get_logger
 from ops.models import Service
+from ops.quiet import refuse_when_quiet
 
 log = get_logger(__name__)
 
@@ -98,6 +99,7 @@ def sync_agents(
     request = _Request(actor, service_name, force, verify, trigger == "beat")
     if dry_run:
         return _dry(_plan(request))
+    refuse_when_quiet()
     with alone(actor=actor, trigger=trigger, service_name=service_name, wait=wait) as (run, lost):
         report = _run(request, progress, lambda: lost.is_set() or should_stop())
         if lost.is_set():

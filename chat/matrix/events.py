@@ -24,6 +24,7 @@ from chat.matrix import courtesy, encrypted, gaps, media, state_events
 from chat.models import ParticipantKind, RefusedEvent
 from chat.services import messages as message_services
 from chat.services.conversations import conversation_of
+from ops import quiet
 from ops.logs import get_logger
 from ops.models import Service
 from ops.prepared import PreparedRead
@@ -86,6 +87,8 @@ def receive(events: Sequence[Any], homeserver: Service, *, catching_up: bool = F
                 agent = _agent(room)
                 batch.append((Place(conversation_of(room, agent), agent, room), incoming))
                 read.append((room, incoming.external_id))
+    # Catching up asks the homeserver and may have taken long.
+    quiet.refuse_when_quiet()
     if batch:
         stored = store(batch)
         report.stored, report.repeated = len(stored.messages), stored.repeated

@@ -25,6 +25,7 @@ from chat.matrix.keys_in import take_keys
 from chat.matrix.watch import send_what_waits
 from chat.models import SyncCursor
 from chat.wakeup import wake_catch_up
+from ops import quiet
 from ops.locks import HeldLock, LockHeld, named_lock
 from ops.logs import get_logger
 from ops.models import Service
@@ -67,7 +68,7 @@ class SyncLoop(threading.Thread):
                     continue
                 with named_lock(LOCK, ttl=60) as lock:
                     self._listen(lock)
-            except LockHeld:
+            except (LockHeld, quiet.Quiet):
                 self.stop.wait(2)
             except Exception:
                 log.exception("sync_loop.failed")
@@ -132,6 +133,7 @@ class Ear:
 
     def once(self, hold_ms: int = 0) -> int:
         """One question and what comes of its answer. Returns the number of events that were taken in."""
+        quiet.refuse_when_quiet()
         since = self.cursor.next_batch
         try:
             answer = self.homeserver.client.sync(
@@ -147,6 +149,8 @@ class Ear:
             )
             self.cursor.next_batch = ""
             return 0
+        # The question may have been held for long.
+        quiet.refuse_when_quiet()
         self.cursor.refresh_from_db(fields=["next_batch"])
         if self.cursor.next_batch != since:
             # Our account was made anew while we asked: the answer belongs to the question of the one before.

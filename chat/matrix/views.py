@@ -23,6 +23,7 @@ from agents.matrix.markdown import clean_text
 from agents.services.backends import homeserver_service
 from chat.matrix import queries
 from chat.matrix.events import receive
+from ops import quiet
 from ops.logs import bind, get_logger
 from ops.models import Service
 
@@ -76,6 +77,8 @@ def _guarded(work: Callable[[], JsonResponse]) -> JsonResponse:
         # Something had to be asked of the homeserver first, and it did not answer: it shall send the transaction again.
         log.warning("appservice.asked_back_in_vain", error=error.sentence[:300])
         return _answer(503, "M_UNKNOWN", "Earlier events have to be read first; please send this again.")
+    except quiet.Quiet as error:
+        return _answer(503, "M_UNKNOWN", error.sentence)
     except DatabaseError as error:
         log.exception("appservice.database", error=str(error)[:200])
         return _answer(503, "M_UNKNOWN", "The events could not be stored; please send them again.")
@@ -113,6 +116,7 @@ def _take_transaction(token: str, body: bytes, txn_id: str) -> JsonResponse:
     if not isinstance(events, list):
         return _answer(400, "M_BAD_JSON", "The body must be an object with a list named events.")
     with bind(txn_id=txn_id):
+        quiet.refuse_when_quiet()
         report = receive(events, homeserver)
         if report.stored or report.repeated or report.refused:
             log.debug("appservice.transaction", stored=report.stored, repeated=report.repeated, refused=report.refused)
@@ -139,6 +143,8 @@ def _query(request: HttpRequest, exists: Callable[[Service, str], bool], name: s
     assert homeserver is not None
     if request.method != "GET":
         return _answer(405, "M_UNRECOGNIZED", "Use GET.")
+    # What is asked for may be made on the spot.
+    quiet.refuse_when_quiet()
     # A name that no row can hold is nobody's.
     known = clean_text(name) == name and exists(homeserver, name)
     return _answer(200) if known else _answer(404, "M_NOT_FOUND", "There is no such agent.")

@@ -20,6 +20,7 @@ from chat.matrix.events import catch_up
 from chat.matrix.tripwire import Broken, Tripwire
 from chat.models import Delivery, DeliveryState
 from chat.wakeup import wake_catch_up, wake_deliveries
+from ops import quiet
 from ops.locks import LockHeld, named_lock
 from ops.logs import get_logger
 from ops.models import Service
@@ -141,7 +142,7 @@ def ping(homeserver: Homeserver) -> bool:
 def catch_up_rooms(limit_seconds: float = 60.0) -> int:
     """Walk rooms that were not walked in this epoch, one process at a time. Returns how many were walked."""
     service = homeserver_service()
-    if service is None:
+    if service is None or quiet.is_quiet():
         return 0
     epoch = gaps.current_epoch(service)
     walked = 0
@@ -158,7 +159,7 @@ def catch_up_rooms(limit_seconds: float = 60.0) -> int:
                     walked += 1
                     if time.monotonic() > deadline:
                         break
-    except LockHeld:
+    except (LockHeld, quiet.Quiet):
         return 0
     except MatrixError as error:
         log.info("catch_up.interrupted", error=error.sentence[:200], walked=walked)

@@ -31,6 +31,7 @@ from chat.models import (
 from chat.services import tree
 from chat.services.conversations import conversation_of
 from chat.services.turns import turn_cancel
+from ops.quiet import refuse_when_quiet
 from ops.services.audit import record
 from ops.words import counted
 
@@ -83,6 +84,7 @@ def message_send(
     person's unsent files. Raises ``CannotSend`` with a code: ``message.empty``, ``message.parent``, ``agent.archived``, ``agent.not_yours``,
     ``attachment.unknown``, ``attachment.too_many``, ``quota.messages``, ``quota.tokens``, ``guard.<name>``. ``actor`` is for the log.
     """
+    refuse_when_quiet()
     text = clean_text(text)
     if not text.strip() and not attachments:
         raise CannotSend("The message is empty.", code="message.empty")

@@ -17,6 +17,7 @@ from chat.services.messages import CannotSend, Sent, message_send
 from chat.services.turns import turn_cancel
 from chat.turns.follow import read_row
 from ops.logs import get_logger
+from ops.quiet import refuse_when_quiet
 
 log = get_logger(__name__)
 
@@ -33,6 +34,8 @@ def run(identity: Identity, frame: dict[str, Any]) -> dict[str, Any]:
     kind = frame["type"]
     if identity.impersonator and kind in _CHANGES:
         raise _READ_ONLY
+    if kind in _CHANGES:
+        refuse_when_quiet()
     person = Person.objects.get(pk=identity.person_id)
     return _COMMANDS[kind](person, identity.actor, frame)
 

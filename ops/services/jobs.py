@@ -17,7 +17,9 @@ from django.core.serializers.json import DjangoJSONEncoder
 from django.db import models, transaction
 from django.utils import timezone
 
+from ops import quiet
 from ops.job_kinds import (
+    CURRENT,
     SILENCE_SECONDS,
     JobFailed,
     JobHandle,
@@ -121,7 +123,9 @@ def job_cancel(*, job: Job, actor: str) -> bool:
 
 
 def run_job(job_id: Any) -> bool:
-    """Claim and run a queued job in this thread. False: it is not to be had (running, ended, unknown)."""
+    """Claim and run a queued job in this thread. False: it is not to be had (running, ended, unknown), or everything stands still."""
+    if quiet.is_quiet() and not quiet.held_here():
+        return False
     now = timezone.now()
     claimed = Job.objects.filter(pk=job_id, state=JobState.QUEUED).update(
         state=JobState.RUNNING,
@@ -134,9 +138,23 @@ def run_job(job_id: Any) -> bool:
     if not claimed:
         return False
     job = Job.objects.get(pk=job_id)
-    with bind(job_id=job.pk, job_kind=job.kind):
-        _run(job)
+    token = CURRENT.set((*CURRENT.get(), str(job.pk)))
+    try:
+        with bind(job_id=job.pk, job_kind=job.kind):
+            _run(job)
+    finally:
+        CURRENT.reset(token)
     return True
+
+
+def others_running() -> int:
+    """Jobs that run at the moment, but for those of this thread."""
+    alive = timezone.now() - timedelta(seconds=SILENCE_SECONDS)
+    rows = Job.objects.filter(state=JobState.RUNNING, heartbeat_at__gte=alive).exclude(pk__in=CURRENT.get())
+    return sum(not holder_is_dead(worker) for worker in rows.values_list("worker", flat=True))
+
+
+quiet.register_drain("running jobs", others_running, needed=True)
 
 
 def run_job_now(job: Job, *, timeout: float = 3600.0) -> Job:
@@ -146,6 +164,8 @@ def run_job_now(job: Job, *, timeout: float = 3600.0) -> Job:
         job.refresh_from_db()
         while not job.is_final and time.monotonic() < until:
             time.sleep(0.2)
+            if job.state == JobState.QUEUED and not quiet.is_quiet() and run_job(job.pk):
+                break
             job.refresh_from_db()
     job.refresh_from_db()
     return job
