@@ -10,7 +10,7 @@ class AgentsConfig(AppConfig):
     verbose_name = "Agents"
 
     def ready(self) -> None:
-        from agents import alert_room, backup, checks, jobs, kinds, metrics, support  # noqa: F401
+        from agents import alert_room, backup, backup_files, checks, jobs, kinds, metrics, support  # noqa: F401
         from agents.doctor import letta, mappings, matrix  # noqa: F401
         from agents.importing import parts  # noqa: F401
         from agents.matrix.crypto import rotation  # noqa: F401

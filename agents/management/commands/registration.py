@@ -15,6 +15,7 @@ from django.db import DatabaseError
 from agents.matrix.registration import Registration, RegistrationError, load
 from agents.services.backends import homeserver_service
 from agents.services.client_mode import no_appservice
+from agents.services.registration import registration_of
 from ops.models import Service
 
 
@@ -48,29 +49,16 @@ class Command(BaseCommand):
 
     def _registration(self, options: dict[str, Any]) -> Registration:
         service = _service()
-        known: dict[str, Any] = dict(service.options) if service is not None else {}
-        credentials: dict[str, Any] = dict(service.credentials or {}) if service is not None else {}
-        server_name = (
-            options["server_name"]
-            or known.get("server_name")
-            or settings.MATRIX_SERVER_NAME
-            or (service.capabilities.get("server_name") if service is not None else "")
-            or _asked_for(service.base_url if service is not None else settings.MATRIX_HOMESERVER_URL)
-        )
-        if not server_name:
+        found = registration_of(service, server_name=options["server_name"] or "", url=options["url"] or "")
+        if found is None:
+            name = _asked_for(service.base_url if service is not None else settings.MATRIX_HOMESERVER_URL)
+            found = registration_of(service, server_name=name, url=options["url"] or "") if name else None
+        if found is None:
             raise CommandError(
                 "The homeserver's name is not known (the part of Matrix ids behind the colon). "
                 "Set MATRIX_SERVER_NAME, or give --server-name."
             )
-        return Registration(
-            id=known.get("appservice_id") or settings.MATRIX_APPSERVICE_ID,
-            url=options["url"] or settings.MATRIX_APPSERVICE_URL,
-            as_token=credentials.get("as_token") or settings.MATRIX_AS_TOKEN,
-            hs_token=credentials.get("hs_token") or settings.MATRIX_HS_TOKEN,
-            sender_localpart=known.get("sender_localpart") or settings.MATRIX_SENDER_LOCALPART,
-            server_name=server_name,
-            user_prefix=known.get("user_prefix") or settings.MATRIX_USER_PREFIX,
-        )
+        return found
 
     def _write(self, registration: Registration, path: Path) -> None:
         try:
