@@ -11,6 +11,7 @@ class AgentsConfig(AppConfig):
 
     def ready(self) -> None:
         from agents import alert_room, backup, backup_files, checks, jobs, kinds, metrics, support  # noqa: F401
+        from agents import history as own_history  # noqa: F401
         from agents.doctor import letta, mappings, matrix  # noqa: F401
         from agents.importing import parts  # noqa: F401
         from agents.matrix.crypto import rotation  # noqa: F401

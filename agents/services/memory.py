@@ -6,8 +6,10 @@ from django.db import transaction
 
 from agents.backends.base import BackendError, BackendRejected, MemoryBlock
 from agents.backends.registry import kind_of
+from agents.history import MEMORY, memory_key
 from agents.models import Agent, MemoryEdit
 from agents.services.backends import backend_for
+from ops.history.writing import Deed, note_value
 from ops.services.audit import record
 
 
@@ -54,5 +56,13 @@ def memory_write(*, agent: Agent, label: str, value: str, actor: str) -> MemoryB
             message=f"Memory block {label}.",
             before={"characters": len(known.value)},
             after={"characters": len(written.value)},
+        )
+        note_value(
+            model=MEMORY,
+            object_id=memory_key(agent, label),
+            label=f"{agent.name}: {label}",
+            before={"label": label, "text": known.value},
+            after={"label": label, "text": written.value},
+            deed=Deed(actor, "agent.memory_edited"),
         )
     return written

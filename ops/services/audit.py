@@ -1,4 +1,4 @@
-"""Writes the audit log, and prunes it with a reason."""
+"""Writes the audit log, and the versions of what it speaks of; prunes it with a reason."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from django.core.serializers.json import DjangoJSONEncoder
 from django.db import models, transaction
 from django.db.models.query import QuerySet
 
+from ops.history.writing import Deed, note, note_each
 from ops.models import AuditEvent, AuditPruning
 from ops.redaction import redact, redact_text
 from ops.words import counted
@@ -29,18 +30,22 @@ def record(
     """Add one event, in the caller's transaction: what is rolled back was not done.
 
     ``actor`` is ``person:<username>``, ``token:<name>``, ``command``, ``system``…; ``action`` is dotted (``service.saved``).
-    ``target`` is the row it is about, or a text ``type:id``. Secrets in ``message``, ``before`` and ``after`` are masked.
+    ``target`` is the row it is about, or a text ``type:id``. Secrets in ``message``, ``before`` and ``after`` are masked. Where the target
+    keeps versions (``ops.history``), one is written of what it is now.
     """
     event = _event(actor, action, target, message, before, after)
     event.save()
+    note(target, Deed(actor, action, message, before))
     return event
 
 
 def record_each(*, actor: str, action: str, targets: Iterable[tuple[models.Model, str]]) -> None:
     """One event for each row with its message, in few statements: for what happens to thousands of rows at once."""
+    rows = list(targets)
     AuditEvent.objects.bulk_create(
-        [_event(actor, action, target, message, None, None) for target, message in targets], batch_size=500
+        [_event(actor, action, target, message, None, None) for target, message in rows], batch_size=500
     )
+    note_each((target, Deed(actor, action, message)) for target, message in rows)
 
 
 def _event(
