@@ -100,7 +100,7 @@ def verify(job: JobHandle, *, backup: str, destination: int | None = None) -> di
 @job_kind("backup.look", label="Look what lies at the destinations", resumable=True)
 def look(job: JobHandle) -> dict[str, Any]:
     """Files that nobody knew, copies that are gone."""
-    from ops.services.backup_copies import backup_sync_list
+    from ops.services.backup_looking import backup_sync_list
 
     findings = backup_sync_list(actor=job.actor)
     for finding in findings:

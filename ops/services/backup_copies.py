@@ -1,37 +1,28 @@
-"""Copies of backups at destinations: brought there, fetched, looked for, removed. Each destination has its own result."""
+"""Copies of backups at destinations: brought there and removed. Each destination has its own result."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, BinaryIO
 
 from django.db import models, transaction
 from django.utils import timezone
-from django.utils.dateparse import parse_datetime
 
 from ops.backup import spool
 from ops.backup.destinations import Place, open_destination
-from ops.backup.destinations.base import SUFFIX
-from ops.backup.errors import BackupDamaged, BackupError, DestinationFailed, NotABackup
-from ops.findings import Finding
+from ops.backup.errors import BackupError, DestinationFailed
 from ops.locks import LockHeld, named_lock
 from ops.logs import get_logger
-from ops.models.backup import Backup, BackupCopy, BackupDestination, BackupReason, BackupState, CopyState
+from ops.models.backup import Backup, BackupCopy, BackupDestination, BackupState, CopyState
 from ops.redaction import redact_text
 from ops.services import audit
+from ops.services.backup_fetching import backup_fetch
 from ops.words import counted
 
 logger = get_logger(__name__)
 
 Progress = Callable[[int, int, str], None]
-_MAGIC = b"switchboard-backup "
-_HEAD = 64 * 1024
-_CHUNK = 1024 * 1024
 # A destination that fails is tried again after so many minutes, more each time, at most every six hours.
 _AGAIN = (1, 5, 15, 60, 180, 360)
 
@@ -49,7 +40,7 @@ def copies_begin(backup: Backup) -> bool:
     ensure_one()
     now, waiting = timezone.now(), False
     for destination in BackupDestination.objects.filter(enabled=True):
-        here = _is_here(destination)
+        here = is_here(destination)
         waiting = waiting or not here
         BackupCopy.objects.update_or_create(
             backup=backup,
@@ -67,7 +58,15 @@ def copies_begin(backup: Backup) -> bool:
     return waiting
 
 
-def _is_here(destination: BackupDestination) -> bool:
+def copies_wanted(backup: Backup) -> None:
+    """Have a copy wait for every enabled destination that has none: of one that was added later, or where it was removed."""
+    for destination in BackupDestination.objects.filter(enabled=True):
+        copy, made = BackupCopy.objects.get_or_create(backup=backup, destination=destination)
+        if not made and copy.state == CopyState.PRUNED:
+            BackupCopy.objects.filter(pk=copy.pk, state=CopyState.PRUNED).update(state=CopyState.WAITING, attempts=0)
+
+
+def is_here(destination: BackupDestination) -> bool:
     try:
         return is_spool(open_destination(destination))
     except DestinationFailed:
@@ -108,7 +107,7 @@ def settle_state(backup: Backup) -> bool:
 def _kept_here(backup: Backup) -> bool:
     """Whether the folder in which it was made is a destination that keeps it."""
     copies = BackupCopy.objects.filter(backup=backup, state=CopyState.STORED).select_related("destination")
-    return any(_is_here(copy.destination) for copy in copies)
+    return any(is_here(copy.destination) for copy in copies)
 
 
 def _store(copy: BackupCopy, backup: Backup, actor: str, progress: Progress | None) -> None:
@@ -170,230 +169,6 @@ def due_copies(now: datetime) -> list[BackupCopy]:
         if last <= now - timedelta(minutes=pause):
             due.append(copy)
     return due
-
-
-# Fetching
-
-
-def backup_fetch(backup: Backup, *, destination: BackupDestination | None = None) -> Path:
-    """A path on this machine at which the backup can be read; its checksum was compared just now. Fetched when it lies elsewhere.
-
-    ``destination``: that copy and no other. Raises ``BackupDamaged`` when no copy is what it was, ``BackupError`` when there is none.
-    """
-    problems: list[BackupError] = []
-    if destination is None:
-        here = spool.path_of(backup.name)
-        if here.is_file():
-            try:
-                return _as_it_was(here, backup)
-            except BackupDamaged as error:
-                problems.append(error)
-    copies = BackupCopy.objects.filter(backup=backup).select_related("destination")
-    copies = (
-        copies.filter(destination=destination) if destination is not None else copies.filter(state=CopyState.STORED)
-    )
-    for copy in copies:
-        try:
-            return _fetch_from(copy, backup)
-        except BackupError as error:
-            problems.append(error)
-    if not problems:
-        where = f"at {destination.name}" if destination is not None else "anywhere"
-        raise BackupError(f"There is no copy of {backup.name} {where}.")
-    raise next((one for one in problems if isinstance(one, BackupDamaged)), problems[0])
-
-
-def _fetch_from(copy: BackupCopy, backup: Backup) -> Path:
-    place = open_destination(copy.destination)
-    path = place.local_path(backup.name)
-    if path is None:
-        spool.check_room(copy.size or backup.size)
-        path = spool.fetched_path(backup.name)
-        partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
-        try:
-            place.fetch(backup.name, partial)
-            _as_it_was(partial, backup)
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
-        return path
-    return _as_it_was(path, backup)
-
-
-def _as_it_was(path: Path, backup: Backup) -> Path:
-    if not backup.sha256:
-        return path
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    if digest != backup.sha256:
-        raise BackupDamaged(
-            f"The file {path} is not what it was when it was made: its checksum is {digest[:16]}… and should be {backup.sha256[:16]}…. "
-            "Use another copy, and look at the disk that it lies on."
-        )
-    return path
-
-
-# Looking what is there
-
-
-def read_head(first: bytes) -> dict[str, Any]:
-    """The plain header of a backup's file from its first bytes. Raises ``NotABackup``."""
-    line, newline, _ = first.partition(b"\n")
-    if not newline or not line.startswith(_MAGIC):
-        raise NotABackup("This file is no backup of Switchboard: it does not begin with “switchboard-backup”.")
-    try:
-        document = json.loads(line[len(_MAGIC) :].partition(b" ")[2])
-    except ValueError:
-        document = None
-    if not isinstance(document, dict):
-        raise NotABackup(
-            "This file begins like a backup of Switchboard, and its first line cannot be read: it is damaged."
-        )
-    return document
-
-
-def backup_sync_list(*, actor: str) -> list[Finding]:
-    """Look at every enabled destination: files that nobody knows get their rows, copies that are gone say so.
-
-    After a loss of everything this is how the backups are found again. One destination that fails leaves the others.
-    """
-    findings: list[Finding] = []
-    for destination in BackupDestination.objects.filter(enabled=True):
-        try:
-            findings += _look_at(destination, actor)
-        except DestinationFailed as error:
-            findings.append(
-                Finding(
-                    "error", "backup.destination_failed", redact_text(str(error)), f"destination:{destination.name}"
-                )
-            )
-            BackupDestination.objects.filter(pk=destination.pk).update(
-                last_error=redact_text(str(error))[:500], last_error_at=timezone.now()
-            )
-    return findings
-
-
-def _look_at(destination: BackupDestination, actor: str) -> Iterable[Finding]:
-    place = open_destination(destination)
-    there = {entry.name: entry for entry in place.entries()}
-    copies = {
-        copy.backup.name: copy for copy in BackupCopy.objects.filter(destination=destination).select_related("backup")
-    }
-    known = dict(Backup.objects.filter(name__in=there).values_list("name", "pk"))
-    findings: list[Finding] = []
-    for name, entry in there.items():
-        copy = copies.get(name)
-        if copy is not None:
-            findings += _seen(copy, entry.size, actor)
-            continue
-        backup = Backup.objects.get(pk=known[name]) if name in known else None
-        if backup is None:
-            try:
-                backup = _found(name, place.head(name, _HEAD), entry.size, entry.changed_at, actor)
-            except NotABackup as error:
-                findings.append(Finding("warning", "backup.not_a_backup", f"{name}{SUFFIX}: {error}"))
-                continue
-            findings.append(Finding("info", "backup.found", f"{name} was found at {destination.name}."))
-        if backup.state == BackupState.RUNNING:
-            continue
-        BackupCopy.objects.create(
-            backup=backup, destination=destination, state=CopyState.STORED, size=entry.size,
-            stored_at=entry.changed_at or timezone.now(), checked_at=timezone.now(),
-        )  # fmt: skip
-    for name, copy in copies.items():
-        if copy.state == CopyState.STORED and name not in there:
-            copy.state, copy.checked_at = CopyState.MISSING, timezone.now()
-            copy.error = "It was there, and is not any more."
-            copy.save(update_fields=["state", "checked_at", "error"])
-            settle_state(copy.backup)
-            audit.record(
-                actor=actor, action="backup.copy_missing", target=copy.backup, after={"destination": destination.name}
-            )
-            findings.append(Finding("error", "backup.copy_missing", f"{name} is gone from {destination.name}."))
-    return findings
-
-
-def _seen(copy: BackupCopy, size: int, actor: str) -> list[Finding]:
-    """A copy that has a row, and is there."""
-    whole = not copy.backup.size or copy.backup.size == size
-    copy.checked_at = timezone.now()
-    if not whole:
-        sentence = (
-            f"The copy of {copy.backup.name} at {copy.destination.name} has {size:,} of {copy.backup.size:,} bytes."
-        )
-        if copy.state == CopyState.STORED:
-            copy.state, copy.error = CopyState.FAILED, sentence
-            copy.save(update_fields=["state", "error", "checked_at"])
-            settle_state(copy.backup)
-            audit.record(
-                actor=actor,
-                action="backup.copy_failed",
-                target=copy.backup,
-                after={"destination": copy.destination.name},
-            )
-        return [Finding("error", "backup.copy_short", sentence)]
-    if copy.state != CopyState.STORED:
-        copy.state, copy.error, copy.size, copy.stored_at = CopyState.STORED, "", size, copy.stored_at or timezone.now()
-    copy.save()
-    settle_state(copy.backup)
-    return []
-
-
-def _found(name: str, first: bytes, size: int, changed_at: datetime | None, actor: str) -> Backup:
-    """A row for a file that nobody knew."""
-    header = read_head(first)
-    try:
-        id = uuid.UUID(str(header.get("id")))
-    except ValueError:
-        id = uuid.uuid4()
-    if Backup.objects.filter(pk=id).exists():
-        id = uuid.uuid4()
-    made_at = parse_datetime(str(header.get("made_at", ""))) or changed_at or timezone.now()
-    if timezone.is_naive(made_at):
-        made_at = timezone.make_aware(made_at)
-    with transaction.atomic():
-        backup = Backup.objects.create(
-            id=id,
-            name=name[:120],
-            reason=BackupReason.FOUND,
-            state=BackupState.COMPLETE,
-            version=str(header.get("version", ""))[:50],
-            installation=str(header.get("installation", ""))[:64],
-            recipients=[str(one) for one in header.get("recipients", [])][:100],
-            size=size,
-            actor=actor[:255],
-            made_at=made_at,
-            finished_at=changed_at or made_at,
-        )
-        audit.record(actor=actor, action="backup.found", target=backup, after={"size": size})
-    return backup
-
-
-def backup_upload(*, name: str, stream: BinaryIO, actor: str) -> Backup:
-    """Take in a file that a person brings. ``name`` is what the file was called. Raises ``NotABackup``, ``NoRoom``, ``BackupError``."""
-    first = stream.read(_HEAD)
-    header = read_head(first)
-    wanted = str(header.get("name") or Path(name).name.removesuffix(SUFFIX))
-    wanted = "".join(sign for sign in wanted if sign.isalnum() or sign in "-_.").lstrip(".")[:100] or "uploaded"
-    if Backup.objects.filter(name=wanted).exists():
-        wanted = f"{wanted[:100]}-{uuid.uuid4().hex[:8]}"
-    spool.check_room(0)
-    with spool.writing(wanted) as file:
-        file.write(first)
-        while chunk := stream.read(_CHUNK):
-            file.write(chunk)
-    backup = _found(wanted, first, file.size, None, actor)
-    backup.sha256, backup.note = file.sha256, f"Brought by {actor}"[:300]
-    with transaction.atomic():
-        backup.save(update_fields=["sha256", "note"])
-        here = next((one for one in BackupDestination.objects.filter(enabled=True) if _is_here(one)), None)
-        if here is not None:
-            now = timezone.now()
-            BackupCopy.objects.create(
-                backup=backup, destination=here, state=CopyState.STORED, size=file.size, stored_at=now, checked_at=now
-            )
-        audit.record(actor=actor, action="backup.uploaded", target=backup, after={"size": file.size})
-    return backup
 
 
 # Removing

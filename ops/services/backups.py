@@ -1,4 +1,4 @@
-"""Makes backups, looks after them, removes them. Copies at destinations: ``ops.services.backup_copies``."""
+"""Makes backups, looks after them, removes them. Copies at destinations: ``backup_copies``, ``backup_fetching``, ``backup_looking``."""
 
 from __future__ import annotations
 
@@ -17,14 +17,9 @@ from ops.models import Job, JobTrigger
 from ops.models.backup import Backup, BackupReason, BackupState, CopyState
 from ops.redaction import redact_text
 from ops.services import audit, backup_keys
-from ops.services.backup_copies import (
-    backup_fetch,
-    backup_sync_list,
-    backup_upload,
-    copies_begin,
-    copies_store,
-    remove_everywhere,
-)
+from ops.services.backup_copies import copies_begin, copies_store, remove_everywhere
+from ops.services.backup_fetching import backup_fetch
+from ops.services.backup_looking import backup_sync_list, backup_upload
 from ops.services.jobs import job_start
 
 __all__ = [
