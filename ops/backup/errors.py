@@ -29,3 +29,7 @@ class NoRoom(BackupError):
 
 class DestinationFailed(BackupError):
     """A destination did not take or give a copy."""
+
+
+class BackupStopped(BackupError):
+    """Whoever asked for it wanted it to stop."""
