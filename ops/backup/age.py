@@ -7,7 +7,7 @@ import queue
 import threading
 from collections.abc import Iterable, Iterator
 from types import TracebackType
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 import pyrage
 from django.conf import settings
@@ -65,6 +65,13 @@ def _identity(text: str) -> pyrage.x25519.Identity:
         ) from exc
 
 
+class Sink(Protocol):
+    """What can be written to."""
+
+    def write(self, data: bytes, /) -> object:
+        """Take all of it."""
+
+
 class _Pulled:
     """What pyrage reads from: an iterator of blocks. Keeps the iterator's own exception, which pyrage would turn into a text."""
 
@@ -90,7 +97,7 @@ class _Pulled:
 class _Gathered:
     """What pyrage writes to: small pieces become large ones. Keeps the target's own exception."""
 
-    def __init__(self, target: BinaryIO) -> None:
+    def __init__(self, target: Sink) -> None:
         self._target = target
         self._pieces: list[bytes] = []
         self._size = 0
@@ -112,7 +119,7 @@ class _Gathered:
             raise
 
 
-def encrypt(blocks: Iterable[bytes], target: BinaryIO, recipients: Iterable[str]) -> None:
+def encrypt(blocks: Iterable[bytes], target: Sink, recipients: Iterable[str]) -> None:
     """Write the blocks, encrypted to all recipients, to ``target``. Blocks are asked for as they are needed, in this thread.
 
     What the iterator or the target raises comes through as it is. Raises ``BackupError`` without recipients.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import tarfile
 from collections.abc import Iterator
-from typing import IO, BinaryIO, cast
+from typing import IO, BinaryIO, Final
 
 from ops.backup.errors import BackupDamaged
 
@@ -13,7 +13,7 @@ BLOCK = 1 << 20
 BEGIN, MANIFEST = "begin.json", "manifest.json"
 END = b"\0" * 1024
 # Numbers larger than a tar's own fields and names longer than them need one of its extensions; this one every tar knows.
-_FORMAT = tarfile.GNU_FORMAT
+_FORMAT: Final = tarfile.GNU_FORMAT
 
 
 def safe_name(name: str) -> str:
@@ -75,9 +75,9 @@ def read_members(source: BinaryIO) -> Iterator[tuple[str, int, MemberStream]]:
                     raise BackupDamaged(
                         f"The backup holds {info.name!r}, which is no file. Nothing of ours writes that."
                     )
-                stream = MemberStream(cast("IO[bytes]", raw), info.name, info.size)
+                stream = MemberStream(raw, info.name, info.size)
                 yield info.name, info.size, stream
                 stream.drain()
-                tar.members.clear()  # tarfile would remember every member that it has seen
+                tar.members.clear()  # type: ignore[attr-defined] # tarfile would remember every member that it has seen
     except tarfile.TarError as exc:
         raise BackupDamaged(f"The archive in the backup is damaged ({exc}). Use another copy of it.") from exc

@@ -28,7 +28,7 @@ ESCAPED_NUL = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")
 def canonical_json(text: str | bytes) -> str:
     """One text for one JSON value: keys sorted, no spaces, numbers without an exponent as PostgreSQL keeps them."""
     if text in ("{}", "[]", '""', "null"):
-        return text  # type: ignore[return-value]
+        return text
     try:
         written = orjson.dumps(orjson.loads(text), option=orjson.OPT_SORT_KEYS)
     except (orjson.JSONDecodeError, TypeError):

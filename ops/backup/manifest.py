@@ -91,7 +91,7 @@ class Begin:
         said = {one.name: getattr(self, one.name) for one in fields(self)} | {
             "tables": [one.to_json() for one in self.tables]
         }
-        return orjson.dumps(said, option=orjson.OPT_SORT_KEYS | orjson.OPT_INDENT_2)
+        return orjson.dumps(said, option=orjson.OPT_SORT_KEYS)
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Begin:
@@ -140,7 +140,7 @@ class Manifest:
     def to_json(self) -> bytes:
         said = asdict(self)
         del said["file_size"], said["file_sha256"]
-        return orjson.dumps(said, option=orjson.OPT_SORT_KEYS | orjson.OPT_INDENT_2)
+        return orjson.dumps(said, option=orjson.OPT_SORT_KEYS)
 
     def summary(self) -> dict[str, Any]:
         """For the database and for people: everything but the list of members, which grows with the files."""

@@ -6,7 +6,7 @@ import hashlib
 import tempfile
 import uuid
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
@@ -232,7 +232,7 @@ class _Writing:
         self.manifest.missing[component.name] = sentence
         self.say(Finding("warning", "backup.part_missing", sentence, f"part:{component.name}"))
 
-    def _file(self, component: Component, file: FilePart) -> Iterator[bytes]:
+    def _file(self, component: Component, file: FilePart) -> Generator[bytes, None, int | None]:
         """One file; returns its size, None when it could not be read at all."""
         try:
             name = f"files/{component.name}/{archive.safe_name(file.name)}"
