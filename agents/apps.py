@@ -10,7 +10,17 @@ class AgentsConfig(AppConfig):
     verbose_name = "Agents"
 
     def ready(self) -> None:
-        from agents import alert_room, backup, backup_files, checks, jobs, kinds, metrics, support  # noqa: F401
+        from agents import (  # noqa: F401
+            alert_room,
+            backup,
+            backup_files,
+            checks,
+            jobs,
+            kinds,
+            metrics,
+            resetting,
+            support,
+        )
         from agents import history as own_history  # noqa: F401
         from agents.doctor import letta, mappings, matrix  # noqa: F401
         from agents.importing import parts  # noqa: F401

@@ -10,7 +10,17 @@ class ChatConfig(AppConfig):
     verbose_name = "Conversations"
 
     def ready(self) -> None:
-        from chat import backup, backup_files, checks, jobs, metrics, retention, support, wiring  # noqa: F401
+        from chat import (  # noqa: F401
+            backup,
+            backup_files,
+            checks,
+            jobs,
+            metrics,
+            resetting,
+            retention,
+            support,
+            wiring,
+        )
         from chat import history as own_history  # noqa: F401
         from chat.access import registration, second_factor  # noqa: F401
         from chat.doctor import (  # noqa: F401

@@ -10,7 +10,16 @@ class OpsConfig(AppConfig):
     verbose_name = "Operations"
 
     def ready(self) -> None:
-        from ops import checks, doctor_config, doctor_logs, doctor_services, metrics, origins, quiet_pages  # noqa: F401
+        from ops import (  # noqa: F401
+            checks,
+            doctor_config,
+            doctor_logs,
+            doctor_services,
+            metrics,
+            origins,
+            quiet_pages,
+            resetting,
+        )
         from ops.alerts import setup as alerts_setup  # noqa: F401
         from ops.backup import jobs as backup_jobs  # noqa: F401
         from ops.backup import own  # noqa: F401

@@ -1,0 +1,209 @@
+"""Beginning anew with what was said, and with people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from allauth.usersessions.models import UserSession
+from django.db.models import Exists, OuterRef, Q, QuerySet
+
+from chat.models import (
+    AgentGrant,
+    Attachment,
+    ClientPrefix,
+    Conversation,
+    Delivery,
+    ImportedRow,
+    Invite,
+    Link,
+    LinkKind,
+    Membership,
+    Message,
+    Participant,
+    ParticipantKind,
+    Person,
+    ProgramLogin,
+    ShareLink,
+    Turn,
+)
+from chat.models.turn import OPEN_TURN_STATES
+from chat.services.sessions import end_all
+from ops.findings import Finding
+from ops.resets import Instead, ResetLine, ResetScope, ResetWork, line_of, register_reset, remove_rows
+from ops.words import counted, verb
+
+_BATCH = 200
+
+
+# What was said
+
+
+def _free() -> QuerySet[Conversation]:
+    """Conversations that nothing holds."""
+    return Conversation.objects.filter(hold="")
+
+
+def _lines() -> list[ResetLine]:
+    free = _free()
+    return [
+        line_of(Message.objects.filter(conversation__in=free), "messages"),
+        line_of(free, "conversations (those of rooms stay, empty)"),
+        line_of(Turn.objects.filter(conversation__in=free), "turns"),
+        line_of(Delivery.objects.all(), "deliveries"),
+        line_of(Attachment.objects.all(), "files"),
+        line_of(ShareLink.objects.filter(conversation__in=free), "links to shared conversations"),
+    ]
+
+
+def _outside() -> Iterable[Finding]:
+    rooms = Link.objects.filter(room__room_id__isnull=False, conversation__in=_free()).count()
+    if rooms:
+        yield Finding(
+            "warning",
+            "reset.history_stays",
+            f"What was said in {counted(rooms, 'room')} stays on the homeserver and in people's apps. It is not read again and not answered again.",
+            evidence={"rooms": rooms},
+        )
+    yield Finding(
+        "info",
+        "reset.memory_stays",
+        "Agents that keep their history themselves (Letta) still remember. Their memory is on their server and is not touched.",
+    )
+    open_turns = Turn.objects.filter(state__in=OPEN_TURN_STATES, conversation__in=_free()).count()
+    if open_turns:
+        yield Finding(
+            "warning",
+            "reset.open_turns",
+            f"{counted(open_turns, 'question')} {verb(open_turns, 'waits', 'wait')} for an answer, and will not get one.",
+        )
+    held = Conversation.objects.exclude(hold="").count()
+    if held:
+        yield Finding(
+            "info",
+            "reset.held_stay",
+            f"{counted(held, 'conversation')} under a legal hold {verb(held, 'stays', 'stay')}.",
+        )
+
+
+def _instead() -> Iterable[Instead]:
+    yield Instead(
+        "Retention removes what is older than you say, after writing it to a file.",
+        "python manage.py repair retention.run",
+    )
+
+
+def _remove(work: ResetWork) -> dict[str, int]:
+    """Table by table, in statements of the database: a million messages are no reason to load one of them.
+
+    Conversations of rooms stay, empty: they say which agent a chat is with, and their numbers go on, so that nothing that is sent from
+    now on bears an id of before. When agents go as well, these go too.
+    """
+    free, held = _free(), Conversation.objects.exclude(hold="")
+    held_rows = Delivery.objects.filter(Q(message__conversation__in=held) | Q(turn__conversation__in=held))
+    free.update(head=None)
+    gone: dict[str, int] = {}
+    for rows in (
+        Delivery.objects.exclude(pk__in=held_rows.values("pk")),
+        Attachment.objects.filter(Q(conversation__in=free) | Q(conversation=None)),
+        ClientPrefix.objects.filter(message__conversation__in=free),
+        ShareLink.objects.filter(conversation__in=free),
+        Membership.objects.filter(conversation__in=free),
+        Turn.objects.filter(conversation__in=free),
+        Message.objects.filter(conversation__in=free),
+    ):
+        gone[rows.model._meta.label] = remove_rows(rows)
+    shown = Link.objects.filter(kind=LinkKind.ROOM, room__isnull=False)
+    keep = Conversation.objects.none() if "agents" in work.scopes else free.filter(pk__in=shown.values("conversation"))
+    go = free.exclude(pk__in=keep.values("pk"))
+    # What a server keeps of them is begun anew as well.
+    Participant.objects.filter(conversation__in=keep).update(backend_ref="")
+    people = Participant.objects.filter(conversation__in=keep).exclude(kind=ParticipantKind.AGENT)
+    for rest in (
+        people,
+        Participant.objects.filter(conversation__in=go),
+        Link.objects.filter(conversation__in=go),
+        ImportedRow.objects.filter(target__in=[*gone, "chat.Conversation"]),
+        go,
+    ):
+        label = rest.model._meta.label
+        gone[label] = gone.get(label, 0) + remove_rows(rest)
+    free.update(last_message_at=None, portal=False)
+    return gone
+
+
+register_reset(
+    ResetScope(
+        name="conversations",
+        label="Conversations",
+        sentence="Everything that was said, with its files. Rooms, agents and people stay; what is on the homeserver stays there.",
+        kind="conversations",
+        lines=_lines,
+        outside=_outside,
+        instead=_instead,
+        remove=_remove,
+        order=10,
+    )
+)
+
+
+# People
+
+
+def _people() -> QuerySet[Person]:
+    """Everybody but operators: whoever resets must be able to sign in afterwards."""
+    return Person.objects.filter(is_staff=False, is_superuser=False)
+
+
+def _people_lines() -> list[ResetLine]:
+    people = _people()
+    return [
+        line_of(people, "people"),
+        line_of(ProgramLogin.objects.filter(person__in=people, revoked_at=None), "programs that are signed in"),
+        line_of(AgentGrant.objects.filter(person__in=people), "permissions to talk to agents"),
+        line_of(Invite.objects.all(), "invites"),
+    ]
+
+
+def _people_outside() -> Iterable[Finding]:
+    accounts = _people().exclude(matrix_user_id="").count()
+    if accounts:
+        yield Finding(
+            "warning",
+            "reset.accounts_stay",
+            f"{counted(accounts, 'Matrix account')} of people {verb(accounts, 'stays', 'stay')} on the homeserver, in the rooms "
+            f"{verb(accounts, 'it is', 'they are')} in, and can go on writing there as {verb(accounts, 'a guest', 'guests')}.",
+        )
+    operators = Person.objects.count() - _people().count()
+    yield Finding(
+        "info", "reset.operators_stay", f"{counted(operators, 'operator')} {verb(operators, 'stays', 'stay')}."
+    )
+    yield Finding(
+        "info",
+        "reset.words_stay",
+        "What people said stays, under the names that they had, unless conversations are reset too.",
+    )
+
+
+def _remove_people(work: ResetWork) -> dict[str, int]:
+    programs = ProgramLogin.objects.filter(person=OuterRef("pk"), revoked_at=None)
+    browsers = UserSession.objects.filter(user=OuterRef("pk"))
+    for person in _people().filter(Exists(programs) | Exists(browsers)):
+        end_all(person=person, reason="reset", tokens=True)
+    gone = {"chat.Invite": Invite.objects.all().delete()[1].get("chat.Invite", 0), "chat.Person": 0}
+    while batch := list(_people().order_by("pk").values_list("pk", flat=True)[:_BATCH]):
+        gone["chat.Person"] += Person.objects.filter(pk__in=batch).delete()[1].get("chat.Person", 0)
+    return gone
+
+
+register_reset(
+    ResetScope(
+        name="people",
+        label="People",
+        sentence="Everybody but operators, with their sign-ins, tokens, permissions, quotas and invites.",
+        kind="people",
+        lines=_people_lines,
+        outside=_people_outside,
+        remove=_remove_people,
+        order=20,
+    )
+)

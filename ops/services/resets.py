@@ -1,0 +1,308 @@
+"""Beginning anew with a part, safely: plan, backup that was read to its end, removal in one transaction, and finding again what the
+outside still has, so that nothing is made there twice. Taking it back restores that backup.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from django.db import transaction
+from django.db.models import F
+from django.utils import timezone
+
+from ops.backup.errors import BackupError
+from ops.backup.hooks import Fence, fences
+from ops.findings import Finding
+from ops.job_kinds import JobFailed, JobHandle, job_kind
+from ops.locks import LockHeld, named_lock
+from ops.logs import get_logger
+from ops.models import Backup, BackupReason, Job, LiveSetting, Restore, RestoreEpoch
+from ops.resets import ALL, ResetScope, ResetWork, chosen
+from ops.services.audit import record
+from ops.services.jobs import job_start
+from ops.words import counted, verb
+
+log = get_logger(__name__)
+
+KIND = "reset.apply"
+# A note in the table of live settings: written with the removal, gone when everything was found again.
+OPEN = "reset.open"
+_LOCK = "reset"
+
+Progress = Callable[[int, int, str], None]
+
+
+class ResetRefused(Exception):
+    """It cannot be done as things stand; nothing was changed. The text says why, and what to do."""
+
+
+def _nobody(done: int, total: int, text: str) -> None:
+    return None
+
+
+@dataclass(slots=True)
+class ResetPlan:
+    """What a reset would do. ``word`` has to be typed; ``refused`` says why it would be refused now ("" when it would not)."""
+
+    scopes: tuple[str, ...]
+    word: str
+    lines: list[dict[str, Any]] = field(default_factory=list)
+    outside: list[Finding] = field(default_factory=list)
+    instead: list[dict[str, str]] = field(default_factory=list)
+    backup: str = ""
+    refused: str = ""
+
+    @property
+    def rows(self) -> int:
+        """How many rows would go."""
+        return sum(int(line["count"]) for line in self.lines)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON shape: ``{scopes, word, rows, lines: [{scope, model, label, count}], outside: [finding], instead: [{sentence, command}],
+        backup, refused}``."""
+        return {
+            "scopes": list(self.scopes),
+            "word": self.word,
+            "rows": self.rows,
+            "lines": self.lines,
+            "outside": [finding.to_dict() for finding in self.outside],
+            "instead": self.instead,
+            "backup": self.backup,
+            "refused": self.refused,
+        }
+
+
+def word_for(scopes: Collection[str]) -> str:
+    """What has to be typed: ``reset mappings``, ``reset all``."""
+    return f"reset {ALL if ALL in scopes else ' '.join(sorted(scopes))}"
+
+
+def reset_plan(*, scopes: Collection[str]) -> ResetPlan:
+    """What would go, what stays outside, and what may help without removing anything. Changes nothing.
+
+    Raises ``ValueError`` with a sentence for scopes that there are none of.
+    """
+    parts = chosen(scopes)
+    names = tuple(sorted({name.strip() for name in scopes if name.strip()}))
+    plan = ResetPlan(names, word_for(names))
+    for scope in parts:
+        for line in scope.lines():
+            if line.count:
+                plan.lines.append({"scope": scope.name, **line.to_dict()})
+        plan.outside += list(scope.outside())
+        plan.instead += [one.to_dict() for one in scope.instead()]
+    plan.refused = _why_not()
+    plan.backup = "A backup is made first and read to its end. Taking the reset back restores it."
+    return plan
+
+
+def _why_not() -> str:
+    from ops.retention import on_hold
+
+    if on_hold():
+        return "Legal hold is on: nothing may be removed. End it in the live settings (retention.hold) first."
+    return ""
+
+
+def reset_start(*, scopes: Collection[str], typed: str, actor: str, trigger: str) -> Job:
+    """Have it done by a job. Raises ``ValueError`` for unknown scopes and ``ResetRefused`` (also for a word that is not the one)."""
+    names = _checked(scopes, typed)
+    return job_start(
+        kind=KIND,
+        title=f"Reset of {_words(names)}",
+        actor=actor,
+        trigger=trigger,
+        params={"scopes": list(names)},
+    )
+
+
+@job_kind(KIND, label="Reset")
+def reset_job(job: JobHandle, *, scopes: list[str]) -> dict[str, Any]:
+    """The confirmed reset. After its removal it cannot be cancelled; what is left then is finished by ``reset_finish``."""
+    try:
+        return reset_now(scopes=scopes, typed=word_for(scopes), actor=job.actor, progress=job.progress)
+    except (ResetRefused, LockHeld, BackupError) as error:
+        raise JobFailed(str(error)) from error
+
+
+def _checked(scopes: Collection[str], typed: str) -> tuple[str, ...]:
+    chosen(scopes)
+    names = tuple(sorted({name.strip() for name in scopes if name.strip()}))
+    if typed.strip() != word_for(names):
+        raise ResetRefused(f"Type {word_for(names)!r} to confirm: this removes rows.")
+    if reason := _why_not():
+        raise ResetRefused(reason)
+    return names
+
+
+def reset_now(*, scopes: Collection[str], typed: str, actor: str, progress: Progress = _nobody) -> dict[str, Any]:
+    """Backup, removal, finding again; in this process. Returns ``{scopes, backup, removed: {model: rows}, left: [sentence], findings}``.
+
+    Raises ``ValueError`` for unknown scopes, ``ResetRefused``, ``LockHeld`` while another reset runs, and ``BackupError`` when no backup could
+    be made: without one nothing is removed.
+    """
+    from ops.quiet import StillBusy, quiet
+
+    names = _checked(scopes, typed)
+    parts = chosen(names)
+    findings: list[Finding] = []
+    work = ResetWork(actor, tuple(scope.name for scope in parts), findings.append)
+    with named_lock(_LOCK, ttl=60):
+        progress(0, 4, "A backup is made first")
+        backup = _safety(names, actor)
+        progress(1, 4, "The rows go")
+        try:
+            with quiet(f"{_words(names).capitalize()} {verb(len(names), 'is', 'are')} being reset"):
+                removed = _remove(parts, names, work, backup)
+                progress(2, 4, "What the homeserver has is found again")
+                left = _find_again(parts, work)
+        except StillBusy as error:
+            raise ResetRefused(str(error)) from error
+        _close(left)
+        progress(4, 4, "Done")
+    return {
+        "scopes": list(names),
+        "backup": backup.name,
+        "removed": {model: count for model, count in removed.items() if count},
+        "left": left,
+        "findings": [finding.to_dict() for finding in findings],
+    }
+
+
+def _safety(names: tuple[str, ...], actor: str) -> Backup:
+    """A backup that was read to its end, kept until somebody unpins it. Raises ``BackupError``."""
+    from ops.services import backups
+
+    note = f"Before a reset of {_words(names)}"
+    return backups.backup_now(reason=BackupReason.SAFETY, actor=actor, note=note, pinned=True, verify=True)
+
+
+def _remove(parts: list[ResetScope], names: tuple[str, ...], work: ResetWork, backup: Backup) -> dict[str, int]:
+    now = timezone.now()
+    removed: dict[str, int] = {}
+    with transaction.atomic():
+        for scope in parts:
+            for model, count in scope.remove(work).items():
+                removed[model] = removed.get(model, 0) + count
+        note = {"scopes": list(names), "at": now.isoformat(), "backup": backup.name, "actor": work.actor, "left": []}
+        LiveSetting.objects.update_or_create(key=OPEN, defaults={"value": note, "changed_by": work.actor[:255]})
+        _new_epoch(work, now)
+        record(
+            actor=work.actor,
+            action="reset.applied",
+            target=f"ops.backup:{backup.pk}",
+            message=f"{_words(names).capitalize()}: {counted(sum(removed.values()), 'row')} removed. Backup: {backup.name}.",
+            after={"scopes": list(names), "backup": backup.name, "removed": removed},
+        )
+    return removed
+
+
+def _new_epoch(work: ResetWork, now: datetime) -> None:
+    """Other processes drop what they remember. Where words went, a line is drawn as after a restore: what was said before is not answered."""
+    row, _ = RestoreEpoch.objects.get_or_create(pk=1)
+    RestoreEpoch.objects.filter(pk=row.pk).update(number=F("number") + 1)
+    if "conversations" not in work.scopes:
+        return
+    RestoreEpoch.objects.filter(pk=row.pk).update(at=now, cut_at=now, restore_id=None)
+    number = RestoreEpoch.objects.values_list("number", flat=True).get(pk=row.pk)
+    kinds = tuple(sorted({"conversations", *(scope for scope in work.scopes if scope != "agents")}))
+    fence = Fence(alias="default", cut_at=now, now=now, epoch=number, kinds=kinds, fresh=False, say=work.say)
+    for name, function in fences().items():
+        log.info("reset.fence", name=name)
+        function(fence)
+
+
+def _find_again(parts: list[ResetScope], work: ResetWork) -> list[str]:
+    """What the scopes could not find, in sentences. A failure is one of them: the removal stands, and this may be repeated."""
+    left: list[str] = []
+    for scope in parts:
+        if scope.find_again is None:
+            continue
+        try:
+            left += scope.find_again(work)
+        except Exception as error:
+            log.exception("reset.not_found_again", scope=scope.name)
+            left.append(f"{scope.label}: {getattr(error, 'sentence', '') or str(error) or type(error).__name__}")
+    return left
+
+
+def open_reset() -> dict[str, Any] | None:
+    """The note of a reset after which not everything was found again: ``{scopes, at, backup, actor, left}``; None when there is none."""
+    value = LiveSetting.objects.filter(pk=OPEN).values_list("value", flat=True).first()
+    return dict(value) if isinstance(value, dict) else None
+
+
+def reset_finish(*, actor: str, progress: Progress = _nobody) -> dict[str, Any]:
+    """Find again what a reset left to be found. Returns ``{scopes, left, findings}``. Raises ``ResetRefused`` when no reset is open."""
+    note = open_reset()
+    if note is None:
+        raise ResetRefused("No reset waits to be finished.")
+    parts = chosen(note["scopes"])
+    findings: list[Finding] = []
+    work = ResetWork(actor, tuple(scope.name for scope in parts), findings.append)
+    with named_lock(_LOCK, ttl=60):
+        progress(0, 1, "What the homeserver has is found again")
+        left = _find_again(parts, work)
+        _close(left)
+        progress(1, 1, "Done")
+    with transaction.atomic():
+        record(actor=actor, action="reset.finished", message=" ".join(left)[:1000], after={"scopes": note["scopes"]})
+    return {
+        "scopes": note["scopes"],
+        "backup": note["backup"],
+        "left": left,
+        "findings": [finding.to_dict() for finding in findings],
+    }
+
+
+def _close(left: list[str]) -> None:
+    row = LiveSetting.objects.filter(pk=OPEN).first()
+    if row is None:
+        return
+    if not left:
+        row.delete()
+        return
+    row.value = {**row.value, "left": left[:50]}
+    row.save(update_fields=["value", "changed_at"])
+
+
+def last_reset() -> dict[str, Any] | None:
+    """What the last reset did, from the audit log: ``{scopes, backup, removed}`` with ``at`` and ``actor``; None when there never was one."""
+    from ops.models import AuditEvent
+
+    event = AuditEvent.objects.filter(action="reset.applied").order_by("-id").first()
+    return {**dict(event.after or {}), "at": event.at.isoformat(), "actor": event.actor} if event is not None else None
+
+
+def kinds_of(scopes: Collection[str]) -> tuple[str, ...]:
+    """The kinds of rows that bring scopes back from a backup; () for all of them."""
+    return () if ALL in scopes else tuple(sorted({scope.kind for scope in chosen(scopes)}))
+
+
+def reset_undo(*, backup: str = "", scopes: Collection[str] = (), actor: str) -> Restore:
+    """Bring back what a reset removed: its backup is restored, that part of it. Without ``backup``: the last reset's.
+
+    Raises ``ResetRefused`` when there is nothing to take back, and what a restore raises.
+    """
+    from ops.services import restores
+
+    last = last_reset() or {}
+    name, names = backup or str(last.get("backup") or ""), list(scopes or last.get("scopes") or ())
+    found = Backup.objects.filter(name=name).first() if name else None
+    if found is None or not names:
+        raise ResetRefused(
+            "There is no backup of a reset here that could be restored. manage.py backup list shows all."
+        )
+    planned = restores.restore_plan(backup=found, kinds=kinds_of(names), actor=actor)
+    done = restores.restore_apply(restore=planned, actor=actor)
+    LiveSetting.objects.filter(pk=OPEN).delete()
+    with transaction.atomic():
+        record(actor=actor, action="reset.undone", target=found, message=f"Restored {_words(names)} from {found.name}.")
+    return done
+
+
+def _words(names: Collection[str]) -> str:
+    return "everything" if ALL in names else " and ".join(sorted(names))
