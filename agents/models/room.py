@@ -26,6 +26,9 @@ class Room(models.Model):
 
     ``taken_over_at`` is, on the homeserver's clock, the time of the newest event of a room that was there before our row was
     (empty: we made it). Whatever is not newer than that was said to somebody else, and is never answered.
+
+    ``history_until`` is, on our clock, when rows were last put back from a backup (empty: never). Whatever was said before that was
+    answered then, or never will be: it is taken in as history.
     """
 
     homeserver = models.ForeignKey("ops.Service", on_delete=models.PROTECT, related_name="rooms")
@@ -48,6 +51,7 @@ class Room(models.Model):
     looked_at = models.DateTimeField(null=True, blank=True)
     predecessors = models.JSONField(default=list, blank=True)
     taken_over_at = models.DateTimeField(null=True, blank=True)
+    history_until = models.DateTimeField(null=True, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
