@@ -101,10 +101,12 @@ def register_retention(
     automatic: bool = False,
     size: Callable[[models.QuerySet[Any]], int] | None = None,
     files: Callable[[Sequence[Any]], Iterable[Path]] | None = None,
+    sealed: bool = False,
 ) -> RetentionKind:
-    """Make a kind of rows known, and its days a live setting. Models with encrypted fields are refused: an export would show them."""
+    """Make a kind of rows known, and its days a live setting. Models with encrypted fields are refused, unless ``sealed`` says that an
+    export with their encrypted texts is what is wanted."""
     model = rows(timezone.now()).model
-    if any(isinstance(field, EncryptedField) for field in model._meta.fields):
+    if not sealed and any(isinstance(field, EncryptedField) for field in model._meta.fields):
         raise ValueError(f"{model._meta.label} holds secrets; its rows cannot be exported.")
     known = RetentionKind(kind, label, rows, time_field, default_days, automatic, size, files)
     _kinds[kind] = known

@@ -18,5 +18,6 @@ BEAT: dict[str, dict[str, Any]] = {
         "options": {"expires": 30},
     },
     "ops.backups": {"task": "ops.backups", "schedule": 60.0, "options": {"expires": 55}},
+    "ops.begin_histories": {"task": "ops.begin_histories", "schedule": 300.0, "options": {"expires": 250}},
     "ops.prune": {"task": "ops.prune", "schedule": 3600.0, "options": {"expires": 1800}},
 }

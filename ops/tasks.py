@@ -45,6 +45,15 @@ def heartbeat() -> None:
     stamp()
 
 
+@shared_task(name="ops.begin_histories", ignore_result=True)
+def begin_histories() -> None:
+    """Write down what objects are of which nothing was written yet."""
+    from ops.history.beginnings import begin_histories as begin
+
+    if count := begin():
+        logger.info("histories_began", count=count)
+
+
 @shared_task(name="ops.prune", ignore_result=True)
 def prune() -> None:
     """Delete what has outlived its use."""

@@ -9,9 +9,11 @@ from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
+from ops.history import beginnings
 from ops.history.registry import CannotBringBack
 from ops.live import live, live_clear, live_set
 from ops.models import AlertChannel, AuditEvent, ObjectVersion, Service
+from ops.retention import purge_automatic
 from ops.services.alerts import channel_delete, channel_save
 from ops.services.audit import record, record_each
 from ops.services.services import service_delete, service_save, service_test
@@ -158,3 +160,32 @@ def test_what_keeps_no_versions_costs_nothing(alice):
     with CaptureQueriesContext(connection) as asked:
         record(actor="person:alice", action="token.created", target="ops.apitoken:7")
     assert len(asked) == 1
+
+
+def test_objects_without_a_history_get_a_beginning_once_and_only_new_ones_are_looked_at(lab_kind):
+    beginnings.forget()
+    Service.objects.bulk_create([Service(name=f"many-{n}", kind="lab") for n in range(7)])
+    known = save()
+    assert beginnings.begin_histories(most=5) == 5
+    assert beginnings.begin_histories() == 2
+    assert beginnings.begin_histories() == 0
+    assert ObjectVersion.objects.filter(action="history.began").count() == 7
+    assert versions_of(known).count() == 1
+    [later] = Service.objects.bulk_create([Service(name="later", kind="lab")])
+    assert beginnings.begin_histories() == 1
+    assert versions_of(later).get().state["name"] == "later"
+
+
+def test_old_versions_go_but_what_an_object_is_stays(lab_kind):
+    service = save()
+    save(base_url="http://127.0.0.1:10")
+    gone = save(name="lab-2")
+    service_delete(service=gone, actor="person:alice")
+    ObjectVersion.objects.update(at=timezone.now() - timedelta(days=400))
+    save(base_url="http://127.0.0.1:11")
+    save(name="lab-3")
+    ObjectVersion.objects.filter(label="lab-3").update(at=timezone.now() - timedelta(days=400))
+    # Of lab-1 both that are old, of lab-2, which is gone, everything; of lab-3 nothing came after its first.
+    assert purge_automatic()["versions"] == 4
+    assert [row.state["base_url"] for row in versions_of(service)] == ["http://127.0.0.1:11"]
+    assert ObjectVersion.objects.filter(label="lab-3").count() == 1
