@@ -69,7 +69,7 @@ def agent_move(*, agent: Agent, service: Service, external_id: str, actor: str, 
             other = _other(agent, service, external_id, keep)
             _exchange(agent, other, service, info)
             if keep == "theirs":
-                _exchange_rooms(agent, other)
+                _exchange_rooms(agent, other, actor)
             for mover in _movers:
                 mover(agent)
             record(
@@ -80,6 +80,9 @@ def agent_move(*, agent: Agent, service: Service, external_id: str, actor: str, 
                 before=before,
                 after={"service": service.name, "external_id": external_id},
             )
+            if keep == "theirs":
+                for mapping in Mapping.objects.filter(agent__in=(agent, other)):
+                    record(actor=actor, action="mapping.exchanged", target=mapping, message=f"{agent.name} was moved.")
     except LockHeld as error:
         raise CannotMove("Another agent is being moved. Try again in a moment.", code="agent.move_busy") from error
     _mark(agent)
@@ -152,12 +155,15 @@ def _exchange(agent: Agent, other: Agent, service: Service, info: AgentInfo) -> 
     other.save()
 
 
-def _exchange_rooms(agent: Agent, other: Agent) -> None:
+def _exchange_rooms(agent: Agent, other: Agent, actor: str) -> None:
     own, theirs = Mapping.objects.filter(agent=agent).first(), Mapping.objects.get(agent=other)
     if own is not None:
         # The column holds one mapping an agent, so the accounts and rooms change places, not the agents.
         account, room = own.account_id, own.room_id
         kept = theirs.account_id, theirs.room_id
+        record(
+            actor=actor, action="mapping.removed", target=theirs, message="Its account and room went to another agent."
+        )
         theirs.delete()
         own.account_id, own.room_id = kept
         own.save()

@@ -320,5 +320,6 @@ def test_beat_sends_tasks_that_exist():
         "ops.alerts": 15.0,
         "ops.ping_outward": 60.0,
         "ops.backups": 60.0,
+        "ops.begin_histories": 300.0,
         "ops.prune": 3600.0,
     }
