@@ -12,9 +12,9 @@ from django.views.decorators.http import require_safe
 from chat.access.grants import memberships_of
 from chat.api.people.auth import Caller, PersonBearer, PersonSession
 from chat.models import Attachment, Person
-from chat.portal.streams import send_file
 from chat.services.attachments import open_content
 from ops.api.problems import Problem, not_found, problem_response
+from ops.streams import send_file
 
 
 @require_safe

@@ -36,7 +36,12 @@ class JobAdmin(OperatorAdmin):
 
     def get_urls(self) -> list[URLPattern]:
         view = self.admin_site.admin_view(self.live_view)
-        return [path("<path:object_id>/live/", view, name="ops_job_live"), *super().get_urls()]
+        strip = self.admin_site.admin_view(self.strip_view)
+        return [
+            path("<path:object_id>/live/", view, name="ops_job_live"),
+            path("<uuid:object_id>/strip/", strip, name="ops_job_strip"),
+            *super().get_urls(),
+        ]
 
     @display(description="State", ordering="state")
     def state_lamp(self, row: Job) -> str:
@@ -83,6 +88,11 @@ class JobAdmin(OperatorAdmin):
         row = self._row(request, object_id)
         return render(request, "switchboard/job_live.html", self.live_context(row))
 
+    def strip_view(self, request: HttpRequest, object_id: Any) -> HttpResponse:
+        """How far a job is, in two lines: for pages of other things that wait for it."""
+        row = self._row(request, str(object_id))
+        return render(request, "switchboard/job_strip.html", {"job": row, "live": strip_address(row)})
+
     def live_context(self, row: Job) -> dict[str, Any]:
         """State, log and result of the job."""
         lines = list(row.lines.order_by("-id")[:LINES_ON_PAGE])[::-1]
@@ -99,6 +109,11 @@ class JobAdmin(OperatorAdmin):
 
     def detail_context(self, request: HttpRequest, row: Job) -> dict[str, Any]:
         return self.live_context(row)
+
+
+def strip_address(job: Job | None) -> str:
+    """Where ``switchboard/job_strip.html`` is fetched again while the job goes on; "" once it is over."""
+    return "" if job is None or job.is_final else reverse("admin:ops_job_strip", args=[job.pk])
 
 
 def _level(level: str) -> str:

@@ -89,6 +89,8 @@
           times(part);
           say(part);
         }
+        // What it waited for is over, and the page around it says something else now.
+        if (!fresh.dataset.live && part.dataset.then === "reload") return location.reload();
         if (!fresh.dataset.live) { part.removeAttribute("data-live"); part.removeAttribute("aria-busy"); return; }
       } catch {
         failures += 1;

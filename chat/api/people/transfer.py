@@ -14,11 +14,11 @@ from chat.access.grants import NotYours, membership_at
 from chat.api.people.auth import caller_of
 from chat.attachments.names import clean_name
 from chat.models import Person
-from chat.portal.streams import SANDBOX, send_file
 from chat.services.exports import KIND, export_path, export_start, html_pieces, json_pieces, markdown_pieces
 from chat.services.imports import import_file
 from ops.api.answers import answer
 from ops.models import Job, JobState
+from ops.streams import SANDBOX, send_file
 
 router = Router(tags=["Portal: export and import"])
 

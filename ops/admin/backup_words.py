@@ -1,0 +1,193 @@
+"""What the pages about backups say in words: whether one is good, who opens it, where it lies, and how all of them stand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from django.db.models import Count, Q
+from django.utils import timezone
+
+from ops import html
+from ops.choices import Lamp
+from ops.models import (
+    Backup,
+    BackupDestination,
+    BackupKey,
+    BackupPlan,
+    BackupState,
+    CopyState,
+    DrillState,
+)
+from ops.words import counted, verb
+
+WHOLE = (BackupState.COMPLETE, BackupState.PARTIAL)
+# A good backup is as old as the last drill of one; on top of the plan's own distances this much is let pass.
+_LATE = timedelta(hours=12)
+
+
+def goodness(row: Backup) -> tuple[Lamp, str, str]:
+    """Lamp, word and sentence: only a backup that a drill restored is good. Wants ``drills`` prefetched, newest first."""
+    if row.state == BackupState.RUNNING:
+        return Lamp.WORKING, "Being made", "It is being made."
+    if row.state == BackupState.FAILED:
+        return Lamp.TROUBLE, "Failed", row.error or "It was not finished."
+    if row.verify_error:
+        return Lamp.TROUBLE, "Damaged", row.verify_error
+    last = next(iter(row.drills.all()), None)
+    if last is not None and last.state == DrillState.RUNNING:
+        return Lamp.WORKING, "Being drilled", "It is being restored into a scratch place right now."
+    if last is not None and last.state == DrillState.FAILED:
+        return Lamp.TROUBLE, "Drill failed", last.error or "The drill failed; its steps say where."
+    if row.good_at:
+        return Lamp.GOOD, "Good", f"A drill restored all of it {html.relative(row.good_at)}."
+    if row.verified_at:
+        return Lamp.ATTENTION, "Not drilled", "It was read to its end and is undamaged. Nobody has tried to restore it yet."
+    return Lamp.ATTENTION, "Not drilled", "Nobody has tried to restore it yet."
+
+
+def whereabouts(row: Backup) -> tuple[Lamp, str]:
+    """Where it lies, from its copies (prefetched with their destinations)."""
+    copies = [one for one in row.copies.all() if one.state != CopyState.PRUNED]
+    stored = [one for one in copies if one.state == CopyState.STORED]
+    if not copies:
+        return Lamp.OFF, "Nowhere any more" if row.state in WHOLE else "Nowhere"
+    if len(stored) == len(copies):
+        names = [one.destination.name for one in stored]
+        return Lamp.GOOD, ", ".join(names) if len(names) < 3 else f"{len(names)} places"
+    waiting = any(one.state == CopyState.WAITING for one in copies)
+    return (
+        Lamp.WORKING if waiting and row.state == BackupState.RUNNING else Lamp.ATTENTION if stored else Lamp.TROUBLE,
+        f"{len(stored)} of {len(copies)} places",
+    )
+
+
+def machine_fingerprint() -> str:
+    """The fingerprint of this machine's own key; "" where none can be had."""
+    from ops.backup.age import fingerprint, machine_identity, recipients_of
+
+    try:
+        return fingerprint(recipients_of([machine_identity()])[0])
+    except Exception:  # a key that is set wrong is the doctor's business, and must not take the pages along
+        return ""
+
+
+@dataclass(frozen=True, slots=True)
+class Opener:
+    """Somebody who opens a backup."""
+
+    fingerprint: str
+    label: str
+    kind: str  # machine, recovery, unknown
+    key: BackupKey | None = None
+
+
+def openers(rows: Iterable[Backup]) -> dict[object, list[Opener]]:
+    """Who opens each of the rows, by its number; one query for all."""
+    known = {key.fingerprint: key for key in BackupKey.objects.all()}
+    machine = machine_fingerprint()
+    return {row.pk: [_opener(print_, known, machine) for print_ in row.recipients] for row in rows}
+
+
+def _opener(fingerprint: str, known: dict[str, BackupKey], machine: str) -> Opener:
+    if fingerprint == machine:
+        return Opener(fingerprint, "This machine", "machine")
+    key = known.get(fingerprint)
+    if key is not None:
+        return Opener(fingerprint, key.label, "recovery", key)
+    return Opener(fingerprint, "A key that is not listed here", "unknown")
+
+
+def openers_words(found: list[Opener]) -> tuple[Lamp, str]:
+    """In few words: whether somebody could open it on another machine."""
+    keys = [one for one in found if one.kind == "recovery"]
+    if keys:
+        return Lamp.GOOD, ", ".join(one.label for one in keys) if len(keys) < 3 else f"{len(keys)} recovery keys"
+    if any(one.kind == "machine" for one in found):
+        return Lamp.ATTENTION, "Only this machine"
+    return Lamp.ATTENTION, "Another key" if found else "Not known"
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How all backups stand together: could something be lost?"""
+
+    lamp: Lamp
+    word: str
+    sentence: str
+    hints: list[tuple[Lamp, str, str, str]]  # lamp, sentence, button, name of the address
+    last_good: Backup | None
+    newest: Backup | None
+    running: Backup | None
+    plan: BackupPlan | None
+
+    @property
+    def short(self) -> str:
+        """One line for the dashboard."""
+        if self.last_good is not None:
+            return f"Last good backup {html.relative(self.last_good.made_at)}."
+        return "There is no good backup." if self.newest else "There is no backup."
+
+
+def late_after(plan: BackupPlan | None) -> timedelta:
+    """How old the last good backup may be: a plan's drill comes every few days, and proves a backup of its last round."""
+    if plan is None or not plan.enabled:
+        return timedelta(days=8)
+    return timedelta(days=max(plan.drill_every_days, 1), hours=plan.every_hours) + _LATE
+
+
+def standing(now: datetime | None = None) -> Standing:
+    """A constant number of queries: the newest, the last good, a running one, keys, places, the plan."""
+    now = now or timezone.now()
+    # The manifest of a large installation is long, and no line of it is shown here.
+    rows = Backup.objects.defer("manifest", "parts", "missing")
+    last_good = rows.filter(state__in=WHOLE, good_at__isnull=False, verify_error="").order_by("-made_at").first()
+    newest = rows.filter(state__in=WHOLE).order_by("-made_at").first()
+    running = rows.filter(state=BackupState.RUNNING).order_by("-made_at").first()
+    plan = BackupPlan.objects.order_by("pk").first()
+    keys = BackupKey.objects.filter(confirmed_at__isnull=False, retired_at=None).count()
+    places = BackupDestination.objects.filter(enabled=True).aggregate(
+        all=Count("pk"), bad=Count("pk", filter=~Q(last_error=""))
+    )
+    lamp, word, sentence = _verdict(last_good, newest, plan, now)
+    return Standing(lamp, word, sentence, list(_hints(keys, places, plan)), last_good, newest, running, plan)
+
+
+def _verdict(
+    last_good: Backup | None, newest: Backup | None, plan: BackupPlan | None, now: datetime
+) -> tuple[Lamp, str, str]:
+    if newest is None:
+        return Lamp.TROUBLE, "No backup", "Everything would be lost with this machine: no backup has been made yet."
+    newer = "" if newest == last_good else f" The newest is {html.relative(newest.made_at)}, and was not drilled yet."
+    if last_good is None:
+        age = html.relative(newest.made_at)
+        return Lamp.TROUBLE, "Not proven", f"No backup is known to restore: the newest is {age} and was never drilled."
+    age = html.relative(last_good.made_at, now)
+    if now - last_good.made_at > late_after(plan):
+        return Lamp.TROUBLE, "Too old", f"The last good backup is {age.removesuffix(' ago')} old.{newer}"
+    return Lamp.GOOD, "Safe", f"The last good backup was made {age}.{newer}"
+
+
+def _hints(keys: int, places: dict[str, int], plan: BackupPlan | None) -> Iterable[tuple[Lamp, str, str, str]]:
+    if not keys:
+        yield (
+            Lamp.ATTENTION,
+            "Nobody holds a recovery key: with this machine the key to its backups would be lost as well.",
+            "Make a recovery key",
+            "ops_backupkey_new",
+        )
+    if places["bad"]:
+        sentence = f"{counted(places['bad'], 'place')} for copies {verb(places['bad'], 'does', 'do')} not work."
+        yield Lamp.TROUBLE, sentence, "Look at the places", "ops_backupdestination_changelist"
+    elif places["all"] < 2:
+        yield (
+            Lamp.ATTENTION,
+            "Copies lie in no place but this machine's own folder: a broken disk takes them along."
+            if places["all"]
+            else "There is no place for copies.",
+            "Add a place",
+            "ops_backupdestination_add",
+        )
+    if plan is not None and not plan.enabled:
+        yield Lamp.ATTENTION, "Backups are made only by hand: the plan is switched off.", "Look at the plan", "ops_backup_plan"
