@@ -10,7 +10,8 @@ from unfold.dataclasses import SearchResult
 
 from agents.models import Drift, Mapping, SyncRun, SyncState
 from chat.queries import dead_deliveries, dead_turns
-from ops.choices import OPEN_JOB_STATES, CheckStatus
+from ops.admin.backup_words import Standing, standing
+from ops.choices import OPEN_JOB_STATES, CheckStatus, Lamp
 from ops.doctor.queries import asking_issues
 from ops.logbook import explorer
 from ops.models import CheckState, Issue, Job
@@ -66,6 +67,16 @@ def open_drift(request: HttpRequest) -> tuple[int, int]:
     rows = Drift.objects.filter(mended_at=None).order_by().values_list("mends").annotate(count=Count("pk"))
     found: dict[bool, int] = _once(request, "drift", lambda: dict(rows))
     return sum(found.values()), found.get(False, 0)
+
+
+def backups_standing(request: HttpRequest) -> Standing:
+    """How all backups stand together."""
+    found: Standing = _once(request, "backups", standing)
+    return found
+
+
+def badge_backups(request: HttpRequest) -> str:
+    return "■" if backups_standing(request).lamp is Lamp.TROUBLE else ""
 
 
 def badge_dead_letters(request: HttpRequest) -> str:

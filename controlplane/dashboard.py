@@ -66,6 +66,7 @@ def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
         "sync": admin_site.last_sync(request),
         "checks": [(row, _check_title(row.check_id)) for row in admin_site.failing_checks(request)[:8]],
         "worker": worker,
+        "backups": admin_site.backups_standing(request),
         "chart": _chart(now),
     }
     return context
@@ -151,6 +152,9 @@ def _needs(
         yield Need(
             Lamp.ATTENTION, f"The last sync failed: {run.error}", reverse("admin:agents_syncrun_change", args=[run.pk])
         )
+    backups = admin_site.backups_standing(request)
+    if backups.lamp is Lamp.TROUBLE and not told & {"backup.stale", "backup.drilled"}:
+        yield Need(Lamp.TROUBLE, backups.sentence, reverse("admin:ops_backup_changelist"))
     if work["late"] and not told & {"turns.moving", "agent.silent"}:
         waited = html.relative(work["oldest"], now)
         yield Need(

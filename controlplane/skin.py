@@ -26,6 +26,18 @@ def _on_settings(request: HttpRequest) -> bool:
     return request.path.startswith(all_of_them) and not request.path.startswith(retention)
 
 
+def _on_backups(request: HttpRequest) -> bool:
+    """Backups with their places, keys and plan are one place."""
+    names = ("ops_backup", "ops_backupdestination", "ops_backupkey")
+    return request.path.startswith(tuple(str(reverse_lazy(f"admin:{name}_changelist")) for name in names))
+
+
+def _on_restores(request: HttpRequest) -> bool:
+    """Beginning anew lives below the restores' address and has an entry of its own."""
+    restores, reset = str(reverse_lazy("admin:ops_restore_changelist")), str(reverse_lazy("admin:reset"))
+    return request.path.startswith(restores) and not request.path.startswith(reset)
+
+
 def _on_invites(request: HttpRequest) -> bool:
     """The import lives below the invitations' address and has an entry of its own."""
     invites, bring = str(reverse_lazy("admin:chat_invite_changelist")), str(reverse_lazy("admin:portagent"))
@@ -122,6 +134,16 @@ NAVIGATION: list[dict[str, Any]] = [
         ],
     },
     {
+        "title": "Could I lose anything",
+        "items": [
+            {**_item("Backups", "inventory_2", "ops_backup_changelist", "badge_backups"), "active": _on_backups},
+            {**_item("Restores", "settings_backup_restore", "ops_restore_changelist"), "active": _on_restores},
+            _item("What it was", "manage_history", "ops_objectversion_changelist"),
+            _item("Begin anew", "restart_alt", "reset"),
+            _item("Releases", "new_releases", "ops_release_changelist"),
+        ],
+    },
+    {
         "title": "Who may do what",
         "items": [
             _item("People", "group", "chat_person_changelist"),
@@ -147,7 +169,7 @@ UNFOLD: dict[str, Any] = {
     "SHOW_HISTORY": False,
     "SHOW_VIEW_ON_SITE": False,
     "BORDER_RADIUS": "8px",
-    "STYLES": [_mark("admin.css"), _mark("doctor.css"), _mark("logs.css")],
+    "STYLES": [_mark("admin.css"), _mark("doctor.css"), _mark("logs.css"), _mark("backups.css")],
     "SCRIPTS": [_mark("admin.js"), _mark("doctor.js")],
     "DASHBOARD_CALLBACK": "controlplane.dashboard.dashboard",
     "COMMAND": {"search_models": False, "show_history": False, "search_callback": "controlplane.admin_site.search"},

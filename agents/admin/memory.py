@@ -10,6 +10,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import URLPattern, path, reverse
 from unfold.decorators import display
 
+from agents.admin.history import memory_history
 from agents.backends.base import BackendError, MemoryBlock
 from agents.models import Agent, MemoryEdit
 from agents.services.memory import memory_read, memory_write
@@ -71,6 +72,9 @@ class MemoryEditAdmin(OperatorAdmin):
             title=f"Memory of {agent}",
             agent=agent,
             problem=problem,
-            blocks=[(block, typed.get(block.label, block.value), len(block.value)) for block in blocks],
+            blocks=[
+                (block, typed.get(block.label, block.value), len(block.value), memory_history(agent, block.label))
+                for block in blocks
+            ],
             edits=list(agent.memory_edits.all()[:30]),
         )

@@ -3,6 +3,9 @@
 from ops.admin import (  # noqa: F401
     alerts,
     audit,
+    backup_destinations,
+    backup_keys,
+    backups,
     captures,
     checks,
     configuration,
@@ -11,7 +14,10 @@ from ops.admin import (  # noqa: F401
     jobs,
     log_errors,
     logs,
+    releases,
     repairs,
+    restores,
     services,
     tokens,
+    versions,
 )

@@ -31,10 +31,18 @@ _NUMBER = {"class": "sb-short"}
 class PlaceForm(forms.Form):
     """What all places have in common: a name, and how long copies are kept."""
 
-    name = forms.CharField(max_length=64, help_text="How it is called here: nas, offsite.", widget=forms.TextInput(attrs=_PLAIN))
-    keep_last = forms.IntegerField(label="Keep the newest", min_value=1, initial=3, widget=forms.NumberInput(attrs=_NUMBER))
-    keep_daily = forms.IntegerField(label="One for each of so many days", min_value=0, initial=7, widget=forms.NumberInput(attrs=_NUMBER))
-    keep_weekly = forms.IntegerField(label="One for each of so many weeks", min_value=0, initial=4, widget=forms.NumberInput(attrs=_NUMBER))
+    name = forms.CharField(
+        max_length=64, help_text="How it is called here: nas, offsite.", widget=forms.TextInput(attrs=_PLAIN)
+    )
+    keep_last = forms.IntegerField(
+        label="Keep the newest", min_value=1, initial=3, widget=forms.NumberInput(attrs=_NUMBER)
+    )
+    keep_daily = forms.IntegerField(
+        label="One for each of so many days", min_value=0, initial=7, widget=forms.NumberInput(attrs=_NUMBER)
+    )
+    keep_weekly = forms.IntegerField(
+        label="One for each of so many weeks", min_value=0, initial=4, widget=forms.NumberInput(attrs=_NUMBER)
+    )
     keep_monthly = forms.IntegerField(
         label="One for each of so many months",
         min_value=0,
@@ -122,7 +130,11 @@ def place_state(row: BackupDestination) -> tuple[Lamp, str, str]:
         return Lamp.TROUBLE, "Does not work", row.last_error
     if row.last_ok_at:
         return Lamp.GOOD, "Works", "It took what was sent there last."
-    return Lamp.ATTENTION, "Not tried yet", "Nothing was sent there yet. Test it: a small file is written, read back and removed."
+    return (
+        Lamp.ATTENTION,
+        "Not tried yet",
+        "Nothing was sent there yet. Test it: a small file is written, read back and removed.",
+    )
 
 
 def place_words(row: BackupDestination) -> str:
@@ -208,7 +220,9 @@ class BackupDestinationAdmin(OperatorAdmin):
                 "off",
                 "Switch off",
                 lambda r, row: self.switch(r, row, False),
-                explain=lambda row: "Nothing is sent there until it is switched on again. What lies there stays, and can be restored.",
+                explain=lambda row: (
+                    "Nothing is sent there until it is switched on again. What lies there stays, and can be restored."
+                ),
                 shown=lambda row: row.enabled,
             ),
             Deed(

@@ -9,7 +9,14 @@ from typing import Any
 from django import forms
 from django.contrib import messages
 from django.core.exceptions import PermissionDenied, ValidationError
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, HttpResponseNotAllowed, HttpResponseRedirect
+from django.http import (
+    Http404,
+    HttpRequest,
+    HttpResponse,
+    HttpResponseBase,
+    HttpResponseNotAllowed,
+    HttpResponseRedirect,
+)
 from django.urls import URLPattern, path, reverse
 
 from ops.admin.base import actor_of, is_operator, sentence_of
@@ -206,4 +213,3 @@ def send_backup(request: HttpRequest, row: Backup, *, actor: str) -> HttpRespons
         media_type="application/octet-stream",
         cache="no-store",
     )
-

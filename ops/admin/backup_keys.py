@@ -70,7 +70,9 @@ class BackupKeyAdmin(OperatorAdmin):
         "keep one each, away from this machine."
     )
     empty_title = "Nobody keeps a recovery key"
-    empty_text = "Make one, put it where it is safe, and type it back. Without it a lost machine takes its backups along."
+    empty_text = (
+        "Make one, put it where it is safe, and type it back. Without it a lost machine takes its backups along."
+    )
 
     def get_urls(self) -> list[URLPattern]:
         wrap = self.admin_site.admin_view
@@ -164,7 +166,9 @@ class BackupKeyAdmin(OperatorAdmin):
             except ValidationError as error:
                 take(form, error)
             else:
-                messages.success(request, f"The key of {row.label} opens. Every backup from now on can be opened with it.")
+                messages.success(
+                    request, f"The key of {row.label} opens. Every backup from now on can be opened with it."
+                )
                 return HttpResponseRedirect(reverse("admin:ops_backupkey_changelist"))
             # What was typed is a secret: it does not come back in the answer.
             form.data = form.data.copy()

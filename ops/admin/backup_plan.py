@@ -30,7 +30,9 @@ class PlanForm(forms.Form):
         widget=forms.TimeInput(attrs={"type": "time", "class": "sb-short"}, format="%H:%M"),
         help_text="Time of day, for plans of whole days. Empty: whenever the interval ends.",
     )
-    timezone = forms.CharField(label="Time zone of that", max_length=64, widget=forms.TextInput(attrs={"list": "zones"}))
+    timezone = forms.CharField(
+        label="Time zone of that", max_length=64, widget=forms.TextInput(attrs={"list": "zones"})
+    )
     jitter_minutes = forms.IntegerField(
         label="Spread by (minutes)",
         min_value=0,

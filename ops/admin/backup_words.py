@@ -43,7 +43,11 @@ def goodness(row: Backup) -> tuple[Lamp, str, str]:
     if row.good_at:
         return Lamp.GOOD, "Good", f"A drill restored all of it {html.relative(row.good_at)}."
     if row.verified_at:
-        return Lamp.ATTENTION, "Not drilled", "It was read to its end and is undamaged. Nobody has tried to restore it yet."
+        return (
+            Lamp.ATTENTION,
+            "Not drilled",
+            "It was read to its end and is undamaged. Nobody has tried to restore it yet.",
+        )
     return Lamp.ATTENTION, "Not drilled", "Nobody has tried to restore it yet."
 
 
@@ -158,11 +162,24 @@ def _verdict(
     last_good: Backup | None, newest: Backup | None, plan: BackupPlan | None, now: datetime
 ) -> tuple[Lamp, str, str]:
     if newest is None:
-        return Lamp.TROUBLE, "No backup", "Everything would be lost with this machine: no backup has been made yet."
-    newer = "" if newest == last_good else f" The newest is {html.relative(newest.made_at)}, and was not drilled yet."
+        if plan is not None and plan.enabled and plan.next_at is not None and plan.next_at > now - _LATE:
+            first = html.relative(max(plan.next_at, now), now)
+            return Lamp.ATTENTION, "No backup yet", f"No backup has been made yet; the first is made {first}."
+        if plan is None:
+            return Lamp.ATTENTION, "No backup yet", "No backup has been made yet."
+        return Lamp.TROUBLE, "No backup", "Everything would be lost with this machine: no backup has been made."
     if last_good is None:
-        age = html.relative(newest.made_at)
-        return Lamp.TROUBLE, "Not proven", f"No backup is known to restore: the newest is {age} and was never drilled."
+        age = html.relative(newest.made_at, now)
+        if now - newest.made_at < _LATE:
+            return (
+                Lamp.ATTENTION,
+                "Not proven",
+                f"The only backup was made {age}, and no drill has shown yet that it restores.",
+            )
+        return Lamp.TROUBLE, "Not proven", f"No backup is known to restore: the newest is {age} and passed no drill."
+    newer = ""
+    if newest.pk != last_good.pk:
+        newer = f" The newest was made {html.relative(newest.made_at, now)} and is not drilled."
     age = html.relative(last_good.made_at, now)
     if now - last_good.made_at > late_after(plan):
         return Lamp.TROUBLE, "Too old", f"The last good backup is {age.removesuffix(' ago')} old.{newer}"
@@ -190,4 +207,9 @@ def _hints(keys: int, places: dict[str, int], plan: BackupPlan | None) -> Iterab
             "ops_backupdestination_add",
         )
     if plan is not None and not plan.enabled:
-        yield Lamp.ATTENTION, "Backups are made only by hand: the plan is switched off.", "Look at the plan", "ops_backup_plan"
+        yield (
+            Lamp.ATTENTION,
+            "Backups are made only by hand: the plan is switched off.",
+            "Look at the plan",
+            "ops_backup_plan",
+        )

@@ -60,7 +60,9 @@ class BackupAdmin(BackupFiles, BackupPlanPage, OperatorAdmin):
     detail_template = "switchboard/backup.html"
     expected_errors = (ValidationError, BackupError, ValueError)
     empty_title = "No backup yet"
-    empty_text = "Make one: it takes everything that cannot be made again, encrypted, into one file. Or bring one that you have."
+    empty_text = (
+        "Make one: it takes everything that cannot be made again, encrypted, into one file. Or bring one that you have."
+    )
 
     def get_queryset(self, request: HttpRequest) -> Any:
         drills = BackupDrill.objects.defer("steps", "findings").order_by("-id")

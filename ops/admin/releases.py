@@ -77,7 +77,11 @@ _OURS = frozenset({"ops", "agents", "chat", "controlplane"})
 def differing(before: dict[str, Any], after: dict[str, Any]) -> list[tuple[str, Any, Any]]:
     """``[(name, before, after)]`` of what differs between two JSON objects."""
     before, after = before or {}, after or {}
-    return [(name, before.get(name), after.get(name)) for name in sorted({**before, **after}) if before.get(name) != after.get(name)]
+    return [
+        (name, before.get(name), after.get(name))
+        for name in sorted({**before, **after})
+        if before.get(name) != after.get(name)
+    ]
 
 
 def _rollback_address() -> str:

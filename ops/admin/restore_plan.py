@@ -65,7 +65,9 @@ def groups_of(plan: dict[str, Any]) -> list[Group]:
     found: dict[str, Group] = {}
     for one in plan.get("models") or ():
         kind = str(one.get("kind") or "")
-        group = found.setdefault(kind, Group(labels.get(kind, kind.capitalize() or "Other"), [], [], dict.fromkeys(COUNTS, 0)))
+        group = found.setdefault(
+            kind, Group(labels.get(kind, kind.capitalize() or "Other"), [], [], dict.fromkeys(COUNTS, 0))
+        )
         counts = {name: int(one.get(name) or 0) for name in COUNTS}
         for name in COUNTS:
             group.counts[name] += counts[name]
@@ -101,7 +103,9 @@ def parts_lines(parts: dict[str, Any]) -> list[tuple[str, str]]:
     lines = []
     for name, one in (parts or {}).items():
         if isinstance(one, dict):
-            said = str(one.get("sentence") or "") or ", ".join(f"{value} {key}" for key, value in one.items() if key != "label")
+            said = str(one.get("sentence") or "") or ", ".join(
+                f"{value} {key}" for key, value in one.items() if key != "label"
+            )
             lines.append((str(one.get("label") or name), said))
         else:
             lines.append((str(name), str(one)))
@@ -129,7 +133,9 @@ def _sentences(one: dict[str, Any]) -> list[str]:
     for name in ("sentences", "findings", "lines"):
         found += [_said(each) for each in one.get(name) or ()]
     if not found:
-        found = [f"{key.replace('_', ' ')}: {value}" for key, value in one.items() if key not in ("ok", "label") and value]
+        found = [
+            f"{key.replace('_', ' ')}: {value}" for key, value in one.items() if key not in ("ok", "label") and value
+        ]
     return found
 
 

@@ -16,6 +16,7 @@ from ops.admin.backups import WordForm
 from ops.admin.base import Deed, OperatorAdmin, actor_of, sentence_of
 from ops.admin.jobs import strip_address
 from ops.admin.panels import Button
+from ops.admin.resets import ResetPages
 from ops.admin.restore_plan import groups_of, parts_lines, report_lines, totals_of
 from ops.admin.restore_start import RestoreForm, opens_here
 from ops.backup.errors import BackupError, WrongKey
@@ -32,7 +33,7 @@ EXPECTED = (ValidationError, BackupError, LockHeld, ValueError)
 
 
 @admin.register(Restore)
-class RestoreAdmin(OperatorAdmin):
+class RestoreAdmin(ResetPages, OperatorAdmin):
     list_display = ("when", "state_lamp", "from_backup", "what", "made", "actor")
     list_display_links = ("when",)
     list_filter = ("state",)
@@ -57,7 +58,9 @@ class RestoreAdmin(OperatorAdmin):
         )  # fmt: skip
 
     def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Restore | None:
-        rows = Restore.objects.select_related("backup", "safety", "job", "undoes").defer("backup__manifest", "safety__manifest")
+        rows = Restore.objects.select_related("backup", "safety", "job", "undoes").defer(
+            "backup__manifest", "safety__manifest"
+        )
         try:
             return rows.filter(pk=object_id).first()
         except (ValidationError, ValueError):

@@ -85,7 +85,7 @@ class ObjectVersionAdmin(OperatorAdmin):
         return row.message[:120]
 
     def deeds(self) -> tuple[Deed, ...]:
-        return (Deed("bring_back", "Bring back", self.bring_back, shown=lambda row: False if row is None else True),)
+        return (Deed("bring_back", "Bring back", self.bring_back),)
 
     def offered_deeds(self, row: Any) -> list[dict[str, Any]]:
         """The page has its own button, beside what it would change."""
@@ -131,7 +131,9 @@ class ObjectVersionAdmin(OperatorAdmin):
             title=f"What {label} was",
             label=label,
             kind_label=label_of_kind(model),
-            versions=[(row, changes, newest is not None and row.pk == newest.pk) for row, changes in with_changes(page)],
+            versions=[
+                (row, changes, newest is not None and row.pk == newest.pk) for row, changes in with_changes(page)
+            ],
             older=older,
             deleted=newest is not None and newest.deleted,
             back="" if newest is not None and newest.deleted else back,
@@ -179,7 +181,10 @@ def history_panel(request: HttpRequest, row: Any) -> Panel:
 
 def panel_of(model: str, object_id: Any, title: str = "What it was") -> Panel:
     """The panel about one object's history, also for the page of another."""
-    context = {"versions": list(versions_of(model, object_id)[:_ON_PANEL]), "address": address_of_history(model, object_id)}
+    context = {
+        "versions": list(versions_of(model, object_id)[:_ON_PANEL]),
+        "address": address_of_history(model, object_id),
+    }
     return Panel(title, "switchboard/version_panel.html", context)
 
 
