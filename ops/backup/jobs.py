@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from ops.backup.errors import BackupError
-from ops.job_kinds import JobFailed, JobHandle, job_kind
+from ops.backup.errors import BackupError, BackupStopped
+from ops.job_kinds import JobFailed, JobHandle, JobStopped, job_kind
 from ops.models.backup import Backup, BackupDestination, BackupReason, BackupState
 from ops.words import counted
 
@@ -30,6 +30,8 @@ def create(
             progress=job.progress,
             should_stop=job.should_stop,
         )
+    except BackupStopped as error:
+        raise JobStopped(str(error)) from error
     except BackupError as error:
         if scheduled:
             after_run(complete=False)

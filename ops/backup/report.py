@@ -10,6 +10,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ops.backup import age
+from ops.backup.errors import BackupError
 from ops.choices import Lamp
 from ops.doctor_data.usage import text as size_text
 from ops.html import relative
@@ -170,7 +172,7 @@ def print_one(console: Console, row: Backup) -> None:
     state = BackupState(row.state)
     console.print(lamp_text(state.lamp, f"{row.name}: {state.label}"))
     console.print(
-        f"Made {row.made_at:%Y-%m-%d %H:%M} UTC by version {row.version or 'unknown'}, {row.get_reason_display()}. {row.note}".rstrip()
+        f"Made {row.made_at:%Y-%m-%d %H:%M} UTC by version {row.version or 'unknown'} ({row.get_reason_display().lower()}). {row.note}".rstrip()
     )
     if row.error:
         console.print(Text(row.error, style="red"))
@@ -194,8 +196,16 @@ def print_one(console: Console, row: Backup) -> None:
         copies.add_row(lamp_text(copy_state.lamp, copy_state.label), copy.destination.name, since, copy.error)
     console.print(copies)
     keys = dict(BackupKey.objects.filter(fingerprint__in=row.recipients).values_list("fingerprint", "label"))
-    opens = ", ".join(f"{keys.get(one, 'machine key or another')} ({one})" for one in row.recipients)
+    keys |= dict.fromkeys(_own_fingerprints(), "this machine")
+    opens = ", ".join(f"{keys.get(one, 'a key that is not known here')} ({one})" for one in row.recipients)
     console.print(f"Opened by: {opens or 'not known'}")
+
+
+def _own_fingerprints() -> list[str]:
+    try:
+        return [age.fingerprint(one) for one in age.recipients_of([age.machine_identity()])]
+    except BackupError:
+        return []
 
 
 def print_drill(console: Console, row: BackupDrill) -> None:

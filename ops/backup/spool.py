@@ -10,6 +10,7 @@ import errno
 import hashlib
 import hmac
 import os
+import shutil
 import time
 import uuid
 from collections.abc import Iterator
@@ -61,11 +62,10 @@ def installation() -> str:
 
 
 class Writing:
-    """The file while it is written: counts and hashes what goes by. Behaves like a binary file that can only be written."""
+    """The file while it is written: measures what goes by. Behaves like a binary file that can only be written."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
-        self._digest = hashlib.sha256()
         self.size = 0
         self.error: OSError | None = None
 
@@ -76,7 +76,6 @@ class Writing:
         except OSError as error:
             self.error = error
             raise
-        self._digest.update(data)
         self.size += len(data)
         return len(data)
 
@@ -91,10 +90,6 @@ class Writing:
 
     def close(self) -> None:
         """Whoever opened it closes it."""
-
-    @property
-    def sha256(self) -> str:
-        return self._digest.hexdigest()
 
 
 @contextmanager
@@ -131,6 +126,10 @@ def sweep() -> list[str]:
         with suppress(OSError):
             path.unlink()
             gone.append(path.name)
+    for path in Path(settings.DATA_DIR).glob(".backup-*"):
+        # Copies of stores that were being made for it.
+        shutil.rmtree(path, ignore_errors=True)
+        gone.append(path.name)
     for path in (folder() / _FETCHED).glob("*"):
         with suppress(OSError):
             if time.time() - path.stat().st_mtime > _FETCHED_KEPT:

@@ -97,7 +97,9 @@ def _validate(
     destination: BackupDestination | None, new: dict[str, Any], credentials: Mapping[str, Any] | None
 ) -> None:
     problems: dict[str, list[str]] = {}
-    others = BackupDestination.objects.exclude(pk=destination.pk if destination is not None else None)
+    others = BackupDestination.objects.all()
+    if destination is not None:
+        others = others.exclude(pk=destination.pk)
     if not new["name"] or len(new["name"]) > 64:
         problems["name"] = ["Give it a name of at most 64 characters."]
     elif others.filter(name=new["name"]).exists():

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
+import hashlib
 import uuid
 from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from django.db import transaction
 from django.utils import timezone
@@ -16,32 +16,21 @@ from django.utils.dateparse import parse_datetime
 from ops.backup import spool
 from ops.backup.destinations import open_destination
 from ops.backup.destinations.base import SUFFIX
-from ops.backup.errors import DestinationFailed, NotABackup
+from ops.backup.errors import DestinationFailed, NewerVersion, NotABackup
+from ops.backup.manifest import LONGEST_HEADER, Header
 from ops.findings import Finding
 from ops.models.backup import Backup, BackupCopy, BackupDestination, BackupReason, BackupState, CopyState
 from ops.redaction import redact_text
 from ops.services import audit
 from ops.services.backup_copies import is_here, settle_state
 
-_MAGIC = b"switchboard-backup "
-_HEAD = 64 * 1024
 _CHUNK = 1024 * 1024
 
 
-def read_head(first: bytes) -> dict[str, Any]:
-    """The plain header of a backup's file from its first bytes. Raises ``NotABackup``."""
+def read_head(first: bytes) -> Header:
+    """The plain header of a backup's file from its first bytes. Raises ``NotABackup`` or ``NewerVersion``."""
     line, newline, _ = first.partition(b"\n")
-    if not newline or not line.startswith(_MAGIC):
-        raise NotABackup("This file is no backup of Switchboard: it does not begin with “switchboard-backup”.")
-    try:
-        document = json.loads(line[len(_MAGIC) :].partition(b" ")[2])
-    except ValueError:
-        document = None
-    if not isinstance(document, dict):
-        raise NotABackup(
-            "This file begins like a backup of Switchboard, and its first line cannot be read: it is damaged."
-        )
-    return document
+    return Header.from_line(line + newline)
 
 
 def backup_sync_list(*, actor: str) -> list[Finding]:
@@ -81,8 +70,8 @@ def _look_at(destination: BackupDestination, actor: str) -> Iterable[Finding]:
         backup = Backup.objects.get(pk=known[name]) if name in known else None
         if backup is None:
             try:
-                backup = _found(name, place.head(name, _HEAD), entry.size, entry.changed_at, actor)
-            except NotABackup as error:
+                backup = _found(name, place.head(name, LONGEST_HEADER), entry.size, entry.changed_at, actor)
+            except (NotABackup, NewerVersion) as error:
                 findings.append(Finding("warning", "backup.not_a_backup", f"{name}{SUFFIX}: {error}"))
                 continue
             findings.append(Finding("info", "backup.found", f"{name} was found at {destination.name}."))
@@ -135,12 +124,12 @@ def _found(name: str, first: bytes, size: int, changed_at: datetime | None, acto
     """A row for a file that nobody knew."""
     header = read_head(first)
     try:
-        id = uuid.UUID(str(header.get("id")))
+        id = uuid.UUID(header.id)
     except ValueError:
         id = uuid.uuid4()
     if Backup.objects.filter(pk=id).exists():
         id = uuid.uuid4()
-    made_at = parse_datetime(str(header.get("made_at", ""))) or changed_at or timezone.now()
+    made_at = parse_datetime(header.made_at) or changed_at or timezone.now()
     if timezone.is_naive(made_at):
         made_at = timezone.make_aware(made_at)
     with transaction.atomic():
@@ -149,9 +138,9 @@ def _found(name: str, first: bytes, size: int, changed_at: datetime | None, acto
             name=name[:120],
             reason=BackupReason.FOUND,
             state=BackupState.COMPLETE,
-            version=str(header.get("version", ""))[:50],
-            installation=str(header.get("installation", ""))[:64],
-            recipients=[str(one) for one in header.get("recipients", [])][:100],
+            version=header.version[:50],
+            installation=header.installation[:64],
+            recipients=header.recipients[:100],
             size=size,
             actor=actor[:255],
             made_at=made_at,
@@ -163,19 +152,21 @@ def _found(name: str, first: bytes, size: int, changed_at: datetime | None, acto
 
 def backup_upload(*, name: str, stream: BinaryIO, actor: str) -> Backup:
     """Take in a file that a person brings. ``name`` is what the file was called. Raises ``NotABackup``, ``NoRoom``, ``BackupError``."""
-    first = stream.read(_HEAD)
-    header = read_head(first)
-    wanted = str(header.get("name") or Path(name).name.removesuffix(SUFFIX))
+    first = stream.read(LONGEST_HEADER)
+    read_head(first)
+    wanted = Path(name).name.removesuffix(SUFFIX)
     wanted = "".join(sign for sign in wanted if sign.isalnum() or sign in "-_.").lstrip(".")[:100] or "uploaded"
     if Backup.objects.filter(name=wanted).exists():
         wanted = f"{wanted[:100]}-{uuid.uuid4().hex[:8]}"
     spool.check_room(0)
     with spool.writing(wanted) as file:
         file.write(first)
+        digest = hashlib.sha256(first)
         while chunk := stream.read(_CHUNK):
             file.write(chunk)
+            digest.update(chunk)
     backup = _found(wanted, first, file.size, None, actor)
-    backup.sha256, backup.note = file.sha256, f"Brought by {actor}"[:300]
+    backup.sha256, backup.note = digest.hexdigest(), f"Brought by {actor}"[:300]
     with transaction.atomic():
         backup.save(update_fields=["sha256", "note"])
         here = next((one for one in BackupDestination.objects.filter(enabled=True) if is_here(one)), None)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
+from django.utils.dateparse import parse_datetime
 
 from ops.backup import spool
-from ops.backup.errors import BackupDamaged, BackupError
+from ops.backup.errors import BackupDamaged, BackupError, NewerVersion, WrongKey
+from ops.backup.manifest import Manifest
 from ops.locks import LockHeld, named_lock
 from ops.logs import get_logger
 from ops.models import Job, JobTrigger
@@ -21,6 +23,7 @@ from ops.services.backup_copies import copies_begin, copies_store, remove_everyw
 from ops.services.backup_fetching import backup_fetch
 from ops.services.backup_looking import backup_sync_list, backup_upload
 from ops.services.jobs import job_start
+from ops.words import counted
 
 __all__ = [
     "LOCK",
@@ -143,18 +146,11 @@ def _make(
     )
     backup.name = spool.new_name(backup.id, backup.made_at)
     backup.save(force_insert=True)
-    made_by = {
-        "id": str(backup.id),
-        "name": backup.name,
-        "installation": backup.installation,
-        "version": backup.version,
-        "made_at": backup.made_at.isoformat(),
-        "reason": str(reason),
-    }
+    made_by = {"id": str(backup.id), "installation": backup.installation, "version": backup.version}
     try:
         with spool.writing(backup.name) as file:
             manifest = write_backup(
-                target=file,  # type: ignore[arg-type]
+                target=cast(BinaryIO, file),
                 made_by=made_by,
                 recipients=recipients,
                 optional=tuple(optional),
@@ -168,7 +164,7 @@ def _make(
         # BaseException: what stops a worker between two steps must not leave the row running either.
         _failed(backup, actor, error)
         raise
-    return _complete(backup, manifest, file.size, file.sha256, actor)
+    return _complete(backup, manifest, actor)
 
 
 def _failed(backup: Backup, actor: str, error: BaseException) -> None:
@@ -183,12 +179,12 @@ def _failed(backup: Backup, actor: str, error: BaseException) -> None:
         logger.warning("backup_failure_not_written", backup=backup.name, exc_info=True)
 
 
-def _complete(backup: Backup, manifest: Any, size: int, sha256: str, actor: str) -> Backup:
+def _complete(backup: Backup, manifest: Manifest, actor: str) -> Backup:
     """The file is there: say so, and give every destination its copy to wait for."""
-    facts = manifest_facts(manifest)
-    for name, value in facts.items():
+    for name, value in manifest_facts(manifest).items():
         setattr(backup, name, value)
-    backup.size, backup.sha256, backup.finished_at, backup.error = size, sha256, timezone.now(), ""
+    backup.size, backup.sha256 = manifest.file_size, manifest.file_sha256
+    backup.finished_at, backup.error = timezone.now(), ""
     with transaction.atomic():
         waiting = copies_begin(backup)
         backup.state = BackupState.PARTIAL if waiting else BackupState.COMPLETE
@@ -197,20 +193,35 @@ def _complete(backup: Backup, manifest: Any, size: int, sha256: str, actor: str)
             actor=actor,
             action="backup.made",
             target=backup,
-            after={"size": size, "rows": backup.rows, "missing": sorted(backup.missing), "reason": str(backup.reason)},
+            after={
+                "size": backup.size,
+                "rows": backup.rows,
+                "missing": sorted(backup.missing),
+                "reason": str(backup.reason),
+            },
         )
     return backup
 
 
-def manifest_facts(manifest: Any) -> dict[str, Any]:
-    """What of a manifest stands in the row: ``{manifest, parts, missing, rows, made_at?}``."""
-    document = manifest.to_json()
+def manifest_facts(manifest: Manifest) -> dict[str, Any]:
+    """What of a manifest stands in the row: ``{manifest, parts, missing, rows, version, made_at}``."""
     facts: dict[str, Any] = {
-        "manifest": document,
-        "parts": document.get("parts", {}),
-        "missing": document.get("missing", {}),
-        "rows": sum(int(table.get("rows", 0)) for table in document.get("tables", {}).values()),
+        "manifest": manifest.summary(),
+        "parts": {
+            name: {
+                "label": part["label"],
+                "items": part["files"],
+                "size": part["size"],
+                "sentence": counted(part["files"], "file"),
+            }
+            for name, part in manifest.parts.items()
+        },
+        "missing": manifest.missing,
+        "rows": manifest.rows,
+        "version": manifest.version[:50],
     }
+    if (made_at := parse_datetime(manifest.made_at)) is not None:
+        facts["made_at"] = made_at
     return facts
 
 
@@ -239,7 +250,7 @@ def _adopt(backup: Backup, actor: str) -> bool:
     report = verify_backup(path)
     if not report.ok or report.manifest is None:
         return False
-    _complete(backup, report.manifest, path.stat().st_size, report.sha256, actor)
+    _complete(backup, report.manifest, actor)
     return True
 
 
@@ -251,46 +262,44 @@ def backup_verify(
     The row says when it was last well (``verified_at``) and what was wrong (``verify_error``). A backup that none of this machine's keys
     opens is compared with the checksum of the whole file only. Raises ``BackupError`` when it cannot be fetched.
     """
-    from ops.backup.errors import WrongKey
     from ops.backup.verify import verify_backup
     from ops.findings import Finding
 
-    problem, findings = "", []
+    problem = ""
     try:
         path = backup_fetch(backup, destination=destination)
-        try:
-            report = verify_backup(path, progress=progress or (lambda done, total, text: None))
-        except WrongKey as error:
+        report = verify_backup(path, progress=progress or (lambda done, total, text: None))
+        found = report.findings
+        if any(one.code == "backup.wrong_key" for one in found):
             if not backup.sha256:
-                raise
-            # The hash was compared when it was fetched: the file is what it was, though this machine cannot look inside.
-            findings = [Finding("info", "backup.not_opened", str(error)).to_dict()]
+                raise WrongKey(report.sentence)
+            # The file is what it was, as its checksum says; this machine cannot look inside.
+            found = [Finding("info", "backup.not_opened", report.sentence)]
+        elif any(one.code == "backup.newer_version" for one in found):
+            raise NewerVersion(report.sentence)
         else:
-            findings = [finding.to_dict() for finding in report.findings]
-            if not report.ok:
-                problem = findings[0]["sentence"] if findings else "It is not what its manifest says."
-            elif not backup.sha256:
-                backup.sha256 = report.sha256
-                backup.size = path.stat().st_size
-            if report.ok and not backup.manifest and report.manifest is not None:
+            problem = report.sentence
+        if report.manifest is not None:
+            backup.sha256, backup.size = report.sha256, report.manifest.file_size
+            if not backup.manifest:
                 for name, value in manifest_facts(report.manifest).items():
                     setattr(backup, name, value)
     except BackupDamaged as error:
         problem = str(error)
-        findings = [Finding("error", "backup.damaged", problem).to_dict()]
+        found = [Finding("error", "backup.damaged", problem)]
     backup.verify_error = redact_text(problem)[:1000]
     if not problem:
         backup.verified_at = timezone.now()
     with transaction.atomic():
         backup.save(
             update_fields=[
-                "verify_error", "verified_at", "sha256", "size", "manifest", "parts", "missing", "rows",
+                "verify_error", "verified_at", "sha256", "size", "manifest", "parts", "missing", "rows", "version", "made_at",
             ]
         )  # fmt: skip
         audit.record(
             actor=actor, action="backup.verified" if not problem else "backup.damaged", target=backup, message=problem
         )
-    return findings
+    return [finding.to_dict() for finding in found]
 
 
 def backup_pin(*, backup: Backup, pinned: bool, actor: str) -> Backup:
