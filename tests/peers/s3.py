@@ -46,4 +46,10 @@ class S3(Peer):
 
     def options(self, bucket: str, prefix: str = "") -> dict[str, str]:
         """What a destination needs to find it."""
-        return {"endpoint_url": self.url, "bucket": bucket, "prefix": prefix, "region": "us-east-1", "addressing": "path"}
+        return {
+            "endpoint_url": self.url,
+            "bucket": bucket,
+            "prefix": prefix,
+            "region": "us-east-1",
+            "addressing": "path",
+        }
