@@ -12,6 +12,7 @@ class ChatConfig(AppConfig):
     def ready(self) -> None:
         from chat import (  # noqa: F401
             backup,
+            backup_drill,
             backup_files,
             checks,
             jobs,
