@@ -6,14 +6,13 @@ import sqlite3
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import closing
-from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
 from agents.matrix.crypto import folder
 from ops.backup.components import Cut, FilePart, Putting, register_component
 from ops.backup.errors import BackupDamaged
-from ops.backup.placing import Stopped, copy_sqlite, inside, private_folder, stamp, write_private
+from ops.backup.placing import Stopped, copy_sqlite, inside, opener, private_folder, stamp, write_private
 from ops.findings import Finding
 from ops.words import counted
 
@@ -53,7 +52,7 @@ class EncryptionStores:
                 )
                 cut.say(Finding("error", "backup.keys_unreadable", sentence, f"file:crypto/{name}"))
                 continue
-            yield FilePart(name, copy.stat().st_size, partial(open, copy, "rb"))
+            yield FilePart(name, copy.stat().st_size, opener(copy))
             copy.unlink(missing_ok=True)
 
     def put(self, files: Iterable[tuple[str, int, BinaryIO]], putting: Putting) -> dict[str, int]:

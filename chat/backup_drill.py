@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import islice
 from typing import Any
 
 from django.db import connection
@@ -112,7 +113,8 @@ def probe_attachments(probing: Probing) -> str:
         cursor.execute("CREATE TEMP TABLE seen_content (sha256 text PRIMARY KEY)")
         if seen.is_file():
             with seen.open(encoding="ascii") as lines:
-                cursor.executemany("INSERT OR IGNORE INTO seen_content VALUES (%s)", ([line.strip()] for line in lines))
+                while batch := [[line.strip()] for line in islice(lines, 5000)]:
+                    cursor.executemany("INSERT OR IGNORE INTO seen_content VALUES (%s)", batch)
         cursor.execute("SELECT COUNT(*) FROM chat_attachment WHERE sha256 NOT IN (SELECT sha256 FROM seen_content)")
         lost = int(cursor.fetchone()[0])
         cursor.execute("DROP TABLE seen_content")

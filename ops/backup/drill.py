@@ -127,7 +127,7 @@ def _environment(scratch: Path) -> dict[str, str]:
 
 def _template() -> Path:
     """An empty database of the present schema: its name tells which one that is."""
-    migrations = sorted(MigrationLoader(None, ignore_no_initial=True).disk_migrations)
+    migrations = sorted(MigrationLoader(None, ignore_no_migrations=True).disk_migrations)
     made_from = hashlib.sha256(f"{settings.VERSION} {sys.version_info[:2]} {migrations}".encode())
     return folder() / f"empty-{made_from.hexdigest()[:16]}.sqlite3"
 

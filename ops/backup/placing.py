@@ -68,6 +68,15 @@ def read_small(stream: BinaryIO, name: str, most: int = 1024 * 1024) -> bytes:
     return data
 
 
+def opener(path: Path) -> Callable[[], BinaryIO]:
+    """What opens the file for reading, for a ``FilePart``."""
+
+    def open_it() -> BinaryIO:
+        return path.open("rb")
+
+    return open_it
+
+
 def copy_sqlite(source: Path, target: Path, *, should_stop: Callable[[], bool] = lambda: False) -> Path:
     """One moment of a database that others may be writing to, in a file of its own. Raises ``sqlite3.Error``, ``Stopped``.
 

@@ -32,7 +32,7 @@ def tables_of(reader: BackupReader) -> Tables:
 
 def needs_upgrade(migrations: dict[str, list[str]]) -> bool:
     """Whether a backup with these migrations is older than the code. Raises ``NewerVersion`` when it is newer."""
-    loader = MigrationLoader(None, ignore_no_initial=True)
+    loader = MigrationLoader(None, ignore_no_migrations=True)
     known = set(loader.disk_migrations) | set(loader.graph.nodes)
     known |= {one for migration in loader.disk_migrations.values() for one in migration.replaces}
     there = {(app, name) for app, names in migrations.items() for name in names}
