@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, time, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -147,13 +147,20 @@ def tick(*, now: datetime | None = None, spread: float | None = None) -> dict[st
     now = now or timezone.now()
     spread = random.random() if spread is None else spread
     row = plan()
-    begun = {
-        "backup": _backup(row, now, spread),
-        "copies": _copies(now),
-        "verify": _verify(now),
-        "drill": _drill(row, now),
-        "look": _look(now),
+    steps: dict[str, Callable[[], int]] = {
+        "backup": lambda: _backup(row, now, spread),
+        "copies": lambda: _copies(now),
+        "verify": lambda: _verify(now),
+        "drill": lambda: _drill(row, now),
+        "look": lambda: _look(now),
     }
+    begun = {}
+    for name, step in steps.items():
+        try:
+            begun[name] = step()
+        except Exception:
+            # The others must not wait for it; the check of backups sees what does not happen.
+            logger.exception("backup_step_failed", step=name)
     return {name: count for name, count in begun.items() if count}
 
 

@@ -1,0 +1,302 @@
+"""Backups are made, copied, found again and removed; whatever fails on the way leaves nothing that looks whole."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from django.utils import timezone
+
+from ops.backup import spool
+from ops.backup.errors import BackupDamaged, BackupError, NoRoom, NotABackup
+from ops.models import AuditEvent, Job
+from ops.models.backup import (
+    Backup,
+    BackupCopy,
+    BackupDestination,
+    BackupPlan,
+    BackupReason,
+    BackupState,
+    CopyState,
+)
+from ops.services import backup_pruning, backup_schedule, backups
+from ops.services.backup_copies import due_copies
+from ops.services.backup_destinations import destination_remove, destination_save
+from ops.services.jobs import run_job
+
+
+def make(**more: object) -> Backup:
+    return backups.backup_now(actor="test", **more)  # type: ignore[arg-type]
+
+
+def folder(name: str, path: Path, **more: int) -> BackupDestination:
+    return destination_save(actor="test", name=name, kind="folder", options={"path": str(path)}, **more)
+
+
+def copies(backup: Backup) -> dict[str, str]:
+    return {copy.destination.name: copy.state for copy in BackupCopy.objects.filter(backup=backup)}
+
+
+def test_it_lies_in_the_data_directory_whole_and_was_read_back(data: Path) -> None:
+    backup = make(note="before the move")
+    assert backup.state == BackupState.COMPLETE
+    assert [path.name for path in (data / "backups").iterdir()] == [f"{backup.name}.sbk"]
+    assert (data / "backups" / f"{backup.name}.sbk").stat().st_size == backup.size > 0
+    assert backup.verified_at is not None
+    assert backup.rows == sum(table["rows"] for table in backup.manifest["tables"].values()) > 0
+    assert copies(backup) == {"here": "stored"}
+    assert AuditEvent.objects.filter(action="backup.made", target_id=str(backup.pk)).exists()
+    # It is not good before it was drilled.
+    assert backups.last_good() is None
+    assert backups.newest() == backup
+
+
+def test_a_destination_that_fails_leaves_the_others_and_is_tried_again(data: Path, tmp_path: Path) -> None:
+    folder("here", Path("backups"))
+    mounted = tmp_path / "mounted"
+    folder("away", mounted)  # not mounted yet
+    folder("second", data / "second")
+    backup = make()
+    assert copies(backup) == {"here": "stored", "away": "failed", "second": "stored"}
+    assert backup.state == BackupState.PARTIAL
+    assert "There is no folder" in BackupDestination.objects.get(name="away").last_error
+    assert not mounted.exists(), "a folder that is not mounted must not be made: its disk is not this one"
+    mounted.mkdir()
+    assert due_copies(timezone.now()) == [], "too soon"
+    BackupCopy.objects.update(checked_at=timezone.now() - timedelta(minutes=10))
+    BackupPlan.objects.update_or_create(pk=1, defaults={"next_at": timezone.now() + timedelta(hours=5)})
+    assert backup_schedule.tick()["copies"] == 1
+    assert run_job(Job.objects.get(kind="backup.copy").pk)
+    backup.refresh_from_db()
+    assert (copies(backup)["away"], backup.state) == ("stored", BackupState.COMPLETE)
+    assert (mounted / f"{backup.name}.sbk").read_bytes() == (data / "backups" / f"{backup.name}.sbk").read_bytes()
+    assert BackupDestination.objects.get(name="away").last_error == ""
+
+
+def test_where_the_data_directory_is_no_destination_the_file_goes_when_it_arrived(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    folder("a", tmp_path / "a")
+    folder("b", tmp_path / "b")
+    backup = make()
+    assert copies(backup) == {"a": "stored", "b": "failed"}
+    assert spool.path_of(backup.name).is_file(), "the other place still waits for it"
+    (tmp_path / "b").mkdir()
+    backups.copies_store(backup=backup, actor="test")
+    assert not spool.path_of(backup.name).exists()
+    assert backups.backup_fetch(backup) == tmp_path / "a" / f"{backup.name}.sbk"
+
+
+class TestFullDisk:
+    def test_while_it_is_written_nothing_is_left(self, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        with monkeypatch.context() as patch:
+            # The kernel itself says that there is no room.
+            patch.setattr(spool, "private", lambda path, flags: os.open("/dev/full", os.O_WRONLY))
+            with pytest.raises(NoRoom, match="became full"):
+                make()
+        failed = Backup.objects.get()
+        assert (failed.state, failed.size) == (BackupState.FAILED, 0)
+        assert "became full" in failed.error
+        assert list((data / "backups").iterdir()) == []
+        assert not backups.running()
+        assert make().state == BackupState.COMPLETE
+
+    def test_it_is_asked_before(self, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(spool, "guess", lambda last: shutil.disk_usage(data).free)
+        with pytest.raises(NoRoom, match="are needed"):
+            make()
+        assert not Backup.objects.exists()
+
+    def test_at_one_destination_it_is_that_destinations_failure(
+        self, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        from ops.backup.destinations import folder as module
+
+        folder("here", Path("backups"))
+        (tmp_path / "small").mkdir()
+        folder("small", tmp_path / "small")
+
+        def full(handle: int) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        backup = make()
+        BackupCopy.objects.filter(destination__name="small").update(state=CopyState.WAITING)
+        (tmp_path / "small" / f"{backup.name}.sbk").unlink()
+        monkeypatch.setattr(module.os, "fsync", full)
+        backups.copies_store(backup=backup, actor="test")
+        monkeypatch.undo()
+        assert copies(backup) == {"here": "stored", "small": "failed"}
+        assert "No space left" in BackupCopy.objects.get(destination__name="small").error
+        assert list((tmp_path / "small").iterdir()) == []
+
+
+class TestAfterAKill:
+    def test_what_is_half_written_goes_with_the_next_run(self, data: Path) -> None:
+        dead = Backup.objects.create(name="switchboard-20260101T000000Z-deadbeef", actor="test", made_at=timezone.now())
+        (spool.folder() / f".{dead.name}.partial").write_bytes(b"half")
+        (data / ".backup-scratch").mkdir()
+        backup = make()
+        dead.refresh_from_db()
+        assert dead.state == BackupState.FAILED
+        assert "ended while it was being made" in dead.error
+        assert [path.name for path in spool.folder().iterdir()] == [f"{backup.name}.sbk"]
+        assert not (data / ".backup-scratch").exists()
+
+    def test_a_file_that_was_renamed_already_is_whole_and_is_taken(self, data: Path) -> None:
+        backup = make()
+        Backup.objects.filter(pk=backup.pk).update(state=BackupState.RUNNING, size=0, sha256="", rows=0, manifest={})
+        BackupCopy.objects.all().delete()
+        make()
+        again = Backup.objects.get(pk=backup.pk)
+        assert (again.state, again.size, again.sha256) == (BackupState.COMPLETE, backup.size, backup.sha256)
+        assert copies(again) == {"here": "stored"}
+
+
+class TestDamage:
+    def flip(self, path: Path) -> None:
+        with path.open("r+b") as file:
+            file.seek(path.stat().st_size // 2)
+            byte = file.read(1)
+            file.seek(-1, os.SEEK_CUR)
+            file.write(bytes([byte[0] ^ 1]))
+
+    def test_one_byte_is_seen_and_another_copy_is_used(self, data: Path) -> None:
+        folder("here", Path("backups"))
+        folder("second", data / "second")
+        backup = make()
+        self.flip(spool.path_of(backup.name))
+        assert backups.backup_fetch(backup) == data / "second" / f"{backup.name}.sbk"
+        here = BackupDestination.objects.get(name="here")
+        with pytest.raises(BackupDamaged, match="is not what it was"):
+            backups.backup_fetch(backup, destination=here)
+        findings = backups.backup_verify(backup=backup, actor="test", destination=here)
+        assert findings[0]["code"] == "backup.damaged"
+        assert backup.verify_error
+        self.flip(data / "second" / f"{backup.name}.sbk")
+        with pytest.raises(BackupDamaged):
+            backups.backup_fetch(backup)
+
+    def test_a_damaged_file_is_not_copied_elsewhere(self, data: Path, tmp_path: Path) -> None:
+        backup = make()
+        self.flip(spool.path_of(backup.name))
+        (tmp_path / "late").mkdir()
+        late = folder("late", tmp_path / "late")
+        BackupCopy.objects.create(backup=backup, destination=late)
+        backups.copies_store(backup=backup, actor="test")
+        assert copies(backup)["late"] == "failed"
+        assert list((tmp_path / "late").iterdir()) == []
+
+
+class TestFoundAgain:
+    def test_after_the_rows_were_lost(self, data: Path) -> None:
+        backup = make()
+        Backup.objects.all().delete()
+        (spool.folder() / "holiday.sbk").write_bytes(b"no backup\n")
+        findings = backups.backup_sync_list(actor="test")
+        assert sorted(one.code for one in findings) == ["backup.found", "backup.not_a_backup"]
+        found = Backup.objects.get()
+        assert (found.pk, found.name, found.reason) == (backup.pk, backup.name, BackupReason.FOUND)
+        assert (found.recipients, found.made_at, found.sha256) == (backup.recipients, backup.made_at, "")
+        assert backups.backup_verify(backup=found, actor="test") == []
+        assert (found.sha256, found.rows, found.parts) == (backup.sha256, backup.rows, backup.parts)
+        # A second look changes nothing.
+        assert [one.code for one in backups.backup_sync_list(actor="test")] == ["backup.not_a_backup"]
+
+    def test_a_copy_that_is_gone_says_so_and_one_that_is_back_too(self, data: Path) -> None:
+        backup = make()
+        path = spool.path_of(backup.name)
+        path.rename(path.with_suffix(".away"))
+        assert [one.code for one in backups.backup_sync_list(actor="test")] == ["backup.copy_missing"]
+        assert (copies(backup), Backup.objects.get().state) == ({"here": "missing"}, BackupState.PARTIAL)
+        assert backups.newest() is None
+        path.with_suffix(".away").rename(path)
+        assert backups.backup_sync_list(actor="test") == []
+        assert (copies(backup), Backup.objects.get().state) == ({"here": "stored"}, BackupState.COMPLETE)
+
+    def test_a_file_that_somebody_brings(self, data: Path, tmp_path: Path) -> None:
+        backup = make()
+        brought = tmp_path / "from my safe.sbk"
+        shutil.move(spool.path_of(backup.name), brought)
+        backups.backup_sync_list(actor="test")
+        backups.backup_delete(backup=backup, actor="test")
+        with brought.open("rb") as stream:
+            again = backups.backup_upload(name=brought.name, stream=stream, actor="person:ada")
+        assert (again.name, again.sha256, again.size) == ("frommysafe", backup.sha256, backup.size)
+        assert backups.backup_verify(backup=again, actor="test") == []
+        with brought.open("rb") as stream:
+            stream.seek(10)
+            with pytest.raises(NotABackup):
+                backups.backup_upload(name="x.sbk", stream=stream, actor="person:ada")
+
+
+class TestRemoving:
+    def test_the_last_good_one_and_pinned_ones_stay(self, data: Path) -> None:
+        old, good, pinned, new = (make(verify=False) for _ in range(4))
+        for days, one in ((40, old), (30, good), (20, pinned), (0, new)):
+            Backup.objects.filter(pk=one.pk).update(made_at=timezone.now() - timedelta(days=days))
+        Backup.objects.filter(pk=good.pk).update(good_at=timezone.now())
+        backups.backup_pin(backup=pinned, pinned=True, actor="test")
+        BackupDestination.objects.update(keep_last=1, keep_daily=0, keep_weekly=0, keep_monthly=0)
+        planned = backup_pruning.prune(dry_run=True, actor="test")
+        assert [verdict.copy.name for _, verdict in planned.going] == [old.name]
+        assert spool.path_of(old.name).exists(), "a dry run removes nothing"
+        done = backup_pruning.prune(dry_run=False, actor="test")
+        assert (done.removed, done.freed) == (1, old.size)
+        assert {path.name for path in spool.folder().iterdir()} == {f"{one.name}.sbk" for one in (good, pinned, new)}
+        assert copies(old) == {"here": "pruned"}
+        for one, why in ((good, "last good"), (pinned, "pinned")):
+            with pytest.raises(ValueError, match=why):
+                backups.backup_delete(backup=Backup.objects.get(pk=one.pk), actor="test")
+        with pytest.raises(ValueError, match="only copy of the last good"):
+            destination_remove(destination=BackupDestination.objects.get(), actor="test")
+
+    def test_those_of_another_installation_are_left_alone(self, data: Path) -> None:
+        theirs, ours, newest = make(verify=False), make(verify=False), make(verify=False)
+        Backup.objects.filter(pk=theirs.pk).update(installation="another", made_at=timezone.now() - timedelta(days=99))
+        Backup.objects.filter(pk=ours.pk).update(made_at=timezone.now() - timedelta(days=98))
+        BackupDestination.objects.update(keep_last=1, keep_daily=0, keep_weekly=0, keep_monthly=0)
+        assert backup_pruning.prune(dry_run=False, actor="test").removed == 1
+        assert spool.path_of(theirs.name).exists()
+        assert not spool.path_of(ours.name).exists()
+        assert spool.path_of(newest.name).exists()
+
+
+def test_one_at_a_time(data: Path) -> None:
+    from ops.locks import named_lock
+
+    with named_lock(backups.LOCK):
+        assert backups.running()
+        with pytest.raises(BackupError, match="Another backup is being made"):
+            make(wait=0.1)
+    assert not backups.running()
+
+
+def test_by_schedule_through_a_worker(data: Path) -> None:
+    now = timezone.now()
+    BackupPlan.objects.update_or_create(pk=1, defaults={"next_at": now - timedelta(minutes=1)})
+    assert backup_schedule.tick() == {"backup": 1}
+    job = Job.objects.get(kind="backup.create")
+    assert run_job(job.pk)
+    job.refresh_from_db()
+    backup = Backup.objects.get()
+    assert (job.state, job.result["name"], backup.reason) == ("succeeded", backup.name, BackupReason.SCHEDULE)
+    assert backup_schedule.plan().last_complete_at is not None
+    # It is drilled, and a day later it is read again, once.
+    BackupPlan.objects.update(next_at=now + timedelta(days=3))
+    begun = backup_schedule.tick(now=now + timedelta(hours=23))
+    assert (begun.get("verify"), begun.get("drill")) == (None, 1)
+    assert backup_schedule.tick(now=now + timedelta(hours=25)) == {"verify": 1}
+    assert backup_schedule.tick(now=now + timedelta(hours=26)) == {}
+
+
+def test_cancelling_ends_it_and_leaves_nothing(data: Path) -> None:
+    job = backups.backup_start(actor="test")
+    Job.objects.filter(pk=job.pk).update(cancel_requested=True)
+    assert run_job(job.pk)
+    job.refresh_from_db()
+    assert job.state == "cancelled"
+    assert list(spool.folder().iterdir()) == []
+    assert Backup.objects.get().state == BackupState.FAILED
