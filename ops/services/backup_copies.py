@@ -11,13 +11,14 @@ from django.utils import timezone
 
 from ops.backup import spool
 from ops.backup.destinations import Place, open_destination
-from ops.backup.errors import BackupError, DestinationFailed
+from ops.backup.errors import BackupDamaged, BackupError, DestinationFailed
+from ops.findings import Finding
 from ops.locks import LockHeld, named_lock
 from ops.logs import get_logger
 from ops.models.backup import Backup, BackupCopy, BackupDestination, BackupState, CopyState
 from ops.redaction import redact_text
 from ops.services import audit
-from ops.services.backup_fetching import backup_fetch
+from ops.services.backup_fetching import as_it_was, backup_fetch
 from ops.words import counted
 
 logger = get_logger(__name__)
@@ -152,6 +153,26 @@ def _result(copy: BackupCopy, backup: Backup, size: int, error: str, actor: str)
             message=error,
             after={"destination": copy.destination.name},
         )
+
+
+def damaged_copies(backup: Backup, actor: str, destination: BackupDestination | None) -> list[Finding]:
+    """Copies that can be read in place and are not what they were: marked as failed, so that they are brought there again."""
+    rows = BackupCopy.objects.filter(backup=backup, state=CopyState.STORED).select_related("destination", "backup")
+    findings = []
+    for copy in rows.filter(destination=destination) if destination is not None else rows:
+        try:
+            path = open_destination(copy.destination).local_path(backup.name)
+            if path is not None:
+                as_it_was(path, backup)
+        except BackupDamaged as error:
+            _result(copy, backup, 0, str(error), actor)
+            findings.append(Finding("error", "backup.copy_damaged", str(error), f"destination:{copy.destination.name}"))
+        except (BackupError, OSError):
+            # Not to be had at the moment: fetching says so when it is needed.
+            continue
+    if findings:
+        settle_state(backup)
+    return findings
 
 
 def due_copies(now: datetime) -> list[BackupCopy]:

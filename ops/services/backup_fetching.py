@@ -22,7 +22,7 @@ def backup_fetch(backup: Backup, *, destination: BackupDestination | None = None
         here = spool.path_of(backup.name)
         if here.is_file():
             try:
-                return _as_it_was(here, backup)
+                return as_it_was(here, backup)
             except BackupDamaged as error:
                 problems.append(error)
     copies = BackupCopy.objects.filter(backup=backup).select_related("destination")
@@ -49,15 +49,16 @@ def _fetch_from(copy: BackupCopy, backup: Backup) -> Path:
         partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
         try:
             place.fetch(backup.name, partial)
-            _as_it_was(partial, backup)
+            as_it_was(partial, backup)
             partial.replace(path)
         finally:
             partial.unlink(missing_ok=True)
         return path
-    return _as_it_was(path, backup)
+    return as_it_was(path, backup)
 
 
-def _as_it_was(path: Path, backup: Backup) -> Path:
+def as_it_was(path: Path, backup: Backup) -> Path:
+    """The path, when its content has the checksum that was noted. Raises ``BackupDamaged``."""
     if not backup.sha256:
         return path
     with path.open("rb") as file:

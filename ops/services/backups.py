@@ -13,13 +13,14 @@ from django.utils.dateparse import parse_datetime
 from ops.backup import spool
 from ops.backup.errors import BackupDamaged, BackupError, NewerVersion, WrongKey
 from ops.backup.manifest import Manifest
+from ops.findings import Finding
 from ops.locks import LockHeld, named_lock
 from ops.logs import get_logger
 from ops.models import Job, JobTrigger
-from ops.models.backup import Backup, BackupReason, BackupState, CopyState
+from ops.models.backup import Backup, BackupDestination, BackupReason, BackupState, CopyState
 from ops.redaction import redact_text
 from ops.services import audit, backup_keys
-from ops.services.backup_copies import copies_begin, copies_store, remove_everywhere
+from ops.services.backup_copies import copies_begin, copies_store, damaged_copies, remove_everywhere
 from ops.services.backup_fetching import backup_fetch
 from ops.services.backup_looking import backup_sync_list, backup_upload
 from ops.services.jobs import job_start
@@ -45,6 +46,18 @@ logger = get_logger(__name__)
 
 LOCK = "backup.making"
 Progress = Callable[[int, int, str], None]
+_VERIFIED = (
+    "verify_error",
+    "verified_at",
+    "sha256",
+    "size",
+    "manifest",
+    "parts",
+    "missing",
+    "rows",
+    "version",
+    "made_at",
+)
 
 
 def backup_start(
@@ -255,51 +268,52 @@ def _adopt(backup: Backup, actor: str) -> bool:
 
 
 def backup_verify(
-    *, backup: Backup, actor: str, destination: Any = None, progress: Progress | None = None
+    *, backup: Backup, actor: str, destination: BackupDestination | None = None, progress: Progress | None = None
 ) -> list[dict[str, Any]]:
     """Read a backup to its end and compare every checksum, at ``destination`` or wherever it is nearest. Returns findings as JSON.
 
-    The row says when it was last well (``verified_at``) and what was wrong (``verify_error``). A backup that none of this machine's keys
-    opens is compared with the checksum of the whole file only. Raises ``BackupError`` when it cannot be fetched.
+    The row says when it was last well (``verified_at``) and what was wrong (``verify_error``); a copy that is damaged while others are not
+    is marked as failed, and is brought there again. A backup that none of this machine's keys opens is compared with the checksum of the
+    whole file only. Raises ``BackupError`` when it cannot be fetched, and ``BackupDamaged`` for the copy at ``destination``.
     """
     from ops.backup.verify import verify_backup
-    from ops.findings import Finding
 
+    findings = damaged_copies(backup, actor, destination)
+    if destination is not None and findings:
+        raise BackupDamaged(findings[0].sentence)
     problem = ""
     try:
         path = backup_fetch(backup, destination=destination)
         report = verify_backup(path, progress=progress or (lambda done, total, text: None))
-        found = report.findings
-        if any(one.code == "backup.wrong_key" for one in found):
+        if any(one.code == "backup.wrong_key" for one in report.findings):
             if not backup.sha256:
                 raise WrongKey(report.sentence)
             # The file is what it was, as its checksum says; this machine cannot look inside.
-            found = [Finding("info", "backup.not_opened", report.sentence)]
-        elif any(one.code == "backup.newer_version" for one in found):
+            findings.append(Finding("info", "backup.not_opened", report.sentence))
+        elif any(one.code == "backup.newer_version" for one in report.findings):
             raise NewerVersion(report.sentence)
         else:
             problem = report.sentence
+            findings += report.findings
         if report.manifest is not None:
             backup.sha256, backup.size = report.sha256, report.manifest.file_size
             if not backup.manifest:
                 for name, value in manifest_facts(report.manifest).items():
                     setattr(backup, name, value)
     except BackupDamaged as error:
+        if destination is not None:
+            raise
         problem = str(error)
-        found = [Finding("error", "backup.damaged", problem)]
+        findings.append(Finding("error", "backup.damaged", problem))
     backup.verify_error = redact_text(problem)[:1000]
     if not problem:
         backup.verified_at = timezone.now()
     with transaction.atomic():
-        backup.save(
-            update_fields=[
-                "verify_error", "verified_at", "sha256", "size", "manifest", "parts", "missing", "rows", "version", "made_at",
-            ]
-        )  # fmt: skip
+        backup.save(update_fields=[*_VERIFIED])
         audit.record(
             actor=actor, action="backup.verified" if not problem else "backup.damaged", target=backup, message=problem
         )
-    return [finding.to_dict() for finding in found]
+    return [finding.to_dict() for finding in findings]
 
 
 def backup_pin(*, backup: Backup, pinned: bool, actor: str) -> Backup:

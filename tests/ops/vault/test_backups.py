@@ -172,12 +172,19 @@ class TestDamage:
         here = BackupDestination.objects.get(name="here")
         with pytest.raises(BackupDamaged, match="is not what it was"):
             backups.backup_fetch(backup, destination=here)
-        findings = backups.backup_verify(backup=backup, actor="test", destination=here)
-        assert findings[0]["code"] == "backup.damaged"
+        # The daily reading sees it, and a good copy is brought there again.
+        findings = backups.backup_verify(backup=backup, actor="test")
+        assert [one["code"] for one in findings] == ["backup.copy_damaged"]
+        assert (copies(backup), backup.verify_error) == ({"here": "failed", "second": "stored"}, "")
+        backups.copies_store(backup=backup, actor="test")
+        assert copies(backup) == {"here": "stored", "second": "stored"}
+        assert backups.backup_fetch(backup, destination=here) == spool.path_of(backup.name)
+        # When no copy is what it was, it is the backup that is damaged.
+        for path in (spool.path_of(backup.name), data / "second" / f"{backup.name}.sbk"):
+            self.flip(path)
+        assert backups.backup_verify(backup=backup, actor="test")
         assert backup.verify_error
-        self.flip(data / "second" / f"{backup.name}.sbk")
-        with pytest.raises(BackupDamaged):
-            backups.backup_fetch(backup)
+        assert backups.newest() is None
 
     def test_a_damaged_file_is_not_copied_elsewhere(self, data: Path, tmp_path: Path) -> None:
         backup = make()
