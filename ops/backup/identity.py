@@ -77,7 +77,9 @@ class _Names:
     def __init__(self, staging: Staging, shape: TableShape) -> None:
         scope = _scope(shape)
         self._staging = staging
-        self._places = [(place, column.ref) for place, column in enumerate(shape.columns) if column.field in scope.natural]
+        self._places = [
+            (place, column.ref) for place, column in enumerate(shape.columns) if column.field in scope.natural
+        ]
         self._births = [place for place, column in enumerate(shape.columns) if column.field in births(shape)]
 
     def name(self, row: list[Any], *, there: bool = False) -> str | None:

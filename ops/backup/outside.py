@@ -42,7 +42,6 @@ def _follow_one(alias: str, one: Reference) -> None:
     quote = connection.ops.quote_name
     table, column = quote(one.model._meta.db_table), quote(one.column)
     if one.null:
-        # To nothing first, and both at once for the rest: 5 may become 7 while 7 becomes 5.
         statements = [
             f"UPDATE {table} SET {column} = NULL WHERE {column} IN (SELECT old FROM restore_moved WHERE new IS NULL)"
         ]
@@ -50,14 +49,11 @@ def _follow_one(alias: str, one: Reference) -> None:
         statements = [f"DELETE FROM {table} WHERE {column} IN (SELECT old FROM restore_moved WHERE new IS NULL)"]
     target = f"(SELECT new FROM restore_moved WHERE old = {column})"
     rest = f"{column} IN (SELECT old FROM restore_moved WHERE new IS NOT NULL)"
-    if one.unique:
-        # Databases look at each row's uniqueness at once: numbers that nobody has come in between.
-        statements += [
-            f"UPDATE {table} SET {column} = -{target} WHERE {rest}",
-            f"UPDATE {table} SET {column} = -{column} WHERE {column} < 0",
-        ]
-    else:
-        statements.append(f"UPDATE {table} SET {column} = {target} WHERE {rest}")
+    # Databases look at each row's uniqueness at once: numbers that nobody has come in between.
+    statements += [
+        f"UPDATE {table} SET {column} = -{target} WHERE {rest}",
+        f"UPDATE {table} SET {column} = -{column} WHERE {column} < 0",
+    ]
     with connection.cursor() as cursor:
         for statement in statements:
             cursor.execute(statement)
@@ -71,11 +67,11 @@ def sweep(alias: str, chosen: set[str]) -> Counter[str]:
     connection = connections[alias]
     quote = connection.ops.quote_name
     gone: Counter[str] = Counter()
-    again = True
-    while again:
-        again = False
+    lost = set(chosen)
+    while lost:
+        lost, before = set(), lost
         for one in references():
-            if _is_written(one.label, chosen):
+            if one.to not in before or _is_written(one.label, chosen):
                 continue
             to = apps.get_model(one.to)._meta
             assert to.pk is not None
@@ -91,5 +87,6 @@ def sweep(alias: str, chosen: set[str]) -> Counter[str]:
                 changed = cursor.rowcount
             if changed:
                 gone[one.label] += changed
-                again = again or not keeps
+                if not keeps:
+                    lost.add(one.label)
     return gone

@@ -44,7 +44,6 @@ class Reference:
     model: type[models.Model]
     column: str
     null: bool
-    unique: bool
     to: str
     on_delete: Any
 
@@ -60,7 +59,7 @@ def references() -> Iterator[Reference]:
             if isinstance(one, models.ForeignKey):
                 assert one.column is not None
                 to = one.related_model._meta.label
-                yield Reference(model, one.column, one.null, one.unique, to, one.remote_field.on_delete)
+                yield Reference(model, one.column, one.null, to, one.remote_field.on_delete)
 
 
 def resolve(staging: Staging, alias: str, chosen: set[str], resolution: Resolution) -> None:
@@ -81,7 +80,11 @@ def resolve(staging: Staging, alias: str, chosen: set[str], resolution: Resoluti
         for label in _in_order(staging, chosen):
             shape = staging.shapes[label]
             for column in shape.columns:
-                if column.ref in chosen and column.ref in staging.shapes and staging.shapes[column.ref].policy != "added":
+                if (
+                    column.ref in chosen
+                    and column.ref in staging.shapes
+                    and staging.shapes[column.ref].policy != "added"
+                ):
                     there = staging.shapes[column.ref]
                     _drop(
                         staging,
@@ -119,11 +122,16 @@ def _to_present(
         known.add(ref)
         run("BEGIN")
         staging.sql.executemany(
-            "INSERT OR IGNORE INTO _here VALUES (?, ?)", ((ref, pk) for pk in _present_numbers(alias, apps.get_model(ref)))
+            "INSERT OR IGNORE INTO _here VALUES (?, ?)",
+            ((ref, pk) for pk in _present_numbers(alias, apps.get_model(ref))),
         )
         run("COMMIT")
     _drop(
-        staging, shape, column, f"NOT EXISTS (SELECT 1 FROM _here WHERE label = '{ref}' AND pk = one.{name})", resolution
+        staging,
+        shape,
+        column,
+        f"NOT EXISTS (SELECT 1 FROM _here WHERE label = '{ref}' AND pk = one.{name})",
+        resolution,
     )
 
 
@@ -216,7 +224,11 @@ def _keep(staging: Staging, alias: str, shape: TableShape, labels: list[str], re
     if not wanted:
         return
     present = live_rows(staging, shape.label) if needs_identity(shape) else read_rows(alias, shape)
-    highest = max(int(staging.one(f"SELECT coalesce(max({pk}), 0) FROM {table}") or 0), max(wanted)) if _numbered(shape) else 0
+    highest = (
+        max(int(staging.one(f"SELECT coalesce(max({pk}), 0) FROM {table}") or 0), max(wanted))
+        if _numbered(shape)
+        else 0
+    )
     for row in [row for row in present if row[shape.pk_index] in wanted]:
         old = row[shape.pk_index]
         if other := _same_unique(staging, shape, row):

@@ -27,7 +27,13 @@ class Staging:
 
     def __init__(self, path: str) -> None:
         self.sql = sqlite3.connect(path, isolation_level=None)
-        for pragma in ("journal_mode=OFF", "synchronous=OFF", "temp_store=FILE", "cache_size=-32000", "locking_mode=EXCLUSIVE"):
+        for pragma in (
+            "journal_mode=OFF",
+            "synchronous=OFF",
+            "temp_store=FILE",
+            "cache_size=-32000",
+            "locking_mode=EXCLUSIVE",
+        ):
             self.sql.execute(f"PRAGMA {pragma}")
         self.shapes: dict[str, TableShape] = {}
         self.sql.execute("CREATE TABLE _todo (label TEXT, op TEXT, pk, row TEXT)")
