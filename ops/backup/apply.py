@@ -123,17 +123,13 @@ def _write(staging: Staging, alias: str, difference: Difference) -> None:
 def _remove(staging: Staging, alias: str, shape: TableShape) -> None:
     connection = connections[alias]
     quote = connection.ops.quote_name
-    waiting = (_stored(connection, shape, pk) for pk, _ in staging.todo(shape.label, "remove"))
+    # As text, PostgreSQL reads them; SQLite keeps UUIDs without dashes.
+    plain = connection.vendor == "postgresql" or shape.column(shape.pk).type != "uuid"
+    waiting = (pk if plain else pk.replace("-", "") for pk, _ in staging.todo(shape.label, "remove"))
     with connection.cursor() as cursor:
         while batch := list(islice(waiting, _BATCH)):
             marks = ", ".join(["%s"] * len(batch))
             cursor.execute(f"DELETE FROM {quote(shape.table)} WHERE {quote(shape.pk)} IN ({marks})", batch)
-
-
-def _stored(connection: Any, shape: TableShape, pk: Any) -> Any:
-    if shape.column(shape.pk).type == "uuid":
-        return connection.ops.adapt_unknown_value(pk) if connection.vendor == "postgresql" else pk.replace("-", "")
-    return pk
 
 
 def fence_in(

@@ -14,6 +14,7 @@ from ops.backup.errors import BackupError
 from ops.backup.hooks import bulk_steps
 from ops.backup.lookups import Lookups
 from ops.backup.rows import count, insert_rows
+from ops.backup.sealed import SealedRows
 from ops.backup.shapes import TableShape, table_shapes
 
 if TYPE_CHECKING:
@@ -43,8 +44,17 @@ class LoadReport:
         return sum(self.rows.values())
 
 
-def load_into(alias: str, reader: BackupReader, *, progress: Progress = no_progress) -> LoadReport:
+def load_into(
+    alias: str,
+    reader: BackupReader,
+    *,
+    progress: Progress = no_progress,
+    sealed: SealedRows | None = None,
+    in_transaction: Callable[[LoadReport], None] = lambda report: None,
+) -> LoadReport:
     """Put all rows of a backup into an empty database that has the present schema. What migrations made there is replaced.
+
+    ``sealed``: write secrets with this installation's keys (they stay as they are otherwise). ``in_transaction`` may add to the one transaction.
 
     The reader is read to its end. Raises ``BackupError`` when the database is not empty, ``BackupDamaged`` when the backup is: then nothing
     is changed.
@@ -53,7 +63,7 @@ def load_into(alias: str, reader: BackupReader, *, progress: Progress = no_progr
 
     refuse_unless_empty(alias)
     with rows_in_present_shape(reader, progress=progress) as tables:
-        return load_tables(alias, tables, progress=progress)
+        return load_tables(alias, tables, progress=progress, sealed=sealed, in_transaction=in_transaction)
 
 
 def refuse_unless_empty(alias: str) -> None:
@@ -66,7 +76,14 @@ def refuse_unless_empty(alias: str) -> None:
         )
 
 
-def load_tables(alias: str, tables: Tables, *, progress: Progress = no_progress) -> LoadReport:
+def load_tables(
+    alias: str,
+    tables: Tables,
+    *,
+    progress: Progress = no_progress,
+    sealed: SealedRows | None = None,
+    in_transaction: Callable[[LoadReport], None] = lambda report: None,
+) -> LoadReport:
     """Put rows in the present shapes into a database, in place of whatever its backed-up tables hold. One transaction."""
     connection = connections[alias]
     report, began = LoadReport(), time.monotonic()
@@ -82,12 +99,16 @@ def load_tables(alias: str, tables: Tables, *, progress: Progress = no_progress)
             if shape.policy == "lookup":
                 lookups.learn(shape, rows)
                 continue
-            inserted = insert_rows(alias, shape, _fitting(shape, rows, lookups, shapes, report))
+            fitting = _fitting(shape, rows, lookups, shapes, report)
+            if sealed is not None:
+                fitting = sealed.rows(shape, fitting)
+            inserted = insert_rows(alias, shape, fitting)
             report.rows[shape.label] = report.rows.get(shape.label, 0) + int(inserted)
             report.nuls += inserted.nuls
         for _, after in bulk_steps().values():
             after(connection)
         raise_sequences(alias, shapes.values())
+        in_transaction(report)
         connection.check_constraints()
     report.seconds = time.monotonic() - began
     return report

@@ -237,12 +237,11 @@ def _keep(staging: Staging, alias: str, shape: TableShape, labels: list[str], re
         for column, value in zip(shape.columns, row, strict=True):
             if column.ref in labels and value is not None:
                 _need(staging, column.ref, [value])
-        if staging.one(f"SELECT EXISTS (SELECT 1 FROM {table} WHERE {pk} = ?)", (old,)):
-            if _numbered(shape):
-                highest = max(highest, _highest_here(alias, shape)) + 1
-                row[shape.pk_index] = highest
-                staging.sql.execute("INSERT OR REPLACE INTO _moved VALUES (?, ?, ?)", (shape.label, old, highest))
-                resolution.renumbered[shape.label] += 1
+        if _numbered(shape) and staging.one(f"SELECT EXISTS (SELECT 1 FROM {table} WHERE {pk} = ?)", (old,)):
+            highest = max(highest, _highest_here(alias, shape)) + 1
+            row[shape.pk_index] = highest
+            staging.sql.execute("INSERT OR REPLACE INTO _moved VALUES (?, ?, ?)", (shape.label, old, highest))
+            resolution.renumbered[shape.label] += 1
         resolution.kept[shape.label] += 1
         resolution.remember("kept", shape.label, row)
         staging.sql.execute("CREATE TABLE IF NOT EXISTS _kept (label TEXT, pk, row TEXT)")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 from django.conf import settings
 
+from ops.backup.shapes import TableShape
 from ops.secrets import MARK
 
 
@@ -38,6 +40,14 @@ class SealedRows:
             self.unreadable[where] = self.unreadable.get(where, 0) + 1
             return stored
         return MARK + self._ours.encrypt(plain).decode()
+
+    def rows(self, shape: TableShape, rows: Iterator[list[Any]]) -> Iterator[list[Any]]:
+        """The rows with secrets that this installation reads."""
+        secrets = [(place, column) for place, column in enumerate(shape.columns) if column.type == "secret"]
+        for row in rows:
+            for place, column in secrets:
+                row[place] = self.ours(row[place], f"{shape.label}.{column.field}")
+            yield row
 
     def _open(self, stored: str) -> bytes | None:
         if not stored.startswith(MARK):

@@ -14,16 +14,27 @@ from ops.backup.rows import count, read_rows
 from ops.backup.shapes import TableShape, table_shapes
 
 if TYPE_CHECKING:
-    from ops.backup.read import BackupReader
+    from ops.backup.read import BackupReader, Member
 
 Progress = Callable[[int, int, str], None]
 Tables = Iterator[tuple[TableShape, Iterator[list[Any]]]]
 
 
-def tables_of(reader: BackupReader) -> Tables:
-    """The rows as they lie in the file, table by table in its order. The reader is at its end afterwards, so everything is verified then."""
+def tables_of(reader: BackupReader, seen: Callable[[Member], None] = lambda member: None) -> Tables:
+    """The rows as they lie in the file, table by table in its order. The reader is at its end afterwards, so everything is verified then.
+
+    ``seen`` gets the members that hold no rows, while they can be read.
+    """
     shapes = {shape.label: shape for shape in reader.begin.tables}
-    members = (member for member in reader.members() if member.kind == "rows")
+
+    def rows_only() -> Iterator[Member]:
+        for member in reader.members():
+            if member.kind == "rows":
+                yield member
+            else:
+                seen(member)
+
+    members = rows_only()
     for label, parts in groupby(members, key=lambda member: member.label):
         if label not in shapes:
             raise BackupDamaged(f"It holds rows of {label}, which its table of contents does not name.")
@@ -52,21 +63,23 @@ def needs_upgrade(migrations: dict[str, list[str]]) -> bool:
 
 
 @contextmanager
-def rows_in_present_shape(reader: BackupReader, *, progress: Progress) -> Iterator[Tables]:
+def rows_in_present_shape(
+    reader: BackupReader, *, progress: Progress, seen: Callable[[Member], None] = lambda member: None
+) -> Iterator[Tables]:
     """The backup's rows, table by table, in the shapes of the present models. A backup of an older version goes through its migrations first,
     in a scratch database. Raises ``NewerVersion``."""
     if not needs_upgrade(reader.begin.migrations):
-        yield _fitting(reader)
+        yield _fitting(reader, seen)
         return
     from ops.backup.upgrade import scratch_database
 
-    with scratch_database(reader, progress=progress) as alias:
+    with scratch_database(reader, progress=progress, seen=seen) as alias:
         yield _of_scratch(alias, {shape.label for shape in reader.begin.tables})
 
 
-def _fitting(reader: BackupReader) -> Tables:
+def _fitting(reader: BackupReader, seen: Callable[[Member], None]) -> Tables:
     present = {shape.label: shape for shape in table_shapes()}
-    for shape, rows in tables_of(reader):
+    for shape, rows in tables_of(reader, seen):
         wanted = present.get(shape.label)
         if wanted is None:
             for _ in rows:  # nobody keeps these any more; they are read all the same, to be verified

@@ -16,7 +16,7 @@ from ops.backup.scratch import scratch_sqlite
 from ops.backup.source import tables_of
 
 if TYPE_CHECKING:
-    from ops.backup.read import BackupReader
+    from ops.backup.read import BackupReader, Member
 
 
 def _silent(done: int, total: int, text: str) -> None:
@@ -24,7 +24,12 @@ def _silent(done: int, total: int, text: str) -> None:
 
 
 @contextmanager
-def scratch_database(reader: BackupReader, *, progress: Callable[[int, int, str], None] = _silent) -> Iterator[str]:
+def scratch_database(
+    reader: BackupReader,
+    *,
+    progress: Callable[[int, int, str], None] = _silent,
+    seen: Callable[[Member], None] = lambda member: None,
+) -> Iterator[str]:
     """The backup's rows in a scratch SQLite database with the present schema; gives its alias. The reader is read to its end.
 
     The database is migrated to where the backup's was, filled, and migrated on. Raises ``BackupError`` when a migration fails.
@@ -39,7 +44,7 @@ def scratch_database(reader: BackupReader, *, progress: Callable[[int, int, str]
             with connection.cursor() as cursor:
                 for shape in reader.begin.tables:
                     cursor.execute(f"DELETE FROM {connection.ops.quote_name(shape.table)}")
-            for shape, rows in tables_of(reader):
+            for shape, rows in tables_of(reader, seen):
                 progress(0, 0, f"Reading {shape.label}")
                 connection.set_autocommit(False)
                 try:

@@ -1,0 +1,246 @@
+"""Compares a backup with what is here, and keeps what was found as a restore that can be applied."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from django.core.cache import cache
+from django.db import transaction
+from django.utils import timezone
+
+from ops.backup.components import component
+from ops.backup.cut import consistent_cut
+from ops.backup.diff import compare
+from ops.backup.errors import BackupError
+from ops.backup.files import encryption_keys
+from ops.backup.plan import findings_of, plan_json
+from ops.backup.read import Member, open_backup, read_header
+from ops.backup.scopes import kinds as all_kinds
+from ops.backup.sealed import SealedRows
+from ops.backup.source import rows_in_present_shape
+from ops.backup.staging import Staging, staging
+from ops.locks import LockHeld
+from ops.logs import get_logger
+from ops.models import JobTrigger
+from ops.models.backup import Backup
+from ops.models.restore import Restore, RestoreState
+from ops.quiet import StillBusy
+from ops.redaction import redact_text
+from ops.secrets import seal_text, unseal_text
+from ops.services import audit
+from ops.services.jobs import job_start, sentence_of
+from ops.words import counted
+
+logger = get_logger(__name__)
+
+Progress = Callable[[int, int, str], None]
+LOCK = "restore.applying"
+# A key that somebody typed is kept (encrypted, outside of the database) until the restore that it opens is applied, at most so long.
+_KEY_SECONDS = 2 * 3600
+# Rows of the backup are in a scratch file while they are compared: about so much larger than the backup, which is compressed.
+_SCRATCH_FACTOR = 12
+
+
+class RestoreRefused(BackupError):
+    """It cannot be restored as things stand. The text says why, and what to do."""
+
+
+def silent(done: int, total: int, text: str) -> None:
+    """For whoever does not watch."""
+
+
+def restore_plan_start(
+    *,
+    actor: str,
+    backup: Backup | None = None,
+    path: Path | str | None = None,
+    identities: Sequence[str] | None = None,
+    kinds: Collection[str] = (),
+    trigger: str = JobTrigger.SYSTEM,
+    undoes: Restore | None = None,
+) -> Restore:
+    """Begin to compare a backup with what is here, as a job; returns its row at once. ``identities`` None: the installation's own key.
+
+    Raises ``WrongKey``, ``NotABackup``, ``NewerVersion`` or ``RestoreRefused`` for what can be seen at once.
+    """
+    restore = new_restore(actor, backup, path, identities, kinds, undoes)
+    with transaction.atomic():
+        job = job_start(
+            kind="restore.plan",
+            title=f"Compare {restore.source}",
+            actor=actor,
+            trigger=trigger,
+            params={"restore": str(restore.pk)},
+        )
+        Restore.objects.filter(pk=restore.pk).update(job=job)
+    restore.refresh_from_db()
+    return restore
+
+
+def restore_plan(
+    *,
+    actor: str,
+    backup: Backup | None = None,
+    path: Path | str | None = None,
+    identities: Sequence[str] | None = None,
+    kinds: Collection[str] = (),
+    undoes: Restore | None = None,
+    progress: Progress = silent,
+) -> Restore:
+    """Compare a backup with what is here, in this process. Returns the row, planned. Raises ``BackupError``."""
+    restore = new_restore(actor, backup, path, identities, kinds, undoes)
+    return plan_now(restore, progress=progress)
+
+
+def new_restore(
+    actor: str,
+    backup: Backup | None,
+    path: Path | str | None,
+    identities: Sequence[str] | None,
+    kinds: Collection[str],
+    undoes: Restore | None,
+) -> Restore:
+    if (backup is None) == (path is None):
+        raise ValueError("Name a backup or a file.")
+    known = [kind.name for kind in all_kinds()]
+    chosen = [name for name in known if name in kinds]
+    if unknown := sorted(set(kinds) - set(known)):
+        raise RestoreRefused(f"There is no part {unknown[0]!r} to restore; choose among {', '.join(known)}.")
+    settle_dead()
+    source = backup.name if backup is not None else str(path)
+    file = Path(path) if path is not None else _fetch(backup)
+    if not file.is_file():
+        raise RestoreRefused(f"There is no file {file}.")
+    header = read_header(file)
+    with open_backup(file, identities=identities):
+        pass  # a wrong key and a newer version are told at once
+    with transaction.atomic():
+        restore = Restore.objects.create(
+            backup=backup,
+            source=source[:500],
+            made_at=datetime.fromisoformat(header.made_at),
+            kinds=[] if set(chosen) == set(known) else chosen,
+            actor=actor[:255],
+            undoes=undoes,
+        )
+        audit.record(
+            actor=actor, action="restore.planned", target=restore, after={"source": source, "kinds": restore.kinds}
+        )
+    remember_key(restore, identities)
+    return restore
+
+
+def _fetch(backup: Backup | None) -> Path:
+    from ops.services.backups import backup_fetch
+
+    if backup is None:
+        raise RestoreRefused("The backup of this restore is not listed any more.")
+    return backup_fetch(backup)
+
+
+def file_of(restore: Restore) -> Path:
+    """Where the restore's backup can be read. Raises ``BackupError``."""
+    if restore.backup_id is not None:
+        return _fetch(restore.backup)
+    path = Path(restore.source)
+    if not path.is_file():
+        raise RestoreRefused(f"The file {path} is gone. Nothing was changed.")
+    return path
+
+
+def remember_key(restore: Restore, identities: Sequence[str] | None) -> None:
+    """Keep the key that somebody typed until it is needed: encrypted, for some time, and not in the database."""
+    if identities is not None:
+        cache.set(f"restore-key:{restore.pk}", seal_text("\n".join(identities)), _KEY_SECONDS)
+
+
+def key_of(restore: Restore) -> list[str] | None:
+    """The key that was given for a restore; None: the installation's own."""
+    kept = cache.get(f"restore-key:{restore.pk}")
+    return unseal_text(kept).split("\n") if kept else None
+
+
+def plan_now(restore: Restore, *, progress: Progress = silent) -> Restore:
+    """Compare, and write the plan into the row. Raises ``BackupError``; the row says then that it failed."""
+    try:
+        path, identities = file_of(restore), key_of(restore)
+        with staging() as staged:
+            keys, parts = stage(staged, path, identities, progress)
+            progress(0, 0, "Comparing")
+            with consistent_cut() as alias:
+                difference = compare(staged, alias, restore.kinds, SealedRows(keys))
+        findings = [finding.to_dict() for finding in findings_of(difference)]
+        restore.plan, restore.parts = plan_json(difference), _wanted_parts(parts, restore.kinds)
+        restore.findings = findings
+        to_state(restore, RestoreState.PLANNING, RestoreState.PLANNED, "plan", "parts", "findings")
+    except Exception as error:
+        fail(restore, error)
+        raise
+    return restore
+
+
+def stage(
+    staged: Staging, path: Path, identities: Sequence[str] | None, progress: Progress = silent
+) -> tuple[tuple[str, ...], dict[str, dict[str, Any]]]:
+    """Read a backup to its end into the staging; every part of it is verified then. Gives its keys for secrets, and what files it holds
+    (``{component: {"files", "size"}}``)."""
+    from ops.backup.spool import check_room
+
+    check_room(path.stat().st_size * _SCRATCH_FACTOR)
+    keys: list[str] = []
+
+    def seen(member: Member) -> None:
+        keys.extend(encryption_keys(member) or ())
+
+    with open_backup(path, identities=identities) as reader:
+        with rows_in_present_shape(reader, progress=progress, seen=seen) as tables:
+            staged.take(tables, lambda label, rows: progress(rows, 0, f"Reading {label}"))
+        parts = {name: dict(said) for name, said in reader.manifest.parts.items()}
+    return tuple(keys), parts
+
+
+def _wanted_parts(parts: dict[str, dict[str, Any]], kinds: Collection[str]) -> dict[str, Any]:
+    wanted = {}
+    for name, said in parts.items():
+        known = component(name)
+        if known is not None and (not kinds or known.kind in kinds):
+            files = int(said.get("files") or 0)
+            wanted[name] = {
+                "label": known.label,
+                "files": files,
+                "sentence": f"{counted(files, 'file')}; what is here and not in the backup stays.",
+            }
+    return wanted
+
+
+def settle_dead(*, but: Restore | None = None) -> int:
+    """Say of restores whose process died before they were committed that they failed; returns how many. Nothing of them was changed."""
+    from ops.services.restore_settling import settle
+
+    return settle(LOCK, but=but)
+
+
+def to_state(restore: Restore, before: str, after: str, *fields: str) -> None:
+    """From one state to the next with these fields. Raises ``RestoreRefused`` when somebody else was faster."""
+    values = {name: getattr(restore, name) for name in fields}
+    if not Restore.objects.filter(pk=restore.pk, state=before).update(state=after, error="", **values):
+        raise RestoreRefused("Somebody else has gone on with this restore meanwhile. Look at it again.")
+    restore.state = after
+
+
+def fail(restore: Restore, error: BaseException) -> None:
+    """Write into the row why it failed, unless it was committed."""
+    said = redact_text(str(error)) if isinstance(error, (BackupError, StillBusy, LockHeld)) else sentence_of(error)
+    with transaction.atomic():
+        changed = Restore.objects.filter(
+            pk=restore.pk, state__in=(RestoreState.PLANNING, RestoreState.APPLYING)
+        ).update(state=RestoreState.FAILED, error=said[:1000], finished_at=timezone.now())
+        if changed:
+            audit.record(actor=restore.actor, action="restore.failed", target=restore, message=said[:1000])
+        else:
+            Restore.objects.filter(pk=restore.pk).update(error=said[:1000])
+    restore.refresh_from_db()
+    logger.warning("restore_failed", restore=str(restore.pk), error=said[:500])

@@ -1,0 +1,298 @@
+"""Restores: compared first, applied in one transaction after a safety backup, brought together with the outside, and taken back.
+
+``restore_plan``, ``restore_apply`` and ``restore_undo`` work in this process (commands, repairs); those with ``_start`` give the work to a job
+(pages, the API). An empty machine: ``ops.services.restore_fresh``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.core.cache import cache
+from django.db import DEFAULT_DB_ALIAS, transaction
+from django.utils import timezone
+
+from ops.backup.apply import Applied, apply_staged
+from ops.backup.components import Component, Putting
+from ops.backup.errors import BackupError
+from ops.backup.files import put_files
+from ops.backup.plan import findings_of, plan_json
+from ops.backup.staging import Staging, staging
+from ops.findings import Finding
+from ops.locks import LockHeld, named_lock
+from ops.models import JobTrigger
+from ops.models.backup import Backup
+from ops.models.restore import Restore, RestoreState
+from ops.quiet import StillBusy, quiet
+from ops.services import audit
+from ops.services.jobs import job_start
+from ops.services.reconciling import reconcile
+from ops.services.restore_planning import (
+    LOCK,
+    Progress,
+    RestoreRefused,
+    fail,
+    file_of,
+    key_of,
+    new_restore,
+    plan_now,
+    remember_key,
+    restore_plan,
+    restore_plan_start,
+    settle_dead,
+    silent,
+    stage,
+    to_state,
+)
+from ops.words import counted, verb
+
+__all__ = [
+    "RestoreRefused",
+    "plan_now",
+    "restore_apply",
+    "restore_apply_start",
+    "restore_discard",
+    "restore_plan",
+    "restore_plan_start",
+    "restore_undo",
+    "restore_undo_start",
+    "unpin_old_safety",
+]
+
+SAFETY_DAYS = 30
+
+
+def restore_apply_start(
+    *, restore: Restore, actor: str, identities: Sequence[str] | None = None, trigger: str = JobTrigger.SYSTEM
+) -> Restore:
+    """Begin to apply a planned restore, as a job. Raises ``RestoreRefused``."""
+    _refuse_unless_planned(restore)
+    remember_key(restore, identities)
+    with transaction.atomic():
+        job = job_start(
+            kind="restore.apply",
+            title=f"Restore {restore.source}",
+            actor=actor,
+            trigger=trigger,
+            params={"restore": str(restore.pk)},
+            once=True,
+        )
+        Restore.objects.filter(pk=restore.pk).update(job=job)
+    restore.refresh_from_db()
+    return restore
+
+
+def _refuse_unless_planned(restore: Restore) -> None:
+    if restore.state != RestoreState.PLANNED:
+        raise RestoreRefused(f"This restore is not ready to be applied ({restore.get_state_display()}). Compare again.")
+
+
+def restore_apply(
+    *,
+    restore: Restore,
+    actor: str,
+    identities: Sequence[str] | None = None,
+    progress: Progress = silent,
+    wait: float = 0.0,
+) -> Restore:
+    """Apply a planned restore in this process: safety backup, one transaction, files, reconciliation. Returns the row, done.
+
+    Safe to call again after a kill: what was committed is not done twice. Raises ``BackupError`` with a sentence; then no row was changed.
+    """
+    remember_key(restore, identities)
+    try:
+        with named_lock(LOCK, wait=wait):
+            restore.refresh_from_db()
+            settle_dead(but=restore)
+            if restore.state == RestoreState.APPLYING or restore.state == RestoreState.PLANNED:
+                _apply(restore, actor, progress)
+            elif restore.state != RestoreState.RECONCILING:
+                _refuse_unless_planned(restore)
+            if restore.state == RestoreState.RECONCILING:
+                reconcile(restore, actor=actor, progress=progress)
+    except LockHeld as error:
+        raise RestoreRefused("Another restore is being applied at the moment. Wait until it has ended.") from error
+    return restore
+
+
+def _apply(restore: Restore, actor: str, progress: Progress) -> None:
+    if restore.state == RestoreState.PLANNED:
+        to_state(restore, RestoreState.PLANNED, RestoreState.APPLYING)
+    try:
+        path, identities = file_of(restore), key_of(restore)
+        with staging() as staged:
+            keys, _ = stage(staged, path, identities, progress)
+            with quiet("A backup is being restored"):
+                progress(0, 0, "Making a backup of what is here")
+                _safety(restore, actor)
+                # Files of conversations come before their rows: a disk that is full stops it while nothing is changed.
+                putting = _putting(restore, keys)
+                files = put_files(
+                    path, identities, putting, wanted=lambda one: _first(one) and _is_wanted(one, restore)
+                )
+                if broken := [said for said in files.values() if said["error"]]:
+                    raise BackupError(f"{broken[0]['label']} could not be put back: {broken[0]['error']}")
+                progress(0, 0, "Restoring: nobody else writes now")
+                applied = _apply_rows(restore, staged, keys, actor)
+                progress(0, 0, "Putting back files")
+                files |= put_files(
+                    path, identities, putting, wanted=lambda one: not _first(one) and _is_wanted(one, restore)
+                )
+        note_files(restore, files, [*applied.findings])
+    except (StillBusy, LockHeld) as error:
+        fail(restore, error)
+        raise RestoreRefused(str(error)) from error
+    except Exception as error:
+        fail(restore, error)
+        raise
+
+
+def _first(one: Component) -> bool:
+    return one.kind == "conversations"
+
+
+def _is_wanted(one: Component, restore: Restore) -> bool:
+    return not restore.kinds or one.kind in restore.kinds
+
+
+def _putting(restore: Restore, keys: tuple[str, ...]) -> Putting:
+    def say(finding: Finding) -> None:
+        restore.findings = [*restore.findings, finding.to_dict()]
+
+    return Putting(Path(settings.DATA_DIR), DEFAULT_DB_ALIAS, drill=False, say=say, keys=keys, extra={"fresh": False})
+
+
+def _safety(restore: Restore, actor: str) -> None:
+    from ops.services.backups import backup_now
+
+    if restore.safety_id is not None:
+        return  # from before a kill: nothing was changed since
+    safety = backup_now(actor=actor, reason="safety", note=f"Before the restore of {restore.source}"[:300], pinned=True)
+    restore.safety = safety
+    Restore.objects.filter(pk=restore.pk).update(safety=safety)
+
+
+def _apply_rows(restore: Restore, staged: Staging, keys: tuple[str, ...], actor: str) -> Applied:
+    assert restore.made_at is not None
+
+    def in_transaction(applied: Applied) -> None:
+        said = plan_json(applied.difference)
+        restore.applied_at = timezone.now()
+        restore.plan = said
+        restore.findings = [one.to_dict() for one in findings_of(applied.difference)]
+        restore.report = {"rows": {"label": "Rows", "sentence": rows_sentence(said), "epoch": applied.epoch}}
+        if applied.swept:
+            number = applied.swept.total()
+            names = ", ".join(sorted(applied.swept))
+            restore.report["swept"] = {
+                "label": "Rows outside of the backup",
+                "sentence": f"{counted(number, 'row')} of {names} went with what {verb(number, 'it', 'they')} referred to.",
+            }
+        to_state(restore, RestoreState.APPLYING, RestoreState.RECONCILING, "applied_at", "plan", "findings", "report")
+        audit.record(
+            actor=actor,
+            action="restore.applied",
+            target=restore,
+            message=rows_sentence(said),
+            after={"source": restore.source, "kinds": restore.kinds, "epoch": applied.epoch},
+        )
+
+    return apply_staged(
+        staged,
+        DEFAULT_DB_ALIAS,
+        kinds=restore.kinds,
+        backup_keys=keys,
+        cut_at=restore.made_at,
+        restore_id=restore.pk,
+        in_transaction=in_transaction,
+    )
+
+
+def rows_sentence(plan: dict[str, Any]) -> str:
+    """What was changed, in a sentence."""
+    return (
+        f"{counted(plan['added'], 'row')} added, {plan['changed']:,} changed, {plan['removed']:,} removed, "
+        f"{plan['same']:,} were the same."
+    )
+
+
+def note_files(restore: Restore, files: dict[str, dict[str, Any]], findings: list[Finding]) -> None:
+    """Write into the row what became of the files, and what fences had to say."""
+    for name, said in files.items():
+        counts = ", ".join(f"{number:,} {what}" for what, number in said["counts"].items() if number)
+        restore.report[f"files.{name}"] = {
+            "label": said["label"],
+            "sentence": counts or "Nothing had to be written.",
+            "error": said["error"],
+        }
+    restore.findings = [*restore.findings, *(finding.to_dict() for finding in findings)]
+    restore.save(update_fields=["report", "findings"])
+
+
+def restore_undo_start(*, restore: Restore, actor: str, trigger: str = JobTrigger.SYSTEM) -> Restore:
+    """Begin to take a restore back, as a job: what was here before comes back from its safety backup. Returns the new restore."""
+    undo = restore_plan_of_undo(restore, actor)
+    with transaction.atomic():
+        job = job_start(
+            kind="restore.undo",
+            title=f"Take back the restore of {restore.source}",
+            actor=actor,
+            trigger=trigger,
+            params={"restore": str(undo.pk)},
+        )
+        Restore.objects.filter(pk=undo.pk).update(job=job)
+    undo.refresh_from_db()
+    return undo
+
+
+def restore_plan_of_undo(restore: Restore, actor: str) -> Restore:
+    """A restore of the safety backup of another, not compared yet. Raises ``RestoreRefused``."""
+    if restore.state not in (RestoreState.DONE, RestoreState.RECONCILING):
+        raise RestoreRefused(
+            f"Only a restore that was applied can be taken back; this one is {restore.get_state_display().lower()}."
+        )
+    if restore.safety is None:
+        raise RestoreRefused(
+            "There is no safety backup of this restore: the database was empty before it, or the backup was removed."
+        )
+    return new_restore(actor, restore.safety, None, None, restore.kinds, restore)
+
+
+def restore_undo(*, restore: Restore, actor: str, progress: Progress = silent) -> Restore:
+    """Take a restore back in this process. Returns the restore that did so, done."""
+    undo = restore_plan_of_undo(restore, actor)
+    return finish_undo(undo, actor=actor, progress=progress)
+
+
+def finish_undo(undo: Restore, *, actor: str, progress: Progress = silent, wait: float = 0.0) -> Restore:
+    """Compare and apply an undo, and mark what it takes back."""
+    if undo.state == RestoreState.PLANNING:
+        plan_now(undo, progress=progress)
+    restore_apply(restore=undo, actor=actor, progress=progress, wait=wait)
+    Restore.objects.filter(pk=undo.undoes_id).update(state=RestoreState.UNDONE)
+    return undo
+
+
+def restore_discard(*, restore: Restore, actor: str) -> Restore:
+    """Put a restore aside that was not applied. Raises ``RestoreRefused``."""
+    with transaction.atomic():
+        changed = Restore.objects.filter(
+            pk=restore.pk, state__in=(RestoreState.PLANNING, RestoreState.PLANNED, RestoreState.FAILED)
+        ).update(state=RestoreState.DISCARDED, finished_at=timezone.now())
+        if not changed:
+            raise RestoreRefused("It was applied already: take it back instead.")
+        audit.record(actor=actor, action="restore.discarded", target=restore)
+    cache.delete(f"restore-key:{restore.pk}")
+    restore.refresh_from_db()
+    return restore
+
+
+def unpin_old_safety(*, now: datetime | None = None) -> int:
+    """Let safety backups go that nobody needed for ``SAFETY_DAYS``; returns how many."""
+    limit = (now or timezone.now()) - timedelta(days=SAFETY_DAYS)
+    old = Restore.objects.filter(safety__pinned=True, applied_at__lt=limit).values("safety")
+    return Backup.objects.filter(pk__in=old).update(pinned=False)
