@@ -9,7 +9,10 @@ from typing import Any
 
 from django.db import connections, models, transaction
 
-from ops.backup.scopes import backed_up
+from ops.backup import age
+from ops.backup.rows import read_rows
+from ops.backup.scopes import backed_up, scope_of
+from ops.backup.shapes import table_shapes
 from ops.secrets import EncryptedJSONField, EncryptedTextField
 
 _TEXTS = ("plain", "Grüße 🐦 \u2028 \"quoted\" 'and' \\back", "line\nbreak\ttab", "ἀρχή")
@@ -31,6 +34,17 @@ def fill(alias: str = "default", each: int = 4) -> dict[str, int]:
     with connections[alias].cursor() as cursor:
         cursor.execute("SELECT 1")
     return counts
+
+
+def contents(alias: str = "default", *policies: str) -> dict[str, list[list[Any]]]:
+    """All rows that a restore makes equal, without what was only seen outside."""
+    found = {}
+    for shape in table_shapes():
+        if shape.policy in (policies or ("kept",)):
+            observed = scope_of(shape.label).observed
+            places = [place for place, column in enumerate(shape.columns) if column.field not in observed]
+            found[shape.label] = [[row[place] for place in places] for row in read_rows(alias, shape)]
+    return found
 
 
 def _required_first() -> list[tuple[type[models.Model], Any]]:
@@ -65,7 +79,9 @@ def _row(model: type[models.Model], number: int, made: dict[type[models.Model], 
             rows = made.get(field.related_model, [])
             # Of those that may be empty, every second one is; of those that must be alone, each has its own.
             target = rows[number % len(rows)] if rows else None
-            values[field.attname] = None if target is None or (field.null and number % 2 and not field.unique) else target.pk
+            values[field.attname] = (
+                None if target is None or (field.null and number % 2 and not field.unique) else target.pk
+            )
             continue
         values[field.attname] = _value(field, number)
     return model(**{**values, **_RULES.get(model._meta.label, lambda number, values: {})(number, values)})
@@ -74,11 +90,19 @@ def _row(model: type[models.Model], number: int, made: dict[type[models.Model], 
 def _quota(number: int, values: dict[str, Any]) -> dict[str, Any]:
     """Of one thing: a person, an agent or a role."""
     names = ("person_id", "agent_id", "role")
-    return {name: values[name] if place == number % 3 else ("" if name == "role" else None) for place, name in enumerate(names)}
+    return {
+        name: values[name] if place == number % 3 else ("" if name == "role" else None)
+        for place, name in enumerate(names)
+    }
 
 
 # What constraints ask for.
-_RULES: dict[str, Any] = {"chat.Quota": _quota}
+_RULES: dict[str, Any] = {
+    "chat.Quota": _quota,
+    "ops.BackupDestination": lambda number, values: {"kind": "folder", "options": {"path": f"copies-{number}"}},
+    "ops.BackupKey": lambda number, values: {"recipient": _KEYS[number % len(_KEYS)]},
+}
+_KEYS = [age.recipients_of([age.new_identity()[0]])[0] for _ in range(6)]
 
 
 def _value(field: models.Field, number: int) -> Any:
@@ -113,7 +137,11 @@ def _value(field: models.Field, number: int) -> Any:
 
 
 def _in_unique(field: models.Field) -> bool:
-    named = (constraint.fields for constraint in field.model._meta.constraints if isinstance(constraint, models.UniqueConstraint))
+    named = (
+        constraint.fields
+        for constraint in field.model._meta.constraints
+        if isinstance(constraint, models.UniqueConstraint)
+    )
     return field.name in set(itertools.chain.from_iterable(named))
 
 

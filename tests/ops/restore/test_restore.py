@@ -1,0 +1,49 @@
+"""A restore on a living installation: compared, applied, taken back."""
+
+from __future__ import annotations
+
+from django.contrib.auth import get_user_model
+
+from chat.models import Conversation, Message
+from ops.models import AuditEvent, Service
+from ops.models.restore import RestoreEpoch, RestoreState
+from ops.services import restores
+from tests.support.every_model import contents, fill
+
+Person = get_user_model()
+
+
+def test_what_was_changed_added_and_removed_since_is_as_it_was(house, backup_of):
+    fill()
+    before = contents()
+    path = backup_of()
+    Person.objects.filter(pk=1).update(first_name="Somebody else")
+    Message.objects.filter(pk=3).update(text="Changed", in_reply_to=None)
+    Message.objects.filter(pk=4).delete()
+    Conversation.objects.create(title="New since")
+    Service.objects.create(name="new", kind="demo")
+
+    planned = restores.restore_plan(path=path, actor="command")
+    assert planned.state == RestoreState.PLANNED
+    counts = {one["model"]: (one["added"], one["changed"], one["removed"]) for one in planned.plan["models"]}
+    assert counts["chat.Person"] == (0, 1, 0)
+    assert counts["chat.Conversation"] == (0, 0, 1)
+    assert counts["ops.Service"] == (0, 0, 1)
+    assert counts["chat.Message"][0] == 1
+    person = next(one for one in planned.plan["models"] if one["model"] == "chat.Person")
+    assert person["examples"][0]["before"] == {"first_name": "Somebody else"}
+    assert contents() != before, "comparing changes nothing"
+
+    done = restores.restore_apply(restore=planned, actor="command")
+    assert done.state == RestoreState.DONE, done.error
+    assert contents() == before
+    assert RestoreEpoch.objects.get().restore_id == done.pk
+    assert AuditEvent.objects.filter(action="restore.applied").exists()
+
+    undo = restores.restore_undo(restore=done, actor="command")
+    assert undo.state == RestoreState.DONE
+    assert Person.objects.get(pk=1).first_name == "Somebody else"
+    assert Service.objects.filter(name="new").exists()
+    assert not Message.objects.filter(pk=4).exists()
+    done.refresh_from_db()
+    assert done.state == RestoreState.UNDONE
