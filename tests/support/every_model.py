@@ -128,7 +128,7 @@ def _value(field: models.Field, number: int) -> Any:
         return number + 1
     if field.choices:
         choices = [value for value, _ in field.flatchoices]
-        return choices[number % len(choices)] if not field.unique else choices[number % len(choices)]
+        return choices[number % len(choices)]
     text = f"{_TEXTS[number % len(_TEXTS)]} {field.name} {number}"
     if field.unique or _in_unique(field):
         text = f"{field.name}-{number}-ü"
