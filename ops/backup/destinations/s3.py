@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,7 @@ class S3Place:
         with self._told(f"cannot take {name}"):
             if sha256:
                 _must_be(source, sha256, name)
+            self._sweep()
             self._bucket().upload_file(
                 str(source),
                 key,
@@ -76,6 +78,17 @@ class S3Place:
         if size != total:
             raise DestinationFailed(f"{self.where()} has {size:,} of the {total:,} bytes of {name}.")
         return size
+
+    def _sweep(self) -> None:
+        """Parts that a killed sending left: they are seen nowhere, and cost room until somebody gives them up."""
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        limit = datetime.now(UTC) - timedelta(days=1)
+        with suppress(ClientError, BotoCoreError):  # not every server knows of this, nor every key may do it
+            for upload in self._bucket().multipart_uploads.all():
+                ours = not self.prefix or upload.object_key.startswith(f"{self.prefix}/")
+                if ours and upload.object_key.endswith(SUFFIX) and upload.initiated < limit:
+                    upload.abort()
 
     def fetch(self, name: str, target: Path, *, progress: Progress | None = None) -> None:
         key = self._key(name)
@@ -119,14 +132,16 @@ class S3Place:
 
         try:
             yield
-        except ClientError as error:
-            facts = error.response.get("Error", {})
-            code, text = facts.get("Code", ""), facts.get("Message", "")
-            raise DestinationFailed(
-                f"{self.where()} {what}: {_word(str(code)) or redact_text(f'{code} {text}'.strip())}."
-            ) from error
-        except (BotoCoreError, Boto3Error, OSError) as error:
-            raise DestinationFailed(f"{self.where()} {what}: {redact_text(str(error)).rstrip('.')[:300]}.") from error
+        except (ClientError, BotoCoreError, Boto3Error, OSError) as error:
+            # What goes wrong while a file is sent is wrapped into an error that tells of our paths.
+            inner = error.__context__ if isinstance(error, Boto3Error) else error
+            if isinstance(inner, ClientError):
+                facts = inner.response.get("Error", {})
+                code, text = str(facts.get("Code", "")), str(facts.get("Message", ""))
+                told = _word(code) or f"{code} {text}".strip()
+            else:
+                told = str(inner or error)
+            raise DestinationFailed(f"{self.where()} {what}: {redact_text(told).rstrip('.')[:300]}.") from error
 
 
 def _word(code: str) -> str:
