@@ -30,6 +30,8 @@ from controlplane.api_schema import complete
 from ops.api import (
     alerts,
     audit,
+    backup_places,
+    backups,
     checks,
     configuration,
     health,
@@ -38,9 +40,12 @@ from ops.api import (
     logs,
     me,
     repairs,
+    resets,
+    restores,
     services,
     stream_test,
     support,
+    versions,
 )
 from ops.api.answers import FastRenderer
 from ops.api.principals import BearerToken, OperatorSession
@@ -131,6 +136,14 @@ for _prefix, _router in (
     ("support-bundle", support.router),
     ("alerts", alerts.router),
     ("maintenance", alerts.maintenance),
+    ("backups", backups.router),
+    ("backup-destinations", backup_places.destinations),
+    ("backup-keys", backup_places.keys),
+    ("backup-plan", backup_places.plan),
+    ("restores", restores.router),
+    ("resets", resets.router),
+    ("versions", versions.router),
+    ("releases", versions.releases),
 ):
     api.add_router(f"v1/{_prefix}", _router)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from django import forms
 from django.contrib import admin, messages
@@ -55,6 +55,7 @@ class PlaceForm(forms.Form):
     kind = ""
     own: tuple[str, ...] = ()
     secrets: tuple[str, ...] = ()
+    called: ClassVar[dict[str, str]] = {}
 
     def __init__(self, data: Any = None, *, row: BackupDestination | None = None) -> None:
         super().__init__(data)
@@ -63,8 +64,8 @@ class PlaceForm(forms.Form):
         self.order_fields([*order, *(name for name in self.fields if name not in order)])
         if row is not None:
             names = ("name", "keep_last", "keep_daily", "keep_weekly", "keep_monthly", "enabled")
-            self.initial |= {name: getattr(row, name) for name in names}
-            self.initial |= {name: row.options.get(name, "") for name in self.own}
+            self.initial.update({name: getattr(row, name) for name in names})
+            self.initial.update({name: row.options.get(self.called.get(name, name), "") for name in self.own})
             for name in self.secrets:
                 self.fields[name].required = False
                 self.fields[name].help_text = "One is set; type a new one to replace it."
@@ -72,7 +73,7 @@ class PlaceForm(forms.Form):
     def save_arguments(self, row: BackupDestination | None) -> dict[str, Any]:
         """The keyword arguments of ``destination_save``, without actor."""
         data = dict(self.cleaned_data)
-        options = {name: data.pop(name) for name in self.own}
+        options = {self.called.get(name, name): data.pop(name) for name in self.own}
         typed = {name: value for name in self.secrets if (value := data.pop(name))}
         # A new pair replaces the stored one; with nothing typed that one stays.
         credentials = typed if typed or row is None else None
@@ -99,7 +100,8 @@ class S3Form(PlaceForm):
         widget=forms.TextInput(attrs=_PLAIN),
     )
     bucket = forms.CharField(max_length=200, widget=forms.TextInput(attrs=_PLAIN), help_text="It must exist already.")
-    prefix = forms.CharField(
+    # A form has a prefix of its own.
+    below = forms.CharField(
         required=False,
         max_length=200,
         label="Prefix",
@@ -115,7 +117,8 @@ class S3Form(PlaceForm):
     access_key = forms.CharField(max_length=300, widget=forms.PasswordInput(attrs={"autocomplete": "off"}))
     secret_key = forms.CharField(max_length=300, widget=forms.PasswordInput(attrs={"autocomplete": "new-password"}))
     kind = DestinationKind.S3
-    own = ("endpoint_url", "bucket", "prefix", "region", "addressing")
+    own = ("endpoint_url", "bucket", "below", "region", "addressing")
+    called = {"below": "prefix"}
     secrets = ("access_key", "secret_key")
 
 

@@ -171,8 +171,7 @@ class BackupKeyAdmin(OperatorAdmin):
                 )
                 return HttpResponseRedirect(reverse("admin:ops_backupkey_changelist"))
             # What was typed is a secret: it does not come back in the answer.
-            form.data = form.data.copy()
-            form.data["secret"] = ""
+            form.data = {"secret": ""}
         return self._prove_page(request, row, form)
 
     def _prove_page(self, request: HttpRequest, row: BackupKey, form: ProofForm, *, secret: str = "") -> HttpResponse:

@@ -38,10 +38,10 @@ def goodness(row: Backup) -> tuple[Lamp, str, str]:
     last = next(iter(row.drills.all()), None)
     if last is not None and last.state == DrillState.RUNNING:
         return Lamp.WORKING, "Being drilled", "It is being restored into a scratch place right now."
-    if last is not None and last.state == DrillState.FAILED:
-        return Lamp.TROUBLE, "Drill failed", last.error or "The drill failed; its steps say where."
     if row.good_at:
         return Lamp.GOOD, "Good", f"A drill restored all of it {html.relative(row.good_at)}."
+    if last is not None and last.state == DrillState.FAILED:
+        return Lamp.TROUBLE, "Drill failed", last.error or "The drill failed; its steps say where."
     if row.verified_at:
         return (
             Lamp.ATTENTION,

@@ -67,5 +67,6 @@ class RestoreForm(forms.Form):
 
     def forget_key(self) -> None:
         """What was typed is a secret: it does not come back in the answer."""
-        self.data = self.data.copy()
-        self.data["key"] = ""
+        data: Any = self.data.copy()  # type: ignore[attr-defined]
+        data["key"] = ""
+        self.data = data

@@ -28,7 +28,6 @@ from ops.words import counted
 WORD = "restore"
 UNDO_WORD = "undo"
 _CHOICES = 30
-_AT_WORK = (RestoreState.PLANNING, RestoreState.APPLYING, RestoreState.RECONCILING)
 EXPECTED = (ValidationError, BackupError, LockHeld, ValueError)
 
 
@@ -103,7 +102,7 @@ class RestoreAdmin(ResetPages, OperatorAdmin):
                 explain=explain_apply,
                 danger=True,
                 form=lambda data, row: WordForm(data, WORD, what="What is here is replaced."),
-                shown=lambda row: row.state == RestoreState.PLANNED,
+                shown=lambda row: row.state == RestoreState.PLANNED and not at_work(row),
             ),
             Deed(
                 "undo",
@@ -113,13 +112,13 @@ class RestoreAdmin(ResetPages, OperatorAdmin):
                 explain=explain_undo,
                 danger=True,
                 form=lambda data, row: WordForm(data, UNDO_WORD, what="What came since is replaced."),
-                shown=lambda row: can_undo(row),
+                shown=can_undo,
             ),
             Deed(
                 "discard",
                 "Discard",
                 self.discard,
-                shown=lambda row: row.state in (RestoreState.PLANNED, RestoreState.PLANNING),
+                shown=lambda row: row.state == RestoreState.PLANNED and not at_work(row),
             ),
         )
 
@@ -142,9 +141,9 @@ class RestoreAdmin(ResetPages, OperatorAdmin):
         return "It is discarded. Nothing was changed."
 
     def detail_context(self, request: HttpRequest, row: Restore) -> dict[str, Any]:
-        live = strip_address(row.job) if row.state in _AT_WORK else ""
+        live = strip_address(row.job)
         return {
-            "step": _step(row),
+            "step": "apply" if live and row.state == RestoreState.PLANNED else _step(row),
             "live": live,
             "kinds_words": kinds_words(row),
             "totals": totals_of(row.plan),
@@ -231,9 +230,14 @@ def kinds_words(row: Restore) -> str:
     return ", ".join([chosen[0], *(one.lower() for one in chosen[1:])]) if chosen else "Everything"
 
 
+def at_work(row: Restore) -> bool:
+    """Whether a job compares or applies it right now, or is about to."""
+    return row.job is not None and not row.job.is_final
+
+
 def can_undo(row: Restore) -> bool:
     """Whether the backup from before is still there to go back to."""
-    return row.state == RestoreState.DONE and row.safety_id is not None and row.undoes_id is None
+    return row.state == RestoreState.DONE and row.safety_id is not None and not at_work(row)
 
 
 def explain_apply(row: Restore) -> str:

@@ -29,7 +29,7 @@ def repeatable(view: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(view)
     def call(request: HttpRequest, *args: Any, **values: Any) -> Any:
         # Files were read as a stream: their bytes are no longer there to be compared.
-        streamed = request.content_type == "multipart/form-data"
+        streamed = request.content_type in ("multipart/form-data", "application/octet-stream")
         if request.method in SAFE_METHODS or HEADER not in request.headers or streamed:
             return view(request, *args, **values)
         return answer_once(request, principal_of(request).key, lambda: view(request, *args, **values))

@@ -120,6 +120,11 @@ class Backup(models.Model):
         ordering = ["-made_at"]
         indexes = [models.Index(fields=["-made_at"], name="backup_made_at")]
 
+    @property
+    def lamp(self) -> Lamp:
+        """Lamp of the state."""
+        return BackupState(self.state).lamp
+
     def __str__(self) -> str:
         return self.name
 
@@ -149,6 +154,11 @@ class BackupCopy(models.Model):
     class Meta:
         ordering = ["backup_id", "destination_id"]
         constraints = [models.UniqueConstraint(fields=["backup", "destination"], name="one_copy_at_a_destination")]
+
+    @property
+    def lamp(self) -> Lamp:
+        """Lamp of the state."""
+        return CopyState(self.state).lamp
 
     def __str__(self) -> str:
         return f"{self.backup} at {self.destination}"
@@ -184,6 +194,11 @@ class BackupDrill(models.Model):
 
     class Meta:
         ordering = ["-id"]
+
+    @property
+    def lamp(self) -> Lamp:
+        """Lamp of the state."""
+        return DrillState(self.state).lamp
 
     def __str__(self) -> str:
         return f"Drill of {self.backup} ({self.get_state_display()})"

@@ -59,6 +59,11 @@ class Restore(models.Model):
             )
         ]
 
+    @property
+    def lamp(self) -> Lamp:
+        """Lamp of the state."""
+        return RestoreState(self.state).lamp
+
     def __str__(self) -> str:
         return f"Restore of {self.source}"
 
