@@ -247,6 +247,9 @@ STATIC_ROOT = DATA_DIR / "static"
 STATIC_ROOT.mkdir(exist_ok=True)
 STATICFILES_DIRS = [BASE_DIR / "static"]
 WHITENOISE_USE_FINDERS = True
+# What comes in is written here first: a backup of several GB, where the system's own folder may be memory.
+FILE_UPLOAD_TEMP_DIR = DATA_DIR / "incoming"
+FILE_UPLOAD_TEMP_DIR.mkdir(exist_ok=True, mode=0o700)
 DATA_UPLOAD_MAX_MEMORY_SIZE = 50 * 1024 * 1024  # an appservice transaction may be large; see chat.matrix.views
 
 LOG_LEVEL: str = _env["LOG_LEVEL"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, BinaryIO, cast
 from uuid import UUID
 
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
@@ -209,12 +209,12 @@ def backups_standing(request: HttpRequest) -> HttpResponse:
         }
     },
 )
-def backups_upload(request: HttpRequest, name: Query[Text] = "") -> HttpResponse:  # type: ignore[assignment]
+def backups_upload(request: HttpRequest, name: Query[Text] = "") -> HttpResponse:
     """The body is the file itself (`curl -T file.sbk`), of any size. It is taken in and listed; nothing is restored."""
     from ops.services.backups import backup_upload
 
     try:
-        row = backup_upload(name=name, stream=request, actor=principal_of(request).actor)
+        row = backup_upload(name=name, stream=cast(BinaryIO, request), actor=principal_of(request).actor)
     except ValueError as error:
         raise refused(error) from error
     return answer(backup_dict(backup_of(row.pk)), status=201)

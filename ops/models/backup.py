@@ -120,13 +120,13 @@ class Backup(models.Model):
         ordering = ["-made_at"]
         indexes = [models.Index(fields=["-made_at"], name="backup_made_at")]
 
+    def __str__(self) -> str:
+        return self.name
+
     @property
     def lamp(self) -> Lamp:
         """Lamp of the state."""
         return BackupState(self.state).lamp
-
-    def __str__(self) -> str:
-        return self.name
 
 
 class CopyState(LampChoices):
@@ -155,13 +155,13 @@ class BackupCopy(models.Model):
         ordering = ["backup_id", "destination_id"]
         constraints = [models.UniqueConstraint(fields=["backup", "destination"], name="one_copy_at_a_destination")]
 
+    def __str__(self) -> str:
+        return f"{self.backup} at {self.destination}"
+
     @property
     def lamp(self) -> Lamp:
         """Lamp of the state."""
         return CopyState(self.state).lamp
-
-    def __str__(self) -> str:
-        return f"{self.backup} at {self.destination}"
 
 
 class DrillState(LampChoices):
@@ -195,13 +195,13 @@ class BackupDrill(models.Model):
     class Meta:
         ordering = ["-id"]
 
+    def __str__(self) -> str:
+        return f"Drill of {self.backup} ({self.get_state_display()})"
+
     @property
     def lamp(self) -> Lamp:
         """Lamp of the state."""
         return DrillState(self.state).lamp
-
-    def __str__(self) -> str:
-        return f"Drill of {self.backup} ({self.get_state_display()})"
 
 
 class BackupPlan(models.Model):

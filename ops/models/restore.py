@@ -59,13 +59,13 @@ class Restore(models.Model):
             )
         ]
 
+    def __str__(self) -> str:
+        return f"Restore of {self.source}"
+
     @property
     def lamp(self) -> Lamp:
         """Lamp of the state."""
         return RestoreState(self.state).lamp
-
-    def __str__(self) -> str:
-        return f"Restore of {self.source}"
 
 
 class RestoreEpoch(models.Model):
