@@ -60,6 +60,12 @@ OPTIONS: tuple[Option, ...] = (
         secret=True,
         generate=_age_key,
     ),
+    Option(
+        "BACKUP_BEFORE_UPGRADE",
+        "Back the database up before migrations change it, and do not migrate when that fails.",
+        "bool",
+        True,
+    ),
     Option("HOST", "Address the web server listens on.", default="127.0.0.1", aliases=("API_HOST",), group="Web"),
     Option("PORT", "Port the web server listens on.", "int", 8000, aliases=("API_PORT",), floor=0, group="Web"),
     Option(

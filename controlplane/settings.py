@@ -26,6 +26,7 @@ DEBUG: bool = _env["DEBUG"]
 SECRET_KEY: str = _env["SECRET_KEY"]
 FIELD_ENCRYPTION_KEYS: list[str] = _env["FIELD_ENCRYPTION_KEYS"]
 BACKUP_MACHINE_KEY: str = _env["BACKUP_MACHINE_KEY"]
+BACKUP_BEFORE_UPGRADE: bool = _env["BACKUP_BEFORE_UPGRADE"]
 
 HOST: str = _env["HOST"]
 PORT: int = _env["PORT"]

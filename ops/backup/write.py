@@ -21,6 +21,7 @@ from ops.backup import age, archive
 from ops.backup.components import Component, Cut, FilePart, components
 from ops.backup.cut import consistent_cut
 from ops.backup.errors import BackupStopped
+from ops.backup.former import former_shapes
 from ops.backup.lines import read_lines
 from ops.backup.manifest import Begin, Header, Manifest
 from ops.backup.rows import count
@@ -92,7 +93,7 @@ def _begin(alias: str, made_by: Mapping[str, str], made_at: datetime, chosen: li
         made_at=made_at.isoformat(timespec="microseconds").replace("+00:00", "Z"),
         vendor=connections[alias].vendor,
         migrations=migrations,
-        tables=table_shapes(),
+        tables=former_shapes(alias) or table_shapes(),
         parts=[one.name for one in chosen],
     )
 
