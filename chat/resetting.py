@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from allauth.usersessions.models import UserSession
-from django.db.models import Exists, OuterRef, Q, QuerySet
+from django.db.models import Exists, Max, OuterRef, Q, QuerySet
 
+from agents.models import Room, RoomKind
 from chat.models import (
     AgentGrant,
     Attachment,
@@ -92,6 +93,26 @@ def _instead() -> Iterable[Instead]:
     )
 
 
+def _draw_lines() -> None:
+    """Each room begins behind the newest words of it that we had, on the homeserver's clock: what is sent after them is new, whatever
+    stands before is passed over, although no row knows it any more."""
+    heard = Message.objects.filter(transport="matrix", conversation__hold="", conversation__links__room__isnull=False)
+    newest = dict(
+        heard.order_by()
+        .values_list("conversation__links__room")
+        .annotate(at=Max("said_at"))
+        .values_list("conversation__links__room", "at")
+    )
+    rooms = Room.objects.exclude(kind=RoomKind.SPACE).filter(room_id__isnull=False, link__conversation__hold="")
+    batch: list[Room] = []
+    for room in rooms.only("pk", "taken_over_at", "last_event_at").iterator(chunk_size=2000):
+        times = [at for at in (room.taken_over_at, room.last_event_at, newest.get(room.pk)) if at is not None]
+        if times and max(times) != room.taken_over_at:
+            room.taken_over_at = max(times)
+            batch.append(room)
+    Room.objects.bulk_update(batch, ["taken_over_at"], batch_size=_BATCH)
+
+
 def _remove(work: ResetWork) -> dict[str, int]:
     """Table by table, in statements of the database: a million messages are no reason to load one of them.
 
@@ -100,6 +121,7 @@ def _remove(work: ResetWork) -> dict[str, int]:
     """
     free, held = _free(), Conversation.objects.exclude(hold="")
     held_rows = Delivery.objects.filter(Q(message__conversation__in=held) | Q(turn__conversation__in=held))
+    _draw_lines()
     free.update(head=None)
     gone: dict[str, int] = {}
     for rows in (

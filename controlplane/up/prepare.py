@@ -7,7 +7,7 @@ import socket
 
 from django.conf import settings
 from django.core import checks
-from django.core.management import call_command
+from django.core.management import CommandError, call_command
 from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections
 from django.db.migrations.executor import MigrationExecutor
 
@@ -84,7 +84,7 @@ def free_port() -> int:
 
 
 def migrate(terminal: Terminal) -> int:
-    """Apply migrations that are missing; returns how many. Raises ``CannotStart`` when the database does not answer."""
+    """Apply migrations that are missing, after a backup; returns how many. Raises ``CannotStart`` when the database does not answer."""
     connection = connections[DEFAULT_DB_ALIAS]
     try:
         executor = MigrationExecutor(connection)
@@ -93,6 +93,11 @@ def migrate(terminal: Terminal) -> int:
             with terminal.working(f"Applying {counted(len(missing), 'migration')}") as progress:
                 progress("making tables")
                 call_command("migrate", verbosity=0, interactive=False)
+    except CommandError as error:
+        raise CannotStart(
+            f"{str(error).partition(' To go on without')[0]} To go on without a backup, set BACKUP_BEFORE_UPGRADE=false for one start.",
+            cause="database",
+        ) from error
     except DatabaseError as error:
         where = "DATABASE_URL" if settings.ENVIRONMENT["DATABASE_URL"] else str(connection.settings_dict["NAME"])
         raise CannotStart(

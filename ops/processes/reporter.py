@@ -76,6 +76,7 @@ class Reporter(threading.Thread):
         self._began = 0.0
         self._ready_after: float | None = None
         self._drained: datetime | None = None
+        self._noted = False
         self._stopping = threading.Event()
         self._wake = threading.Event()
 
@@ -115,6 +116,7 @@ class Reporter(threading.Thread):
                     if woken or time.monotonic() - reported >= self.interval:
                         self.report()
                         reported = time.monotonic()
+                        self._note_release()
                         self._watch()
                     self._listen()
                 except Exception as error:
@@ -168,6 +170,18 @@ class Reporter(threading.Thread):
                 "reach": {},
             },
         )
+
+    def _note_release(self) -> None:
+        """Once, after the first report: which release this start is of."""
+        if self._noted:
+            return
+        self._noted = True
+        from ops.services.releases import note_release
+
+        try:
+            note_release()
+        except Exception:
+            log.warning("release_not_noted", exc_info=True)
 
     def _sample(self, rss: int, cpu: float) -> None:
         now = time.time()
