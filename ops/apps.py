@@ -25,6 +25,7 @@ class OpsConfig(AppConfig):
         from ops.backup import jobs as backup_jobs  # noqa: F401
         from ops.doctor import open_entries  # noqa: F401
         from ops.doctor_data import setup as data_setup  # noqa: F401
+        from ops.doctor_recovery import setup as recovery_setup  # noqa: F401
         from ops.history import keeping as history_keeping  # noqa: F401
         from ops.history import own as own_history  # noqa: F401
         from ops.services import repair_batch, repairs  # noqa: F401

@@ -204,11 +204,24 @@ def _safety(names: tuple[str, ...], actor: str) -> Backup:
 def _remove(parts: list[ResetScope], names: tuple[str, ...], work: ResetWork, backup: Backup) -> dict[str, int]:
     now = timezone.now()
     removed: dict[str, int] = {}
+    orphans = sum(
+        int(finding.evidence.get("rooms", 0))
+        for scope in parts
+        for finding in scope.outside()
+        if finding.code == "reset.orphans"
+    )
     with transaction.atomic():
         for scope in parts:
             for model, count in scope.remove(work).items():
                 removed[model] = removed.get(model, 0) + count
-        note = {"scopes": list(names), "at": now.isoformat(), "backup": backup.name, "actor": work.actor, "left": []}
+        note = {
+            "scopes": list(names),
+            "at": now.isoformat(),
+            "backup": backup.name,
+            "actor": work.actor,
+            "left": [],
+            "outside": orphans,
+        }
         LiveSetting.objects.update_or_create(key=OPEN, defaults={"value": note, "changed_by": work.actor[:255]})
         _new_epoch()
         record(
