@@ -272,7 +272,7 @@ def backup_before_upgrade() -> Kept | None:
         "made_at": now.isoformat(),
     }
     with spool.writing(name) as file:
-        manifest = write_backup(target=file, made_by=made_by, recipients=recipients)  # type: ignore[arg-type]
+        manifest = write_backup(target=file, made_by=made_by, recipients=recipients)
     report = verify_backup(spool.path_of(name))
     if not report.ok:
         spool.path_of(name).unlink(missing_ok=True)
@@ -283,8 +283,8 @@ def backup_before_upgrade() -> Kept | None:
         id=id,
         name=name,
         facts={**backups.manifest_facts(manifest), "made_at": now},
-        size=file.size,
-        sha256=file.sha256,
+        size=manifest.file_size,
+        sha256=manifest.file_sha256,
         recipients=[age.fingerprint(one) for one in recipients],
         version=version,
         installation=spool.installation(),
