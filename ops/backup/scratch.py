@@ -14,6 +14,7 @@ import environ
 from django.conf import settings
 from django.core.management import call_command
 from django.db import DEFAULT_DB_ALIAS, connections
+from django.db.utils import load_backend
 
 from ops.backup.errors import BackupError
 
@@ -35,15 +36,15 @@ _TEST = {"CHARSET": None, "COLLATION": None, "MIGRATE": True, "MIRROR": None, "N
 
 @contextmanager
 def extra_database(configuration: Mapping[str, Any]) -> Iterator[str]:
-    """A connection with these settings for the block; gives its alias. It is closed and forgotten afterwards."""
+    """A connection with these settings for the block and this thread; gives its alias. It is closed and forgotten afterwards."""
     alias = f"extra-{uuid.uuid4().hex[:8]}"
-    connections.databases[alias] = {**deepcopy(_DEFAULTS), **deepcopy(dict(configuration)), "TEST": dict(_TEST)}
+    full = {**deepcopy(_DEFAULTS), **deepcopy(dict(configuration)), "TEST": dict(_TEST)}
+    connections[alias] = load_backend(full["ENGINE"]).DatabaseWrapper(full, alias)
     try:
         yield alias
     finally:
         connections[alias].close()
         del connections[alias]
-        connections.databases.pop(alias, None)
 
 
 @contextmanager

@@ -273,7 +273,7 @@ def finish_undo(undo: Restore, *, actor: str, progress: Progress = silent, wait:
     if undo.state == RestoreState.PLANNING:
         plan_now(undo, progress=progress)
     restore_apply(restore=undo, actor=actor, progress=progress, wait=wait)
-    Restore.objects.filter(pk=undo.undoes_id).update(state=RestoreState.UNDONE)
+    Restore.objects.filter(undone_through=undo).update(state=RestoreState.UNDONE)
     return undo
 
 

@@ -7,6 +7,7 @@ import uuid
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 
+from django.contrib.auth.models import Permission
 from django.db import connections, models, transaction
 
 from ops.backup import age
@@ -37,13 +38,23 @@ def fill(alias: str = "default", each: int = 4) -> dict[str, int]:
 
 
 def contents(alias: str = "default", *policies: str) -> dict[str, list[list[Any]]]:
-    """All rows that a restore makes equal, without what was only seen outside."""
+    """All rows that a restore makes equal, without what was only seen outside. Permissions by name: their numbers are each database's."""
     found = {}
+    permissions = {
+        pk: list(name)
+        for pk, *name in Permission.objects.using(alias).values_list("pk", "content_type__app_label", "codename")
+    }
     for shape in table_shapes():
         if shape.policy in (policies or ("kept",)):
             observed = scope_of(shape.label).observed
             places = [place for place, column in enumerate(shape.columns) if column.field not in observed]
-            found[shape.label] = [[row[place] for place in places] for row in read_rows(alias, shape)]
+            named = [place for place, column in enumerate(shape.columns) if column.ref == "auth.Permission"]
+            rows = []
+            for row in read_rows(alias, shape):
+                for place in named:
+                    row[place] = permissions[row[place]]
+                rows.append([row[place] for place in places])
+            found[shape.label] = rows
     return found
 
 

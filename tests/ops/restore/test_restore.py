@@ -17,9 +17,12 @@ def test_what_was_changed_added_and_removed_since_is_as_it_was(house, backup_of)
     fill()
     before = contents()
     path = backup_of()
-    Person.objects.filter(pk=1).update(first_name="Somebody else")
-    Message.objects.filter(pk=3).update(text="Changed", in_reply_to=None)
-    Message.objects.filter(pk=4).delete()
+    person = Person.objects.order_by("pk").first()
+    *_, changed, gone = Message.objects.order_by("pk")
+    Person.objects.filter(pk=person.pk).update(first_name="Somebody else")
+    Message.objects.filter(pk=changed.pk).update(text="Changed", in_reply_to=None)
+    gone_pk = gone.pk
+    gone.delete()
     Conversation.objects.create(title="New since")
     Service.objects.create(name="new", kind="demo")
 
@@ -30,8 +33,8 @@ def test_what_was_changed_added_and_removed_since_is_as_it_was(house, backup_of)
     assert counts["chat.Conversation"] == (0, 0, 1)
     assert counts["ops.Service"] == (0, 0, 1)
     assert counts["chat.Message"][0] == 1
-    person = next(one for one in planned.plan["models"] if one["model"] == "chat.Person")
-    assert person["examples"][0]["before"] == {"first_name": "Somebody else"}
+    people = next(one for one in planned.plan["models"] if one["model"] == "chat.Person")
+    assert people["examples"][0]["before"] == {"first_name": "Somebody else"}
     assert contents() != before, "comparing changes nothing"
 
     done = restores.restore_apply(restore=planned, actor="command")
@@ -42,8 +45,8 @@ def test_what_was_changed_added_and_removed_since_is_as_it_was(house, backup_of)
 
     undo = restores.restore_undo(restore=done, actor="command")
     assert undo.state == RestoreState.DONE
-    assert Person.objects.get(pk=1).first_name == "Somebody else"
+    assert Person.objects.get(pk=person.pk).first_name == "Somebody else"
     assert Service.objects.filter(name="new").exists()
-    assert not Message.objects.filter(pk=4).exists()
+    assert not Message.objects.filter(pk=gone_pk).exists()
     done.refresh_from_db()
     assert done.state == RestoreState.UNDONE
