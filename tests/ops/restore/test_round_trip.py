@@ -54,7 +54,9 @@ def test_sqlite_to_postgresql_to_sqlite(transactional_db, tmp_path, settings, mo
         migrate(there)
         with open_backup(first) as reader:
             report = load_into(there, reader)
-        assert report.total == sum(counts.values()) and not report.left_out and not report.emptied
+        assert report.total == sum(counts.values())
+        assert not report.left_out
+        assert not report.emptied
         assert bytes_of(there) == began
         # Sequences go on behind the highest number.
         with connections[there].cursor() as cursor:
