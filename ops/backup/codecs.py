@@ -1,7 +1,7 @@
 """Portable values: what a value of each portable type looks like in a row of a backup, and how databases read and take it.
 
 The same content gives the same values on SQLite and PostgreSQL: integers, ``true``/``false``, texts; times in UTC as
-``2026-11-28T03:15:00.000000Z`` (dates ``2026-11-28``, times of day ``03:15:00.000000``); UUIDs with dashes. A JSON value is a text that
+``2026-11-28 03:15:00.000000Z`` (dates ``2026-11-28``, times of day ``03:15:00.000000``); UUIDs with dashes. A JSON value is a text that
 holds canonical JSON, so that no value (SQL's NULL) and JSON's ``null`` stay different. Encrypted values are texts, as stored.
 """
 
@@ -25,7 +25,7 @@ _NO_MICROSECONDS = ".000000"
 ESCAPED_NUL = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")
 
 
-def canonical_json(text: str | bytes) -> str:
+def canonical_json(text: str) -> str:
     """One text for one JSON value: keys sorted, no spaces, numbers without an exponent as PostgreSQL keeps them."""
     if text in ("{}", "[]", '""', "null"):
         return text
@@ -36,7 +36,7 @@ def canonical_json(text: str | bytes) -> str:
     return _slowly(text) if _EXPONENT.search(written) else written.decode()
 
 
-def _slowly(text: str | bytes) -> str:
+def _slowly(text: str) -> str:
     """For what orjson does not keep: numbers beyond 64 bits, halves of surrogate pairs, NaN (which is no JSON and becomes null)."""
     value = json.loads(text, parse_constant=lambda name: None, parse_float=_number)
     written = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
@@ -55,8 +55,8 @@ def _sqlite_expression(column: Column, quoted: str) -> str:
     match column.type:
         case "datetime":
             return (
-                f"CASE length({quoted}) WHEN 26 THEN substr({quoted},1,10)||'T'||substr({quoted},12)||'Z' "
-                f"WHEN 19 THEN substr({quoted},1,10)||'T'||substr({quoted},12)||'.000000Z' ELSE portable_time({quoted}) END"
+                f"CASE length({quoted}) WHEN 26 THEN {quoted}||'Z' WHEN 19 THEN {quoted}||'.000000Z' "
+                f"ELSE portable_time({quoted}) END"
             )
         case "time":
             return f"CASE length({quoted}) WHEN 8 THEN {quoted}||'.000000' ELSE {quoted}||'' END"
@@ -76,7 +76,7 @@ _UUID = ((1, 8), (9, 4), (13, 4), (17, 4), (21, 12))
 def _postgresql_expression(column: Column, quoted: str) -> str:
     match column.type:
         case "datetime":
-            return f"""to_char({quoted} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')"""
+            return f"""to_char({quoted} AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US"Z"')"""
         case "time":
             return f"to_char({quoted}::interval, 'HH24:MI:SS.US')"
         case "date":
@@ -108,11 +108,11 @@ def portable_time(stored: str | None) -> str | None:
         return None
     moment = datetime.fromisoformat(stored)
     moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-    return moment.replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
+    return moment.replace(tzinfo=None).isoformat(" ", timespec="microseconds") + "Z"
 
 
 def _sqlite_time(value: str) -> str:
-    return value[:10] + " " + value[11:-1].removesuffix(_NO_MICROSECONDS)
+    return value[:-1].removesuffix(_NO_MICROSECONDS)
 
 
 def _sqlite_clock(value: str) -> str:

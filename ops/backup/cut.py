@@ -4,14 +4,44 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
-from django.db import DEFAULT_DB_ALIAS, connections, transaction
+from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+# Limits that an operator may have set for requests; a backup reads for longer.
+_UNLIMITED = "SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0"
+# The snapshot of SQLite is that of the first statement that reads.
+_TOUCH = "SELECT COUNT(*) FROM django_migrations"
 
-def extra_connection(alias: str, name: str) -> BaseDatabaseWrapper:
-    """A connection of its own to the database of ``alias``, known as ``name`` in this thread; ``forget`` closes it."""
+_readers: dict[str, list[BaseDatabaseWrapper]] = {}
+
+
+@contextmanager
+def consistent_cut(alias: str = DEFAULT_DB_ALIAS, *, readers: int = 0) -> Iterator[str]:
+    """The name of an extra connection inside one snapshot of the database, readable and not writable, for the thread that asked.
+
+    What was committed before is in it, what comes later is not, and nobody waits for it. On SQLite the write-ahead log cannot be
+    shortened for as long as it is open. ``readers``: so many more connections inside the same snapshot, for threads: ``readers_of``.
+    """
+    name = f"cut-{secrets.token_hex(4)}"
+    with ExitStack() as stack:
+        connection = stack.enter_context(_known(alias, name))
+        if connection.vendor == "postgresql":
+            more = stack.enter_context(_postgresql(alias, name, readers))
+        else:
+            more = stack.enter_context(_sqlite(alias, name, readers))
+        _readers[name] = more
+        stack.callback(_readers.pop, name)
+        yield name
+
+
+def readers_of(name: str) -> list[BaseDatabaseWrapper]:
+    """Connections inside the cut ``name`` that threads may use, one thread at a time; possibly none."""
+    return _readers.get(name, [])
+
+
+def _extra(alias: str, name: str) -> BaseDatabaseWrapper:
     connection = connections[alias].copy(name)
     options = dict(connection.settings_dict.get("OPTIONS") or {})
     options.pop("pool", None)
@@ -19,36 +49,74 @@ def extra_connection(alias: str, name: str) -> BaseDatabaseWrapper:
         # It reads only: the write lock that transactions take at once elsewhere is left to those that write.
         options["transaction_mode"] = "DEFERRED"
     connection.settings_dict["OPTIONS"] = options
-    connections[name] = connection
     return connection
 
 
-def forget(name: str) -> None:
-    """Close a connection that ``extra_connection`` made."""
-    connections[name].close()
-    del connections[name]
+@contextmanager
+def _known(alias: str, name: str) -> Iterator[BaseDatabaseWrapper]:
+    """A connection of its own that Django knows by ``name`` in this thread."""
+    connection = _extra(alias, name)
+    connections[name] = connection
+    try:
+        yield connection
+    finally:
+        del connections[name]
+        connection.close()
 
 
 @contextmanager
-def consistent_cut(alias: str = DEFAULT_DB_ALIAS) -> Iterator[str]:
-    """The name of an extra connection inside one snapshot of the database, readable and not writable, for the thread that asked.
-
-    What was committed before is in it, what comes later is not, and nobody waits for it. On SQLite the write-ahead log cannot be
-    shortened for as long as it is open.
-    """
-    name = f"cut-{secrets.token_hex(4)}"
-    connection = extra_connection(alias, name)
+def _shared(alias: str, number: int) -> Iterator[list[BaseDatabaseWrapper]]:
+    """Open connections for other threads, which nobody knows by name. What they began is rolled back in the end."""
+    made = [_extra(alias, f"cut-reader-{place}") for place in range(number)]
     try:
-        with transaction.atomic(using=name), connection.cursor() as cursor:
-            if connection.vendor == "postgresql":
-                cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-                # Limits that an operator may have set for requests.
-                cursor.execute("SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0")
-            else:
-                cursor.execute("PRAGMA query_only = ON")
-            # The snapshot is that of the first statement that reads.
-            cursor.execute("SELECT COUNT(*) FROM django_migrations")
-            cursor.fetchone()
-            yield name
+        for connection in made:
+            connection.inc_thread_sharing()
+            connection.ensure_connection()
+        yield made
     finally:
-        forget(name)
+        for connection in made:
+            connection.close()
+
+
+@contextmanager
+def _postgresql(alias: str, name: str, number: int) -> Iterator[list[BaseDatabaseWrapper]]:
+    with _shared(alias, number) as more, transaction.atomic(using=name), connections[name].cursor() as cursor:
+        cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        cursor.execute(_UNLIMITED)
+        cursor.execute("SELECT pg_export_snapshot()")
+        snapshot = cursor.fetchone()[0]
+        for connection in more:
+            with connection.cursor() as reader:
+                reader.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+                reader.execute("SET TRANSACTION SNAPSHOT %s", [snapshot])
+                reader.execute(_UNLIMITED)
+        yield more
+
+
+@contextmanager
+def _sqlite(alias: str, name: str, number: int) -> Iterator[list[BaseDatabaseWrapper]]:
+    with _shared(alias, number) as more, transaction.atomic(using=name), connections[name].cursor() as cursor:
+        with _nobody_writes(alias, wanted=bool(more)) as still:
+            cursor.execute("PRAGMA query_only = ON")
+            cursor.execute(_TOUCH)
+            cursor.fetchone()
+            if not still:
+                more = []
+            for connection in more:
+                for statement in ("PRAGMA query_only = ON", "BEGIN", _TOUCH):
+                    connection.connection.execute(statement).fetchone()
+        yield more
+
+
+@contextmanager
+def _nobody_writes(alias: str, *, wanted: bool) -> Iterator[bool]:
+    """Hold SQLite's write lock for the moment in which several connections begin to read, so that they see the same. False: it was not to be
+    had, or not wanted."""
+    with _shared(alias, 1 if wanted else 0) as keeper:
+        try:
+            for connection in keeper:
+                with connection.cursor() as cursor:
+                    cursor.execute("BEGIN IMMEDIATE")
+        except DatabaseError:
+            keeper = []
+        yield bool(keeper)

@@ -51,7 +51,13 @@ def prepare(connection: BaseDatabaseWrapper) -> None:
     """Make the functions known to a SQLite connection that ``select`` uses."""
     connection.ensure_connection()
     if connection.vendor == "sqlite":
-        connection.connection.create_function("portable_time", 1, codecs.portable_time, deterministic=True)
+        make = connection.connection.create_function
+        make("portable_time", 1, codecs.portable_time, deterministic=True)
+        make("canonical_json", 1, _canonical_json, deterministic=True)
+
+
+def _canonical_json(text: str | None) -> str | None:
+    return None if text is None else codecs.canonical_json(text)
 
 
 def read_rows(alias: str, shape: TableShape, *, after: Any = None) -> Iterator[list[Any]]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import tempfile
 import uuid
-from collections import deque
 from collections.abc import Callable, Collection, Generator, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
@@ -22,7 +22,7 @@ from ops.backup.components import Component, Cut, FilePart, components
 from ops.backup.cut import consistent_cut
 from ops.backup.errors import BackupStopped
 from ops.backup.former import former_shapes
-from ops.backup.lines import read_lines
+from ops.backup.lines import LineReader
 from ops.backup.manifest import Begin, Header, Manifest
 from ops.backup.rows import count
 from ops.backup.shapes import TableShape, table_shapes
@@ -34,8 +34,8 @@ logger = get_logger(__name__)
 
 Progress = Callable[[int, int, str], None]
 _LEVEL = 1
-# Blocks of rows that are being compressed or wait to be written.
-_AHEAD = 4
+# Threads that read and compress, each with a connection of its own inside the cut.
+_THREADS = min(4, os.cpu_count() or 1)
 
 
 def write_backup(
@@ -64,7 +64,7 @@ def write_backup(
     Path(settings.DATA_DIR).mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".backup-", dir=settings.DATA_DIR) as folder:
         made_at = datetime.now(UTC)
-        with consistent_cut() as alias, ThreadPoolExecutor(1, "backup-compress") as pool:
+        with consistent_cut(readers=_THREADS) as alias, ThreadPoolExecutor(_THREADS, "backup") as pool:
             begin = _begin(alias, made_by, made_at, chosen)
             header = Header(
                 id=begin.id,
@@ -115,6 +115,12 @@ class _Hashing:
         self._target.flush()
 
 
+def _compressed(lines: bytes) -> tuple[bytes, str]:
+    """The lines compressed, and the SHA-256 of that. Called in several threads."""
+    data = zstandard.ZstdCompressor(level=_LEVEL, write_checksum=True).compress(lines)
+    return data, hashlib.sha256(data).hexdigest()
+
+
 class _Writing:
     """One backup being made: gives the archive's bytes block by block, and keeps the manifest."""
 
@@ -128,7 +134,8 @@ class _Writing:
         progress: Progress,
         should_stop: Callable[[], bool],
     ) -> None:
-        self._alias, self._begin, self._pool = alias, begin, pool
+        self._alias, self._begin = alias, begin
+        self._lines = LineReader(alias, pool, _compressed)
         self._progress, self._should_stop = progress, should_stop
         self._at = made_at.timestamp()
         self._done, self._total = 0, 0
@@ -171,28 +178,15 @@ class _Writing:
         yield archive.padding(len(data))
 
     def _table(self, shape: TableShape) -> Iterator[bytes]:
-        """A table's rows. While the next block is read, the one before is hashed and compressed in another thread."""
+        """A table's rows."""
         digest = hashlib.sha256()
-        compressor = zstandard.ZstdCompressor(level=_LEVEL, write_checksum=True)
-
-        def compress(lines: bytes) -> tuple[bytes, str]:
-            digest.update(lines)  # one thread, in order
-            data = compressor.compress(lines)
-            return data, hashlib.sha256(data).hexdigest()
-
-        waiting: deque[Future[tuple[bytes, str]]] = deque()
-        rows, number = 0, 0
-        for lines, held in read_lines(self._alias, shape):
+        rows = 0
+        for number, block in enumerate(self._lines.blocks(shape), 1):
             self._look()
-            waiting.append(self._pool.submit(compress, lines))
-            rows += held
+            digest.update(block.lines)
+            rows += block.rows
+            yield from self._member(f"rows/{shape.label}/{number:06}.jsonl.zst", *block.packed)
             self._progress(self._done + rows, self._total, shape.label)
-            if len(waiting) >= _AHEAD:
-                number += 1
-                yield from self._member(f"rows/{shape.label}/{number:06}.jsonl.zst", *waiting.popleft().result())
-        for future in waiting:
-            number += 1
-            yield from self._member(f"rows/{shape.label}/{number:06}.jsonl.zst", *future.result())
         self._done += rows
         self.manifest.tables[shape.label] = {"rows": rows, "sha256": digest.hexdigest()}
 
