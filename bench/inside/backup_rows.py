@@ -9,10 +9,10 @@ from typing import Any
 
 from bench.inside.setup import start
 
-WORDS = (
+TEXT = (
     "the a of to room agent answer question please look where when which report number list table friday letter invoice train Zürich "
     "café weather window river because therefore perhaps already between against during without library chapter version server error"
-).split()
+)
 BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
 
 
@@ -26,13 +26,13 @@ def main(agents: int, messages: int) -> dict[str, Any]:
     from chat.models import Conversation, Delivery, Link, Message, Participant, Turn
     from ops.models import AuditEvent, Service
 
-    chance = random.Random(11)
+    chance, words = random.Random(11), TEXT.split()
     each = messages // agents
     homeserver = Service.objects.get_or_create(name="bench-homeserver", defaults={"kind": "homeserver"})[0].pk
     service = Service.objects.get_or_create(name="bench-agents", defaults={"kind": "demo"})[0].pk
     first = 1 + max((model.objects.aggregate(Max("pk"))["pk__max"] or 0) for model in (Agent, Room, AuditEvent))
     numbers = range(first, first + agents)
-    texts = [" ".join(chance.choices(WORDS, k=chance.choice((6, 12, 30, 60, 120)))) for _ in range(5000)]
+    texts = [" ".join(chance.choices(words, k=chance.choice((6, 12, 30, 60, 120)))) for _ in range(5000)]
 
     def said() -> Iterator[tuple[int, int, int, str]]:
         """(message, conversation, seq, moment)."""
