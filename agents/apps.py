@@ -25,4 +25,4 @@ class AgentsConfig(AppConfig):
         from agents.doctor import letta, mappings, matrix  # noqa: F401
         from agents.importing import parts  # noqa: F401
         from agents.matrix.crypto import rotation  # noqa: F401
-        from agents.restoring import stillness  # noqa: F401
+        from agents.restoring import adopt, devices, invited, stillness  # noqa: F401

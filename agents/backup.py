@@ -6,7 +6,13 @@ from ops.backup.scopes import declare, declare_all
 
 declare("agents.Agent", "kept", kind="mappings", natural=("service", "external_id"))
 declare("agents.Account", "kept", kind="mappings", natural=("user_id",))
-declare("agents.Room", "kept", kind="mappings", natural=("room_id",), observed=("look_wanted_at", "looked_at"))
+declare(
+    "agents.Room",
+    "kept",
+    kind="mappings",
+    natural=("room_id",),
+    observed=("look_wanted_at", "looked_at", "history_until", "caught_up_epoch", "last_event_id", "last_event_at"),
+)
 declare(
     "agents.Mapping", "kept", kind="mappings", natural=("agent",), observed=("problem", "problem_since", "updated_at")
 )

@@ -6,7 +6,14 @@ from chat.search import index
 from ops.backup.hooks import register_bulk
 from ops.backup.scopes import declare, declare_all
 
-declare("chat.Person", "kept", kind="people", natural=("username",), observed=("last_login",), revoked=("is_active",))
+declare(
+    "chat.Person",
+    "kept",
+    kind="people",
+    natural=("username",),
+    observed=("last_login", "access_epoch"),
+    revoked=("is_active",),
+)
 declare("chat.Person_groups", "kept", kind="people")
 declare("chat.Person_user_permissions", "kept", kind="people")
 declare("chat.AgentGrant", "kept", kind="people", natural=("person", "agent"))
@@ -25,10 +32,10 @@ for _label in (
     "Turn",
     "Delivery",
     "Membership",
-    "ShareLink",
     "ClientPrefix",
 ):
     declare(f"chat.{_label}", "kept", kind="conversations")
+declare("chat.ShareLink", "kept", kind="conversations", natural=("digest",), revoked=("revoked_at",))
 declare("chat.ImportedRow", "kept", kind="conversations")
 declare("chat.Impersonation", "added", kind="history")
 declare("chat.UsageDay", "added", kind="history")

@@ -77,6 +77,7 @@ _GUARDS = {
     "command": "It answered a tool call that waited for approval.",
     "too_long": "The message is longer than an agent may be given.",
     "no_agent": "No agent answers in this conversation.",
+    "restored": "It was said before a backup was restored. What is old is kept as history, and not answered (again).",
 }
 
 

@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from asgiref.sync import sync_to_async
 from django.db import DatabaseError
@@ -41,7 +41,7 @@ _AT_MOST = timedelta(hours=12)
 _seen: tuple[str, float] = ("", float("-inf"))
 _looking = threading.Lock()
 _mine = threading.local()
-_epoch: int | None = None
+_life: str | None = None
 _drains: dict[str, tuple[Callable[[], int], bool]] = {}
 _after: list[Callable[[], None]] = []
 
@@ -94,6 +94,7 @@ def quiet(reason: str) -> Iterator[None]:
         log.info("quiet.begins", reason=reason)
         try:
             time.sleep(CACHE_SECONDS)
+            _mine.since = timezone.now()
             _drain()
             yield
         finally:
@@ -129,6 +130,17 @@ async def is_quiet_async() -> str:
     return said if time.monotonic() - at < CACHE_SECONDS else await sync_to_async(is_quiet)()
 
 
+def life() -> str:
+    """What stays the same until rows are put back, as far as this process has seen ("" before it looked). Whoever holds copies of rows
+    that are older begins anew."""
+    return _life or ""
+
+
+def still_since() -> datetime | None:
+    """Since when nobody takes anything up or in, when it is this thread that holds them still."""
+    return getattr(_mine, "since", None) if held_here() else None
+
+
 def held_here() -> bool:
     """Whether this very thread holds everybody else still."""
     return bool(getattr(_mine, "depth", 0))
@@ -160,12 +172,14 @@ def _look() -> str:
 
 
 def _look_at_epoch() -> None:
-    global _epoch
-    number = RestoreEpoch.objects.order_by("pk").values_list("number", flat=True).first() or 0
-    before, _epoch = _epoch, number
-    if before is None or before == number:
+    global _life
+    row = RestoreEpoch.objects.order_by("pk").values_list("number", "at").first()
+    # The number alone begins anew with an empty database.
+    life = f"{row[0]}.{int(row[1].timestamp()) if row[1] else 0}" if row else "0"
+    before, _life = _life, life
+    if before is None or before == life:
         return
-    log.info("restored.noticed", epoch=number)
+    log.info("restored.noticed", life=life)
     for forget in _after:
         try:
             forget()

@@ -40,7 +40,7 @@ def _nobody_holds_still():
     """
     from ops import quiet
 
-    quiet._seen, quiet._epoch = ("", float("inf")), None
+    quiet._seen, quiet._life = ("", float("inf")), None
 
 
 @pytest.fixture(scope="session")

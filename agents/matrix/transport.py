@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import ssl
+import time
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from typing import Any, BinaryIO
 from urllib.parse import quote, urlsplit, urlunsplit
@@ -18,6 +22,9 @@ _NIO_TOKEN = "?access_token="  # noqa: S105 (a parameter name, no secret)
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 _REPEATABLE = frozenset({"GET", "PUT", "DELETE"})
 _JSON = {"Content-Type": "application/json"}
+# Seconds between two looks at its clock; what differs by less is the same time.
+CLOCK_EVERY = 30.0
+_SAME_TIME = timedelta(seconds=2)
 
 
 @lru_cache(maxsize=1)
@@ -70,6 +77,8 @@ class Transport:
             trust_env=parts.hostname not in _LOOPBACK,
             follow_redirects=False,
         )
+        # How far the homeserver's clock is ahead of ours, and when that was last looked at (monotonic).
+        self._ahead, self._ahead_at = timedelta(0), float("-inf")
         # So that an operator can have calls written down for a while.
         tap(self._http)
 
@@ -79,6 +88,22 @@ class Transport:
     def close(self) -> None:
         """Close every connection. Further calls raise."""
         self._http.close()
+
+    @property
+    def ahead(self) -> timedelta:
+        """How far the homeserver's clock is ahead of ours, as its answers of the last half minute said; nothing, when it is so little
+        that seconds cannot tell."""
+        return self._ahead if abs(self._ahead) > _SAME_TIME else timedelta(0)
+
+    def _compare_clocks(self, headers: httpx.Headers) -> None:
+        now = time.monotonic()
+        if now - self._ahead_at < CLOCK_EVERY:
+            return
+        self._ahead_at = now
+        with contextlib.suppress(TypeError, ValueError):
+            # Whole seconds (RFC 9110, 5.6.7): on average half of one has passed since.
+            said = parsedate_to_datetime(headers.get("date", "")).replace(tzinfo=UTC) + timedelta(seconds=0.5)
+            self._ahead = said - datetime.now(UTC)
 
     @property
     def closed(self) -> bool:
@@ -134,6 +159,7 @@ class Transport:
         if body is not None:
             headers |= {"Content-Type": content_type} if content_type else _JSON
         response = self._send(method, url, body, headers, action, timeout)
+        self._compare_clocks(response.headers)
         if response.status_code >= 300:
             raise from_response(
                 response.status_code,

@@ -89,6 +89,12 @@ def readers_of(homeserver: Homeserver, room_id: str, user_id: str) -> tuple[str,
     return members
 
 
+def forget() -> None:
+    """Ask again which rooms are encrypted and who is in them."""
+    _members.clear()
+    _asked.clear()
+
+
 def members_changed(homeserver: Homeserver, room_id: str) -> None:
     """Somebody came or went: the next message asks who is there."""
     _members.pop((homeserver.client.base_url, room_id), None)

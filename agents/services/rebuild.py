@@ -23,7 +23,7 @@ from agents.services.sync import UnknownService, alone, finish_run
 from agents.sync.observe import views_of
 from agents.sync.plan import MOVED
 from agents.sync.rebuild import Claim, Search, Wanted, search
-from agents.sync.takeover import MARK
+from agents.sync.takeover import MARK, History
 from ops.findings import Finding
 from ops.logs import get_logger
 from ops.services.audit import record
@@ -187,8 +187,11 @@ def rebuild_apply(
     progress: Progress = lambda done, total, text: None,
     should_stop: Callable[[], bool] = lambda: False,
     wait: float = 600.0,
+    history: History | None = None,
 ) -> RebuildReport:
     """Write the rows of what was found; no sync runs meanwhile. May be repeated, and goes on where it was cut off.
+
+    What was said in the rooms before is not answered; with ``history`` it is taken in.
 
     Raises ``SyncBusy``, or ``MatrixError`` when the homeserver goes away.
     """
@@ -202,7 +205,7 @@ def rebuild_apply(
             if lost.is_set() or should_stop():
                 report.findings.append(Finding("warning", "rebuild.stopped", "It was stopped; rebuild again."))
                 break
-            _write(plan, claim, actor, report)
+            _write(plan, claim, actor, report, history)
             progress(number, len(plan.search.claims), claim.wanted.info.name)
         report.findings += plan.unread
         report.findings += [
@@ -228,10 +231,10 @@ def rebuild_apply(
     return report
 
 
-def _write(plan: RebuildPlan, claim: Claim, actor: str, report: RebuildReport) -> None:
+def _write(plan: RebuildPlan, claim: Claim, actor: str, report: RebuildReport, history: History | None) -> None:
     listed: Mapping[str, Any] = plan.space.children if plan.space is not None else {}
     try:
-        written = rebuild_rows.write_claim(plan.homeserver, claim, listed, actor=actor)
+        written = rebuild_rows.write_claim(plan.homeserver, claim, listed, actor=actor, history=history)
     except (rebuild_rows.Taken, IntegrityError) as error:
         sentence = str(error) if isinstance(error, rebuild_rows.Taken) else "Another row was in the way; rebuild again."
         report.findings.append(Finding("warning", "rebuild.taken", sentence, claim.wanted.target))

@@ -15,10 +15,10 @@ from agents.services.spaces import SpaceView
 from agents.sync.observe import invitees
 from agents.sync.rebuild import Claim, SeenRoom
 from agents.sync.rows import create_agent
-from agents.sync.takeover import newest_event, take_over_from
+from agents.sync.takeover import History, newest_event, take_over_from
 from ops.services.audit import record
 
-_STATES = {
+INVITATION_STATES = {
     "invite": InvitationState.INVITED,
     "join": InvitationState.JOINED,
     "leave": InvitationState.LEFT,
@@ -38,8 +38,13 @@ def register_direct_room(taker: DirectTaker) -> None:
         _takers.append(taker)
 
 
-def write_claim(homeserver: Homeserver, claim: Claim, listed: Mapping[str, Any], *, actor: str) -> dict[str, int]:
-    """The rows of one agent. Returns how many of each kind were written. Raises ``Taken``, ``MatrixError`` or ``IntegrityError``."""
+def write_claim(
+    homeserver: Homeserver, claim: Claim, listed: Mapping[str, Any], *, actor: str, history: History | None = None
+) -> dict[str, int]:
+    """The rows of one agent. Returns how many of each kind were written. Raises ``Taken``, ``MatrixError`` or ``IntegrityError``.
+
+    ``history``: what was said in its rooms is taken in, in place of being passed over.
+    """
     user = claim.account.user_id
     # Before any row is: what comes after this event is for us.
     reader = homeserver.sender_id if homeserver.client_mode else user
@@ -55,13 +60,13 @@ def write_claim(homeserver: Homeserver, claim: Claim, listed: Mapping[str, Any],
             if claim.room.room_id in listed:
                 room.in_space, room.child_order = True, str(listed[claim.room.room_id].get("order") or "")[:50]
             room.switchboard_joined = claim.room.members.get(homeserver.sender_id) == "join"
-            take_over_from(room, newest)
+            take_over_from(room, newest, history)
             room.save()
             made["room"] = 1
             made["invitation"] = _invitations(room, claim.room.members)
         mapping, _ = MappingRow.objects.update_or_create(agent=agent, defaults={"account": account, "room": room})
         for seen, last in direct:
-            made["direct"] += _direct(homeserver, agent, seen, last)
+            made["direct"] += _direct(homeserver, agent, seen, last, history)
         record(
             actor=actor,
             action="mapping.rebuilt",
@@ -124,7 +129,7 @@ def _invitations(row: Room, members: Mapping[str, str]) -> int:
     rows = [
         Invitation(room=row, user_id=person, state=state)
         for person in invitees()
-        if (state := _STATES.get(members.get(person, ""))) is not None
+        if (state := INVITATION_STATES.get(members.get(person, ""))) is not None
     ]
     Invitation.objects.bulk_create(
         rows, update_conflicts=True, unique_fields=["room", "user_id"], update_fields=["state"]
@@ -132,13 +137,15 @@ def _invitations(row: Room, members: Mapping[str, str]) -> int:
     return len(rows)
 
 
-def _direct(homeserver: Homeserver, agent: Agent, seen: SeenRoom, newest: tuple[Any, str]) -> int:
+def _direct(
+    homeserver: Homeserver, agent: Agent, seen: SeenRoom, newest: tuple[Any, str], history: History | None
+) -> int:
     if Room.objects.filter(room_id=seen.room_id).exists():
         return 0
     row = Room(homeserver=homeserver.service, kind=RoomKind.DIRECT, room_id=seen.room_id, alias=seen.alias[:255])
     row.name, row.encrypted = (seen.name or agent.name)[:255], seen.encrypted
     row.switchboard_joined = seen.members.get(homeserver.sender_id) == "join"
-    take_over_from(row, newest)
+    take_over_from(row, newest, history)
     row.save()
     for taker in _takers:
         taker(row, agent)

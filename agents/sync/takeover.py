@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -39,8 +40,23 @@ def newest_event(homeserver: Homeserver, room_id: str, user_id: str) -> tuple[da
     return at, event_id[:255] if isinstance(event_id, str) else ""
 
 
-def take_over_from(room: Room, newest: tuple[datetime, str]) -> None:
-    """Let what is not newer than this be somebody else's affair. Sets fields only; the caller saves ``TAKEOVER_FIELDS``."""
+@dataclass(frozen=True, slots=True)
+class History:
+    """A room that was ours, and whose rows a restore took: what was said in it since a time is read again, and is history up to another."""
+
+    since: datetime
+    until: datetime
+
+
+def take_over_from(room: Room, newest: tuple[datetime, str], history: History | None = None) -> None:
+    """Let what is not newer than this be somebody else's affair. Sets fields only; the caller saves ``TAKEOVER_FIELDS``.
+
+    With ``history`` it was ours all along, and is read again.
+    """
+    if history is not None:
+        room.taken_over_at, room.history_until = None, history.until
+        room.last_event_id, room.last_event_at, room.caught_up_epoch = "", history.since, 0
+        return
     room.taken_over_at, room.last_event_id = newest
     # Not caught up: whatever came between this event and our row is found by the walk that the room's next event begins with.
     room.last_event_at, room.caught_up_epoch = newest[0], 0

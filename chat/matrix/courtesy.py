@@ -83,6 +83,12 @@ def typing_soon(turn: Turn) -> None:
     _schedule(TYPING_AFTER, lambda: _type(turn))
 
 
+def forget() -> None:
+    """Nobody is told any more of what was read or written."""
+    _typing.clear()
+    _receipts.clear()
+
+
 def typing_over(turn: Turn) -> None:
     """The turn has ended."""
     if _typing.pop(turn.pk, False):

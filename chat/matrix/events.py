@@ -45,9 +45,10 @@ Change = Callable[[], object]
 
 @dataclass(slots=True)
 class Report:
-    """What became of a batch of events."""
+    """What became of a batch of events. ``history`` counts what was taken in as said before a restore."""
 
     stored: int = 0
+    history: int = 0
     repeated: int = 0
     refused: dict[str, int] = field(default_factory=dict)
 
@@ -62,7 +63,9 @@ def receive(events: Sequence[Any], homeserver: Service, *, catching_up: bool = F
     """
     report = Report()
     received_at = timezone.now()
-    by_room = _by_room(events, homeserver, report)
+    from chat.restoring import history
+
+    by_room = _by_room(events, homeserver, report, own=catching_up)
     if not by_room:
         return report
     rooms = _rooms(by_room, homeserver)
@@ -81,6 +84,10 @@ def receive(events: Sequence[Any], homeserver: Service, *, catching_up: bool = F
         if not catching_up and room.caught_up_epoch < epoch:
             # Earlier events may have been lost; they have to be taken in before these.
             catch_up(room, epoch)
+        if catching_up and room.history_until is not None:
+            old, of_room = history.split(room, of_room)
+            quiet.refuse_when_quiet()
+            report.history += history.take_in(room, old, _agent(room))
         for event in of_room:
             incoming = _read(event, room, homeserver, received_at, report, changes)
             if incoming is not None:
@@ -110,12 +117,15 @@ def catch_up(room: Room, epoch: int) -> int:
 
     Raises ``MatrixError`` when the homeserver does not answer: the caller must then take in nothing new of the room either.
     """
+    from chat.restoring import history
+
     found = gaps.walk(room)
-    stored = receive(found, room.homeserver, catching_up=True).stored if found else 0
-    if stored:
-        log.info("intake.caught_up", room=room.room_id, messages=stored)
+    report = receive(found, room.homeserver, catching_up=True) if found else Report()
+    if report.stored:
+        log.info("intake.caught_up", room=room.room_id, messages=report.stored)
     gaps.mark_caught_up(room, epoch)
-    return stored
+    history.is_over(room)
+    return report.stored + report.history
 
 
 def _read(
@@ -137,8 +147,13 @@ def _read(
         return None
 
 
-def _by_room(events: Sequence[Any], homeserver: Service, report: Report) -> dict[str, list[dict[str, Any]]]:
-    """Events by room, each room's in order; without our own deliveries, which come back: half of all that is pushed to us."""
+def _by_room(
+    events: Sequence[Any], homeserver: Service, report: Report, *, own: bool
+) -> dict[str, list[dict[str, Any]]]:
+    """Events by room, each room's in order; without our own deliveries, which come back: half of all that is pushed to us.
+
+    ``own``: with them, since the row that sent one may be missing (``chat.restoring.history``).
+    """
     by_room: dict[str, list[dict[str, Any]]] = {}
     for event in events:
         room_id = event.get("room_id") if isinstance(event, dict) else None
@@ -146,7 +161,7 @@ def _by_room(events: Sequence[Any], homeserver: Service, report: Report) -> dict
             report.refuse("malformed")
             refuse("", "", "", "malformed", "The event names no room.")
             continue
-        if _is_own_delivery(event, homeserver):
+        if not own and _is_own_delivery(event, homeserver):
             # Nothing to store: the row that sent it is the truth.
             report.refuse("own")
             continue
@@ -158,7 +173,7 @@ def _is_own_delivery(event: dict[str, Any], homeserver: Service) -> bool:
     content, sender = event.get("content"), event.get("sender")
     if not isinstance(content, dict) or not isinstance(sender, str) or event.get("type") != "m.room.message":
         return False
-    return isinstance(content.get(MARKER), dict) and "state_key" not in event and _is_ours(sender, homeserver)
+    return isinstance(content.get(MARKER), dict) and "state_key" not in event and is_ours(sender, homeserver)
 
 
 def _rooms(by_room: dict[str, list[dict[str, Any]]], homeserver: Service) -> dict[str, Room]:
@@ -262,7 +277,7 @@ def _from_message(
     report: Report,
     changes: list[Change],
 ) -> Incoming | None:
-    if parsed.marker is not None and _is_ours(parsed.sender, homeserver):
+    if parsed.marker is not None and is_ours(parsed.sender, homeserver):
         # Our own delivery comes back. Nothing to store: the row that sent it is the truth.
         report.refuse("own")
         return None
@@ -291,8 +306,8 @@ def _from_message(
     if parsed.is_notice:
         _refuse(event, "notice", "A notice of another program; programs do not answer each other's notices.", report)
         return None
-    sender_agent_id = _agent_id_of(parsed.sender, homeserver)
-    if sender_agent_id is None and _is_ours(parsed.sender, homeserver):
+    sender_agent_id = agent_id_of(parsed.sender, homeserver)
+    if sender_agent_id is None and is_ours(parsed.sender, homeserver):
         _refuse(event, "own", "From Switchboard's own account.", report)
         return None
     if sender_agent_id is not None and sender_agent_id == getattr(_agent(room), "pk", None):
@@ -306,11 +321,11 @@ def _from_message(
         transport=TRANSPORT,
         external_id=clean_text(parsed.event_id)[:255],
         sender_id=str(sender_agent_id) if sender_agent_id is not None else parsed.sender,
-        sender_name=clean_text(gaps.display_name(room, parsed.sender)),
+        sender_name=name_of(room, parsed.sender),
         sender_kind=ParticipantKind.AGENT if sender_agent_id is not None else ParticipantKind.GUEST,
         sender_agent_id=sender_agent_id,
-        text=_text(parsed),
-        parts=_parts(parsed),
+        text=text_of(parsed),
+        parts=parts_of(parsed),
         received_at=received_at,
         said_at=said_at,
         hop=hop + 1 if sender_agent_id is not None and isinstance(hop, int) else 0,
@@ -319,7 +334,7 @@ def _from_message(
     )
 
 
-def _text(parsed: ParsedMessage) -> str:
+def text_of(parsed: ParsedMessage) -> str:
     """What was written, and what came along; the file itself is fetched when the agent is to be given it (``chat.matrix.media``)."""
     if parsed.media is None:
         return parsed.body
@@ -333,14 +348,21 @@ def _text(parsed: ParsedMessage) -> str:
     return f"{parsed.body}\n{note}" if parsed.body and parsed.body != name else note
 
 
-def _parts(parsed: ParsedMessage) -> list[dict[str, Any]]:
+def parts_of(parsed: ParsedMessage) -> list[dict[str, Any]]:
+    """What is noted of the file that came along."""
     if parsed.media is None or (parsed.media.encrypted and not parsed.media.key):
         return []
     found = parsed.media
     return [media.part(found.url, found.filename or parsed.body, found.size, found.key)]
 
 
-def _is_ours(sender: str, homeserver: Service) -> bool:
+def name_of(room: Room, user_id: str) -> str:
+    """How somebody in the room is called."""
+    return clean_text(gaps.display_name(room, user_id))
+
+
+def is_ours(sender: str, homeserver: Service) -> bool:
+    """Whether Switchboard speaks as this account."""
     from agents.services.backends import homeserver_of, user_prefix
 
     opened = homeserver_of(homeserver)
@@ -354,8 +376,9 @@ def _is_ours(sender: str, homeserver: Service) -> bool:
     return not opened.client_mode or Account.objects.filter(user_id=sender).exists()
 
 
-def _agent_id_of(sender: str, homeserver: Service) -> int | None:
-    if not _is_ours(sender, homeserver):
+def agent_id_of(sender: str, homeserver: Service) -> int | None:
+    """The agent whose account it is."""
+    if not is_ours(sender, homeserver):
         return None
     return Account.objects.filter(user_id=sender).values_list("mapping__agent_id", flat=True).first()
 

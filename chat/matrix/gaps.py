@@ -145,6 +145,12 @@ def _direct_account(room: Room) -> str | None:
     return account.user_id if account is not None else None
 
 
+def forget() -> None:
+    """Rooms are not as far any more as this process noted, and may be others."""
+    _noted.clear()
+    _names.clear()
+
+
 def note_seen(room: Room, event: dict[str, Any]) -> None:
     """Remember the last event of a room, now and then."""
     now = time.monotonic()

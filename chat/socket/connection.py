@@ -12,6 +12,7 @@ from chat.socket import commands, protocol, signin, statistics
 from chat.socket.buckets import Bucket
 from chat.socket.protocol import Close, Refused, Wrong, encode
 from chat.socket.wire import Send, Wire
+from ops import quiet
 from ops.logs import get_logger
 
 if TYPE_CHECKING:
@@ -147,6 +148,7 @@ class Connection:
             "person": {"id": self.identity.person_id, "name": self.name},
             "reading_only": bool(self.identity.impersonator),
             "heartbeat": self._hub.heartbeat,
+            "life": quiet.life(),
             "limits": {
                 "frame_bytes": protocol.FRAME_BYTES,
                 "queue_bytes": protocol.QUEUE_BYTES,

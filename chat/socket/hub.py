@@ -27,6 +27,7 @@ from chat.socket.presence import Presence
 from chat.socket.protocol import HEARTBEAT_SECONDS, PERSON_BURST, PERSON_RATE, Close, Wrong, cursor_of, encode
 from chat.socket.rendering import Renderings
 from chat.socket.watched import Subscription, Watched
+from ops import quiet
 from ops.logs import get_logger
 
 log = get_logger(__name__)
@@ -69,6 +70,7 @@ class Hub:
         self.presence = Presence(self)
         self.renderings = Renderings()
         self.looked_at = 0.0
+        self.life = ""
         self._buckets: dict[int, Bucket] = {}
         self._listed: dict[tuple[int, int], tuple[int, int]] = {}
         self._conversations: set[int] = set()
@@ -425,10 +427,19 @@ class Hub:
                     ping = ping or encode({"type": "ping"})
                     connection.push(ping)
             self.presence.tick(now)
+            await self._look_at_life()
             if now - joined_at > JOIN_AGAIN_EVERY and self._layer is not None and self._channel:
                 joined_at = now
                 for group in list(self._groups):
                     await self._layer.group_add(group, self._channel)
+
+    async def _look_at_life(self) -> None:
+        """Rows were put back from a backup: what anybody was told of later ones is true no more, and everybody begins anew."""
+        await quiet.is_quiet_async()
+        before, self.life = self.life, quiet.life()
+        if before and before != self.life:
+            for connection in list(self.connections):
+                connection.end(Close.GOING_DOWN, "A backup was restored; open another socket and read everything anew.")
 
     async def _count(self) -> None:
         while True:

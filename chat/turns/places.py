@@ -47,7 +47,9 @@ def place_of(turn: Turn, backend: Backend, installation: str) -> Place:
     else:
         ref = before.backend_ref or row.backend_ref
     if ref in {"", GONE} or (before is not None and _last_in(turn, ref) != before.pk):
-        ref = _open(turn, backend, f"{_key(turn, installation)}-{turn.pk}")
+        # The time for the same reason as in ``_key``: another branch of a former life must not be taken up.
+        begun = int(turn.created_at.timestamp() * 1e6)
+        ref = _open(turn, backend, f"{_key(turn, installation)}-{turn.pk}-{begun:x}")
     if ref:
         Turn.objects.filter(pk=turn.pk).update(backend_ref=ref)
         turn.backend_ref = ref

@@ -136,7 +136,7 @@ def _answer(turn: Turn) -> Sequence[int | Delivery]:
         backend = open_backend(spec_of(turn.agent.service))
         if turn.stop_requested_by:
             # Asked to stop while another worker had it, or between two attempts.
-            _stop_upstream(turn, backend)
+            stop_upstream(turn, backend)
             collector.finished = Finished("cancelled")
         else:
             if media.waits(turn.message):
@@ -175,7 +175,8 @@ def _answer(turn: Turn) -> Sequence[int | Delivery]:
     return finish.done(turn, collector, previewed=preview.used or turn.fence > 1)
 
 
-def _stop_upstream(turn: Turn, backend: Backend) -> None:
+def stop_upstream(turn: Turn, backend: Backend) -> None:
+    """Have the backend end its work on a turn, and refuse the calls that wait for a word. What it cannot end is logged."""
     try:
         if turn.approvals and isinstance(backend, Approving):
             # Nobody waits for the answer any more, so nothing of it may be run; others' calls are left to them.

@@ -16,6 +16,7 @@ let heartbeat = 20;
 let lastFrame = 0;
 let beating = 0;
 let number = 0;
+let life = '';
 const subscriptions = new Map();
 const waiting = new Map();
 
@@ -101,6 +102,12 @@ function take(frame) {
     ready = true;
     attempts = 0;
     heartbeat = Number(frame.heartbeat) || 20;
+    if (life && frame.life && life !== frame.life) {
+      // Rows were put back from a backup: what this page shows of later ones is true no more. What is unsent is kept.
+      window.location.reload();
+      return;
+    }
+    life = frame.life || life;
     clearInterval(beating);
     beating = setInterval(beat, heartbeat * 500);
     state('open');

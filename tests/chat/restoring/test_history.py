@@ -1,0 +1,265 @@
+"""Rows went back in time, the room did not: what was said since is history, nothing old is answered or sent, and talk goes on."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+from django.db import transaction
+from django.utils import timezone
+
+from agents.models import Invitation, InvitationState, Room
+from agents.services.backends import open_homeserver
+from chat.matrix import gaps
+from chat.models import Conversation, Delivery, IntakeEpoch, Message, Turn, TurnState
+from chat.restoring.past import split_at
+from chat.services.messages import message_send
+from chat.turns import run
+from ops.backup import hooks
+from ops.models import MaintenanceWindow, Service
+from tests.support.stage import ALICE, BOB, Stage
+
+pytestmark = pytest.mark.django_db
+
+KINDS = ("settings", "people", "mappings", "conversations", "history")
+
+
+@pytest.fixture
+def house(stage: Stage) -> Stage:
+    """Ada with Alice in its room, who said something that was answered."""
+    stage.enters(stage.agent())
+    stage.says(stage.fresh(), "Before")
+    stage.drain()
+    return stage
+
+
+class Cut:
+    """The rows of this moment, to go back to."""
+
+    def __init__(self) -> None:
+        self.at = timezone.now()
+        self.models = (Delivery, Turn, Message)
+        self.last = {
+            model: model.objects.order_by("-pk").values_list("pk", flat=True).first() or 0 for model in self.models
+        }
+        self.conversations = list(Conversation.objects.values("pk", "next_seq", "head_id"))
+        self.turns = list(Turn.objects.values())
+        self.deliveries = list(Delivery.objects.values())
+
+    def restore(self, **more: Any) -> list[Any]:
+        """As a restore would; returns what the fences said."""
+        told: list[Any] = []
+        with transaction.atomic():
+            for model in self.models:
+                model.objects.filter(pk__gt=self.last[model]).delete()
+            for row in self.conversations:
+                Conversation.objects.filter(pk=row["pk"]).update(next_seq=row["next_seq"], head_id=row["head_id"])
+            for model, rows in ((Turn, self.turns), (Delivery, self.deliveries)):
+                for row in rows:
+                    model.objects.filter(pk=row["id"]).update(**row)
+            fence = hooks.Fence(
+                **{
+                    "alias": "default",
+                    "cut_at": self.at,
+                    "now": timezone.now(),
+                    "epoch": 1,
+                    "kinds": KINDS,
+                    "fresh": False,
+                    "say": told.append,
+                    **more,
+                }
+            )
+            for function in hooks.fences().values():
+                function(fence)
+        gaps.forget()
+        return told
+
+
+def said() -> list[tuple[str, str]]:
+    return list(Message.objects.order_by("conversation_id", "seq").values_list("role", "text"))
+
+
+def catch_up() -> None:
+    from chat.matrix.watch import catch_up_rooms
+
+    catch_up_rooms()
+
+
+def test_what_was_said_since_comes_back_in_order_and_nothing_of_it_is_answered_again(house: Stage):
+    cut = Cut()
+    house.says(house.fresh(), "Since")
+    house.drain()
+    house.says(house.fresh(), "And more", person=BOB)
+    house.drain()
+    before, asked = said(), len(house.world.requests)
+    assert len(before) == 6
+    shown = house.fake.shown(str(house.room().room_id))
+    cut.restore()
+    assert len(said()) == 2
+    catch_up()
+    assert said() == before
+    assert set(Message.objects.filter(pk__gt=cut.last[Message], role="user").values_list("guard", flat=True)) == {
+        "restored"
+    }
+    house.drain()
+    house.hurry()
+    house.drain()
+    assert len(house.world.requests) == asked, "nothing old is asked"
+    assert house.fake.shown(str(house.room().room_id)) == shown, "nothing old is sent"
+    answers = Message.objects.filter(role="assistant").order_by("seq")
+    assert [one.in_reply_to.text for one in answers] == ["Before", "Since", "And more"]
+    # Again, and pushed again by a homeserver that had no answer: nothing twice.
+    gaps.raise_epoch(Service.objects.get(kind="homeserver"), "test")
+    house.receive(
+        *[{**event, "room_id": house.room().room_id} for event in house.fake.rooms[str(house.room().room_id)].events]
+    )
+    assert said() == before
+
+
+def test_what_is_said_after_the_restore_is_answered_once_behind_its_history(house: Stage):
+    cut = Cut()
+    house.says(house.fresh(), "Since")
+    house.drain()
+    cut.restore()
+    asked = len(house.world.requests)
+    house.says(house.fresh(), "Now")
+    house.drain()
+    assert [text for role, text in said() if role == "user"] == ["Before", "Since", "Now"]
+    assert [request.text for request in house.world.requests[asked:]] == ["Now"]
+    assert len([text for role, text in said() if role == "assistant"]) == 3
+    assert house.room().history_until is None, "the room was read; from now on all is as always"
+
+
+def test_what_was_open_at_the_cut_ends_and_is_settled_by_what_the_room_shows(house: Stage):
+    house.says(house.fresh(), "Asked before the cut")
+    cut = Cut()
+    house.drain()
+    shown = house.fake.shown(str(house.room().room_id))
+    told = cut.restore()
+    turn = Turn.objects.order_by("-pk").first()
+    assert turn is not None
+    assert (turn.state, turn.finish_reason, turn.error_code) == (TurnState.CANCELLED, "restored", "restored")
+    assert "1 answer" in told[0].sentence
+    house.drain()
+    assert house.fake.shown(str(house.room().room_id)) == shown
+    catch_up()
+    turn.refresh_from_db()
+    assert turn.state == TurnState.DONE
+    assert turn.reply is not None
+    assert turn.reply.text == shown[-1]
+    assert Message.objects.filter(text=shown[-1]).count() == 1
+
+
+def test_an_answer_that_waited_to_be_sent_is_known_as_sent_when_the_room_has_it(
+    house: Stage, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(run, "run_delivery", lambda delivery: None)
+    house.says(house.fresh(), "Again")
+    house.run_turns()
+    cut = Cut()
+    house.run_deliveries()
+    cut.restore()
+    delivery = Delivery.objects.order_by("-pk").first()
+    assert delivery is not None
+    assert (delivery.state, delivery.error_code) == ("discarded", "restored")
+    messages = Message.objects.count()
+    catch_up()
+    delivery.refresh_from_db()
+    assert delivery.state == "sent"
+    assert delivery.shown[0]["event_id"]
+    assert Message.objects.count() == messages, "the backup had the answer already"
+    # One that never got there stays discarded.
+    house.says(house.fresh(), "Never sent")
+    house.run_turns()
+    cut = Cut()
+    cut.restore()
+    catch_up()
+    house.drain()
+    last = Delivery.objects.order_by("-pk").first()
+    assert last is not None
+    assert last.state == "discarded"
+
+
+def test_edits_redactions_and_words_from_the_portal_come_back_as_they_read_last(house: Stage):
+    cut = Cut()
+    room_id, agent = str(house.room().room_id), house.fresh()
+    first = house.says(agent, "Teh word")
+    house.drain()
+    house.fake.person_says(
+        room_id,
+        ALICE,
+        "* The word",
+        **{
+            "m.new_content": {"msgtype": "m.text", "body": "The word"},
+            "m.relates_to": {"rel_type": "m.replace", "event_id": first["event_id"]},
+        },
+    )
+    gone = house.says(agent, "Never mind")
+    house.drain()
+    house.fake.add(room_id, ALICE, {"redacts": gone["event_id"]}, kind="m.room.redaction")
+    message_send(agent=agent, text="From *elsewhere*", speaker_name="Bob", speaker_id="bob")
+    house.drain()
+    cut.restore()
+    catch_up()
+    people = [text for role, text in said() if role == "user"]
+    assert people == ["Before", "The word", "From *elsewhere*"]
+    assert Message.objects.get(text="From *elsewhere*").sender.name == "Bob"
+    assert not Turn.objects.filter(state="queued").exists()
+
+
+def test_every_room_is_read_even_where_the_backup_says_it_was_read_in_a_later_epoch(house: Stage):
+    """On an empty machine the homeserver's epoch begins anew, while rooms remember high numbers."""
+    IntakeEpoch.objects.all().delete()
+    Room.objects.update(caught_up_epoch=7)
+    Cut().restore(fresh=True)
+    homeserver = Service.objects.get(kind="homeserver")
+    assert gaps.current_epoch(homeserver) == 8
+    assert [room.pk for room in gaps.rooms_to_walk(homeserver, 8)] == [house.room().pk]
+
+
+def test_new_rows_get_numbers_on_an_empty_machine_that_none_had_before(house: Stage):
+    highest = Message.objects.order_by("-pk").values_list("pk", flat=True)[0]
+    Cut().restore(fresh=True)
+    house.says(house.fresh(), "Now")
+    assert Message.objects.order_by("-pk").values_list("pk", flat=True)[0] > highest + 999_999
+    house.drain()
+    assert Turn.objects.order_by("-pk").values_list("pk", flat=True)[0] > 999_999
+
+
+def test_the_homeservers_clock_decides_not_ours(house: Stage, monkeypatch: pytest.MonkeyPatch):
+    """Its clock is an hour ahead: what was said a minute before the restore bears a later time than our line."""
+    line = datetime.now().astimezone()
+    ahead = timedelta(hours=1)
+    events = [{"origin_server_ts": int((line + ahead + timedelta(minutes=n)).timestamp() * 1000)} for n in (-1, 1)]
+    assert split_at(events, line) == ([], events)
+    cut = Cut()
+    client = open_homeserver().client
+    monkeypatch.setattr(client, "_ahead", ahead)
+    monkeypatch.setattr(client, "_ahead_at", float("inf"))
+    cut.restore()
+    from chat.restoring import history
+
+    room = house.room()
+    old, new = history.split(room, events)
+    assert (old, new) == (events[:1], events[1:])
+    # By place as well: another server's event that pretends to be from tomorrow stands before one that is old.
+    late = {"origin_server_ts": int((line + timedelta(days=1)).timestamp() * 1000)}
+    assert history.split(room, [late, *events])[0] == [late, events[0]]
+
+
+def test_invitations_and_alarms_wait(house: Stage):
+    room = house.room()
+    Invitation.objects.create(room=room, user_id=BOB, state=InvitationState.PENDING)
+    Cut().restore()
+    assert Invitation.objects.get(user_id=BOB).not_before > timezone.now() + timedelta(minutes=50)
+    assert MaintenanceWindow.objects.get().ends_at > timezone.now() + timedelta(minutes=5)
+    house.fake.person_joins(str(room.room_id), BOB)
+    from agents.restoring.invited import look
+
+    told: list[Any] = []
+    work = hooks.Reconcile(timezone.now(), timezone.now() - timedelta(minutes=1), 1, KINDS, False, "test", told.append)
+    result = look(work)
+    assert result is not None
+    assert result["known"] == 1
+    assert Invitation.objects.get(user_id=BOB).state == InvitationState.JOINED
