@@ -2,8 +2,11 @@
 
 from ops.doctor.catalogue import register_proof
 from ops.doctor_data import (  # noqa: F401
+    backup,
+    backup_repairs,
     corrupt,
     disk,
+    fault_backup,
     fault_corrupt,
     fault_files,
     fault_locked,
@@ -24,3 +27,4 @@ register_proof("db.corrupt", f"{_TESTS}/test_corrupt.py::test_damage_is_found_re
 register_proof("disk.low", f"{_TESTS}/test_files.py::TestDisk")
 register_proof("logs.oversize", f"{_TESTS}/test_files.py::TestLogs")
 register_proof("data.retention", f"{_TESTS}/test_retention.py::TestMessages")
+register_proof("backup.stale", "tests/ops/vault/test_doctor.py")

@@ -18,11 +18,10 @@ from ops.logs import get_logger
 from ops.models import Job, JobTrigger
 from ops.models.backup import (
     Backup,
-    BackupCopy,
+    BackupDestination,
     BackupDrill,
     BackupPlan,
     BackupReason,
-    CopyState,
     DrillState,
 )
 from ops.services import audit
@@ -260,7 +259,7 @@ def _drill(row: BackupPlan, now: datetime) -> int:
 
 def _look(now: datetime) -> int:
     """Every few hours: is everything still where it was put?"""
-    if not BackupCopy.objects.filter(state=CopyState.STORED).exists() or _open_job("backup.look"):
+    if not BackupDestination.objects.filter(enabled=True).exists() or _open_job("backup.look"):
         return 0
     last = Job.objects.filter(kind="backup.look").aggregate(at=Max("created_at"))["at"]
     if last is not None and last > now - LOOK_EVERY:

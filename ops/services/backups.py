@@ -354,9 +354,11 @@ def last_good() -> Backup | None:
 
 
 def newest() -> Backup | None:
-    """The newest backup that is whole."""
+    """The newest backup of our own making that is whole, as far as is known, and of which a copy is where it should be."""
     return (
-        Backup.objects.filter(state__in=[BackupState.COMPLETE, BackupState.PARTIAL], copies__state=CopyState.STORED)
+        Backup.objects.filter(
+            state__in=[BackupState.COMPLETE, BackupState.PARTIAL], copies__state=CopyState.STORED, verify_error=""
+        )
         .exclude(reason=BackupReason.FOUND)
         .order_by("-made_at")
         .distinct()
