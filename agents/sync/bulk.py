@@ -121,6 +121,7 @@ class Bulk:
                 actor=self.applier.actor,
                 action="agent.created",
                 targets=[(agent, f"{agent.name} on {agent.service.name}") for agent in agents],
+                versions=False,
             )
         return [
             (account, agent, steps)

@@ -39,13 +39,17 @@ def record(
     return event
 
 
-def record_each(*, actor: str, action: str, targets: Iterable[tuple[models.Model, str]]) -> None:
-    """One event for each row with its message, in few statements: for what happens to thousands of rows at once."""
+def record_each(*, actor: str, action: str, targets: Iterable[tuple[models.Model, str]], versions: bool = True) -> None:
+    """One event for each row with its message, in few statements: for what happens to thousands of rows at once.
+
+    ``versions=False``: for rows that begin now; ``ops.history.beginnings`` writes their first versions beside everything else.
+    """
     rows = list(targets)
     AuditEvent.objects.bulk_create(
         [_event(actor, action, target, message, None, None) for target, message in rows], batch_size=500
     )
-    note_each((target, Deed(actor, action, message)) for target, message in rows)
+    if versions:
+        note_each((target, Deed(actor, action, message)) for target, message in rows)
 
 
 def _event(
