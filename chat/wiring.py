@@ -9,12 +9,14 @@ from celery.signals import worker_ready, worker_shutting_down
 from agents.services.moving import register_mover
 from agents.services.rebuild_rows import register_direct_room
 from agents.services.refill import register_forgetter
+from agents.services.renaming import register_keeper
 from agents.services.sessions import register_maker, register_watcher
 from agents.sync.again import register_history_writer
 from agents.sync.epochs import register_epoch_source
 from agents.sync.observe import register_invitees
 from chat.deliveries.outbox import MATRIX
 from chat.deliveries.run import register_target
+from chat.doctor.recovery.renaming import links_of
 from chat.matrix import gaps, state_events, told_again
 from chat.matrix.deliver import deliver
 from chat.matrix.hearing import watch_account
@@ -29,6 +31,7 @@ register_direct_room(state_events.join_conversation)
 register_mover(moved.forget_places, guard=moved.refuse_while_answering)
 register_history_writer(told_again.tell)
 register_forgetter(told_again.forget_homeserver)
+register_keeper(links_of)
 
 
 def operators_on_matrix() -> Iterable[str]:

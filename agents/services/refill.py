@@ -21,7 +21,7 @@ PORTION = 500
 Forgetter = Callable[[Service, list[int]], None]
 _forgetters: list[Forgetter] = []
 
-_FIELDS = [
+FORGOTTEN = [
     "room_id", "predecessors", "name", "topic", "in_space", "child_order", "switchboard_joined", "encrypted", "caught_up_epoch",
     "last_event_id", "last_event_at", "taken_over_at", "look_wanted_at", "looked_at",
 ]  # fmt: skip
@@ -31,6 +31,11 @@ def register_forgetter(forgetter: Forgetter) -> None:
     """Let the app above forget what it knows of a homeserver's rooms; it is given the rows of chats that people had opened."""
     if forgetter not in _forgetters:
         _forgetters.append(forgetter)
+
+
+def forgetters() -> list[Forgetter]:
+    """All that were registered."""
+    return list(_forgetters)
 
 
 def refill_reset(*, homeserver: Homeserver, loss: Loss, actor: str) -> int:
@@ -56,8 +61,8 @@ def refill_reset(*, homeserver: Homeserver, loss: Loss, actor: str) -> int:
                 in_space=False, child_order=""
             )
         for room in (*rooms, *direct):
-            _forget(room)
-        Room.objects.bulk_update([*rooms, *direct], _FIELDS, batch_size=PORTION)
+            forget_place(room)
+        Room.objects.bulk_update([*rooms, *direct], FORGOTTEN, batch_size=PORTION)
         keys = [room.pk for room in (*rooms, *direct)]
         for start in range(0, len(keys), PORTION):
             Invitation.objects.filter(room__in=keys[start : start + PORTION]).delete()
@@ -73,7 +78,8 @@ def refill_reset(*, homeserver: Homeserver, loss: Loss, actor: str) -> int:
     return len(rooms)
 
 
-def _forget(room: Room) -> None:
+def forget_place(room: Room) -> None:
+    """Let the row (in memory) be that of a room that is still to be made; ``FORGOTTEN`` are the fields. It remembers its former room."""
     if room.room_id:
         room.predecessors = [room.room_id, *room.predecessors][:50]
     room.room_id, room.name, room.topic = None, "" if room.kind != RoomKind.DIRECT else room.name, ""

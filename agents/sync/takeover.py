@@ -79,8 +79,13 @@ def derived_localparts(homeserver: Homeserver, agent: Agent) -> tuple[str, ...]:
 
 def names_of(homeserver: Homeserver, service: str, kind: str, external_id: str) -> tuple[str, ...]:
     """As ``derived_localparts``, for an agent without a row."""
+    return names_with(user_prefix(homeserver), service, kind, external_id)
+
+
+def names_with(prefix: str, service: str, kind: str, external_id: str) -> tuple[str, ...]:
+    """As ``names_of``, for a homeserver of which only the prefix is known."""
     scopes = ("", service) if kind == "letta" else (service,)
-    return tuple(localpart_for(external_id, prefix=user_prefix(homeserver), scope=scope) for scope in scopes)
+    return tuple(localpart_for(external_id, prefix=prefix, scope=scope) for scope in scopes)
 
 
 def mark_of(mapping: Mapping) -> dict[str, str]:

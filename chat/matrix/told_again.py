@@ -34,8 +34,7 @@ def tell(homeserver: Homeserver, mapping: Mapping) -> None:
     if not room.room_id or not messages:
         return
     agent = mapping.account.user_id
-    told = "The homeserver has lost the room that was here before, so this one was made. "
-    told += "What was said last follows; everything is kept in Switchboard."
+    told = f"{_why(homeserver, room)} What was said last follows; everything is kept in Switchboard."
     content = notice_content(told, extra=_MARKS)
     homeserver.client.send(room.room_id, content, txn_id=_txn(room, "notice"), user_id=agent)
     _bring_switchboard(homeserver, room, agent)
@@ -51,6 +50,14 @@ def tell(homeserver: Homeserver, mapping: Mapping) -> None:
                 user_id=agent if as_agent else homeserver.sender_id,
                 ts=int(at.timestamp() * 1000),
             )
+
+
+def _why(homeserver: Homeserver, room: Room) -> str:
+    # Ids of rooms tell their server up to room version 11.
+    former = room.predecessors[0].partition(":")[2]
+    if former and former != homeserver.server_name:
+        return f"I live on {homeserver.server_name} now; my room on {former} is no longer answered."
+    return "The homeserver has lost the room that was here before, so this one was made."
 
 
 def _last(conversation_id: int) -> list[Message]:

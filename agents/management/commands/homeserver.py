@@ -8,6 +8,7 @@ import sys
 from argparse import ArgumentParser
 from typing import Any
 
+from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
 from rich.table import Table
 
@@ -52,11 +53,27 @@ class Command(BaseCommand):
         close.add_argument(
             "--erase", action="store_true", help="Hide what it said from those who join its rooms later."
         )
+        rename = actions.add_parser(
+            "rename-server", help="Begin anew on a homeserver of another name; agents and conversations stay."
+        )
+        rename.add_argument("new_name", metavar="NAME", help="What stands behind the colon in Matrix ids there.")
+        rename.add_argument("--url", default="", help="Its address, when that is another one too.")
+        rename.add_argument(
+            "--people", choices=("leave", "same"), default="leave", help="same: people have the same names there."
+        )
+        rename.add_argument(
+            "--account", action="append", default=[], metavar="OLD=NEW", dest="accounts", help="One person's account."
+        )
+        rename.add_argument("--dry-run", action="store_true", help="Show what would change, and change nothing.")
+        rename.add_argument("--yes", action="store_true", help="Do not ask for the name once more.")
         again = actions.add_parser("resume-invitations", help="Invite somebody again who is not invited for now.")
         again.add_argument("user_id", metavar="USER", help="A user id, or the name before the colon.")
         close.add_argument("--yes", action="store_true", help="Do not ask.")
 
     def handle(self, *args: Any, **options: Any) -> None:
+        if options["do"] == "rename-server":
+            self._rename(options)
+            return
         service = _service(options["service"])
         try:
             if options["do"]:
@@ -78,6 +95,15 @@ class Command(BaseCommand):
             self.stdout.write(json.dumps(facts.to_dict(), indent=2))
         else:
             self._print(facts)
+
+    def _rename(self, options: dict[str, Any]) -> None:
+        """The repair ``homeserver.rename``, with its plan, its typed word and its way back."""
+        arguments = ["homeserver.rename", "--param", f"name={options['new_name']}", "--param", f"url={options['url']}"]
+        arguments += ["--param", f"people={options['people']}", "--param", f"accounts={','.join(options['accounts'])}"]
+        arguments += ["--dry-run"] if options["dry_run"] else []
+        arguments += ["--typed", options["new_name"].strip().lower()] if options["yes"] else []
+        arguments += ["--json"] if options["as_json"] else []
+        call_command("repair", *arguments, stdout=self.stdout, stderr=self.stderr)
 
     # Acting
 

@@ -1,0 +1,1 @@
+"""Repairs after the world around changed: a homeserver with another name."""
