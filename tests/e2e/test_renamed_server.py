@@ -113,9 +113,8 @@ def test_it_asks_the_new_server_first_and_changes_nothing(house: House) -> None:
     assert "does not know Switchboard yet" in refused.stderr
     registration = house.stack.folder / "registration-new.yaml"
     house.stack.manage("registration", "--server-name", NEW, "--output", str(registration))
-    house.new.stop()
     house.new.use_registration(registration)
-    house.new.start()
+    house.new.restart()
 
     wrong = house.rename("other.test", "--url", house.new.url, "--yes", check=False)
     assert wrong.returncode == 2
@@ -145,9 +144,7 @@ def test_agents_begin_anew_there_and_conversations_go_on(house: House) -> None:
     before = house.agents()
     house.rename(NEW, "--url", house.new.url, "--people", "same", "--yes")
     for part in house.stack.parts:
-        part.stop()
-    house.stack.stop()
-    house.stack.start()
+        part.restart()
 
     # What is still said on the former server is nobody's any more.
     old_room = next(iter(before.values()))[3]
