@@ -14,6 +14,7 @@ class AgentsConfig(AppConfig):
             alert_room,
             backup,
             backup_files,
+            backup_letta,
             checks,
             jobs,
             kinds,
@@ -25,4 +26,4 @@ class AgentsConfig(AppConfig):
         from agents.doctor import letta, mappings, matrix  # noqa: F401
         from agents.importing import parts  # noqa: F401
         from agents.matrix.crypto import rotation  # noqa: F401
-        from agents.restoring import adopt, devices, invited, stillness  # noqa: F401
+        from agents.restoring import adopt, devices, invited, letta_files, stillness  # noqa: F401

@@ -10,5 +10,5 @@ class ControlplaneConfig(AppConfig):
     verbose_name = "Switchboard"
 
     def ready(self) -> None:
-        from controlplane import backup, backup_files, checks, cors, explorer, handover  # noqa: F401
+        from controlplane import backup, backup_files, backup_homeserver, checks, cors, explorer, handover  # noqa: F401
         from controlplane.homeserver import adapter, port  # noqa: F401

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 from urllib.parse import urlsplit
 
 import httpx
@@ -148,6 +148,38 @@ class HttpServer:
         except ValueError:
             begin = short(raw[:200].decode("utf-8", "replace"), self.secrets, 80)
             raise BackendBroken(f"{where}: the answer is not JSON; it begins with {begin!r}.") from None
+
+    def download(self, path: str, target: BinaryIO, *, read_seconds: float = READ_SECONDS) -> int:
+        """Write the answer to a GET into a file, whatever its size. Returns how many bytes came. Raises ``BackendError``."""
+        where, size = self.where("GET", path), 0
+        with self._open("GET", path, read_seconds=read_seconds) as response, self._translated(where):
+            for piece in response.iter_bytes():
+                target.write(piece)
+                size += len(piece)
+        return size
+
+    def upload(
+        self, path: str, *, fields: Mapping[str, str], name: str, file: BinaryIO, read_seconds: float = READ_SECONDS
+    ) -> Any:
+        """POST a file as a form's ``file`` and return the decoded JSON answer. Raises ``BackendError``."""
+        where = self.where("POST", path)
+        timeout = httpx.Timeout(READ_SECONDS, connect=CONNECT_SECONDS, pool=CONNECT_SECONDS, read=read_seconds)
+        with self._in_use(where):
+            with self._translated(where):
+                files = {"file": (name, file, "application/json")}
+                response = self._client.post(path, data=dict(fields), files=files, timeout=timeout)
+            if not response.is_success:
+                raise error_of(
+                    response.status_code,
+                    response.headers,
+                    response.text[:LONGEST_ERROR_BODY],
+                    where=where,
+                    secrets=self.secrets,
+                )
+            try:
+                return response.json()
+            except ValueError:
+                raise BackendBroken(f"{where}: the answer is not JSON.") from None
 
     def events(
         self,

@@ -51,13 +51,16 @@ def register_mover(mover: Mover, *, guard: Mover | None = None) -> None:
         _guards.append(guard)
 
 
-def agent_move(*, agent: Agent, service: Service, external_id: str, actor: str, keep: Keep = "") -> Agent:
+def agent_move(
+    *, agent: Agent, service: Service, external_id: str, actor: str, keep: Keep = "", info: AgentInfo | None = None
+) -> Agent:
     """Let the agent be answered by another server's agent from now on. Account, room, conversations and settings stay.
 
     The other server must list ``external_id``. Where it has a row with a room already, ``keep`` says which room goes on: the
-    agent's ``own``, or ``theirs``; the other room is archived with everything in it. Raises ``CannotMove``.
+    agent's ``own``, or ``theirs``; the other room is archived with everything in it. ``info``: what the server said of it a moment
+    ago, where that is known already. Raises ``CannotMove``.
     """
-    info = _listed(service, external_id)
+    info = tidy(info) if info is not None else _listed(service, external_id)
     try:
         with named_lock("agents.move", wait=10.0), transaction.atomic():
             agent = Agent.objects.select_for_update().get(pk=agent.pk)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import httpx
 
-from controlplane.homeserver import configure
+from controlplane.homeserver import configure, paths, restored
 from controlplane.homeserver import process as processes
 from controlplane.homeserver.errors import HomeserverError
 from controlplane.homeserver.paths import LocalHomeserver
@@ -84,7 +84,13 @@ class Keeper(threading.Thread):
             self.local = configure.settle(self.local)
 
     def _start(self) -> str:
-        """Start the process. "" when it answers (or we are to stop), else a sentence."""
+        """Start the process. "" when it answers (or we are to stop), else a sentence. One that a restore brought takes the place of ours."""
+        if aside := restored.take_its_place(self.local.folder):
+            self._say(
+                "attention", f"The local homeserver of a backup was put back; what was there lies in synapse/{aside}."
+            )
+            self.local = paths.known_local() or self.local
+            configure.write(self.local)
         self.process = processes.spawn(self._python, self.local)
         problem = self._wait_for_answer()
         if problem:

@@ -59,9 +59,14 @@ def folder() -> Path:
 
 def known_local() -> LocalHomeserver | None:
     """The local homeserver that was set up in this data directory, or ``None``."""
+    return known_in(folder())
+
+
+def known_in(place: Path) -> LocalHomeserver | None:
+    """The local homeserver whose files lie in a folder, or ``None``."""
     try:
-        data = json.loads((folder() / "local.json").read_text(encoding="utf-8"))
-        return LocalHomeserver(folder(), str(data["server_name"]), int(data["port"]), data.get("settled") is not False)
+        data = json.loads((place / "local.json").read_text(encoding="utf-8"))
+        return LocalHomeserver(place, str(data["server_name"]), int(data["port"]), data.get("settled") is not False)
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

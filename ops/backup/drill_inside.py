@@ -89,11 +89,14 @@ class Telling:
 def cut_off() -> None:
     """From now on this process reaches nobody: no homeserver, no backend, no mail server."""
 
-    def refuse(self: socket.socket, address: Any) -> Any:
+    def refuse(*args: Any, **named: Any) -> Any:
         raise OSError("A drill reaches nothing outside of its own process.")
 
-    socket.socket.connect = refuse  # type: ignore[method-assign]
-    socket.socket.connect_ex = refuse  # type: ignore[method-assign]
+    for name in ("connect", "connect_ex", "sendto"):
+        setattr(socket.socket, name, refuse)
+    # Asking for a name is asking somebody, too.
+    for name in ("getaddrinfo", "gethostbyname", "gethostbyname_ex"):
+        setattr(socket, name, refuse)
 
 
 def read(path: Path, identities: list[str], telling: Telling) -> None:
@@ -315,9 +318,10 @@ class _Restoring:
     def _fences(self) -> str:
         """What a restore does in its own transaction, so that nothing old is answered."""
         from ops.backup.hooks import Fence, fences
+        from ops.backup.scopes import kinds
 
-        now = timezone.now()
+        now, every = timezone.now(), tuple(kind.name for kind in kinds())
         with transaction.atomic():
             for function in fences().values():
-                function(Fence("default", self._cut_at, now, 1, (), True, self._telling.say))
+                function(Fence("default", self._cut_at, now, 1, every, True, self._telling.say))
         return f"{counted(len(fences()), 'fence stands', 'fences stand')}: nothing from before would be answered or sent again."

@@ -6,7 +6,7 @@ import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, BinaryIO
 from urllib.parse import quote
 
 from agents.backends.base import (
@@ -43,6 +43,7 @@ from agents.backends.watch import StopRequested
 from ops.words import counted
 
 QUICK_SECONDS = 10.0
+FILE_SECONDS = 180.0
 TOKEN_KEYS = ("token", "password", "api_key")
 
 
@@ -245,6 +246,33 @@ class LettaBackend:
         if known.model != model:
             self.server.json("PATCH", _agent(external_id), body={"model": model})
         return known.model
+
+    # Agents as files
+
+    def export_agent(self, external_id: str, target: BinaryIO) -> int:
+        """Write the agent as an agent file (``.af``: JSON with its blocks, tools and the messages of its default thread). Returns its size."""
+        try:
+            return self.server.download(f"{_agent(external_id)}/export", target, read_seconds=FILE_SECONDS)
+        except BackendRejected as error:
+            raise self._agent_error(error, external_id, "") from None
+
+    def import_agent(self, file: BinaryIO) -> str:
+        """Make an agent from an agent file, whose tools never replace those that are there. Returns its id, which is a new one."""
+        fields = {"append_copy_suffix": "false", "override_existing_tools": "false"}
+        path = "/v1/agents/import"
+        made = self.server.upload(path, fields=fields, name="agent.af", file=file, read_seconds=FILE_SECONDS)
+        ids = made.get("agent_ids") if isinstance(made, dict) else None
+        if not isinstance(ids, list) or len(ids) != 1:
+            raise BackendBroken(f"{self.server.where('POST', path)}: the answer does not name the agent that was made.")
+        return str(ids[0])
+
+    def tagged(self, tag: str) -> str:
+        """The id of an agent with this tag, "" when there is none."""
+        found = self.server.json(
+            "GET", "/v1/agents/", params={"tags": tag, "limit": 1, "include_relationships": "tags"}
+        )
+        rows = found if isinstance(found, list) else []
+        return next((str(row["id"]) for row in rows if tag in (row.get("tags") or ())), "")
 
     # Health and memory
 
