@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from django.utils import timezone
 from ops.backup.apply import Applied, apply_staged
 from ops.backup.components import Component, Putting
 from ops.backup.errors import BackupError
-from ops.backup.files import put_files
+from ops.backup.files import KEYS_COMPONENT, put_files
 from ops.backup.plan import findings_of, plan_json
 from ops.backup.staging import Staging, staging
 from ops.findings import Finding
@@ -140,7 +140,7 @@ def _apply(restore: Restore, actor: str, progress: Progress) -> None:
                 applied = _apply_rows(restore, staged, keys, actor)
                 progress(0, 0, "Putting back files")
                 files |= put_files(
-                    path, identities, putting, wanted=lambda one: not _first(one) and _is_wanted(one, restore)
+                    path, identities, putting, wanted=lambda one: not _first(one) and _is_wanted(one, restore, keys)
                 )
         note_files(restore, files, [*applied.findings])
     except (StillBusy, LockHeld) as error:
@@ -155,7 +155,10 @@ def _first(one: Component) -> bool:
     return one.kind == "conversations"
 
 
-def _is_wanted(one: Component, restore: Restore) -> bool:
+def _is_wanted(one: Component, restore: Restore, keys: Collection[str] = ()) -> bool:
+    """Files of the chosen kinds; and keys, of whatever kind, when second factors and stores would stay closed without them."""
+    if one.name == KEYS_COMPONENT and set(keys) - set(settings.FIELD_ENCRYPTION_KEYS):
+        return True
     return not restore.kinds or one.kind in restore.kinds
 
 

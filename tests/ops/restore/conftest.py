@@ -13,10 +13,12 @@ from ops.backup.write import write_backup
 
 @pytest.fixture
 def house(transactional_db, tmp_path, settings, monkeypatch):
-    """A data directory of its own; nobody has to be waited for."""
+    """A data directory of its own; nobody has to be waited for, and nothing but rows is put back."""
     settings.DATA_DIR = tmp_path / "data"
     settings.DATA_DIR.mkdir()
     monkeypatch.setattr("ops.quiet.CACHE_SECONDS", 0.0)
+    monkeypatch.setattr("ops.backup.hooks._fences", {})
+    monkeypatch.setattr("ops.backup.hooks._reconciles", {})
     return settings.DATA_DIR
 
 

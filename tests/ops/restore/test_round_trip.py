@@ -21,7 +21,7 @@ EVERY = ("kept", "added")
 
 def backup_from(alias, monkeypatch) -> io.BytesIO:
     with monkeypatch.context() as patch:
-        patch.setattr(write, "consistent_cut", lambda: consistent_cut(alias))
+        patch.setattr(write, "consistent_cut", lambda **more: consistent_cut(alias, **more))
         target = io.BytesIO()
         manifest = write.write_backup(
             target=target,
