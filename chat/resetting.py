@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import datetime
 
 from allauth.usersessions.models import UserSession
 from django.db.models import Exists, Max, OuterRef, Q, QuerySet
@@ -97,12 +98,10 @@ def _draw_lines() -> None:
     """Each room begins behind the newest words of it that we had, on the homeserver's clock: what is sent after them is new, whatever
     stands before is passed over, although no row knows it any more."""
     heard = Message.objects.filter(transport="matrix", conversation__hold="", conversation__links__room__isnull=False)
-    newest = dict(
-        heard.order_by()
-        .values_list("conversation__links__room")
-        .annotate(at=Max("said_at"))
-        .values_list("conversation__links__room", "at")
-    )
+    newest: dict[int, datetime | None] = {
+        int(row["conversation__links__room"]): row["at"]
+        for row in heard.order_by().values("conversation__links__room").annotate(at=Max("said_at"))
+    }
     rooms = Room.objects.exclude(kind=RoomKind.SPACE).filter(room_id__isnull=False, link__conversation__hold="")
     batch: list[Room] = []
     for room in rooms.only("pk", "taken_over_at", "last_event_at").iterator(chunk_size=2000):

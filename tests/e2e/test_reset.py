@@ -181,3 +181,19 @@ def test_everything_is_removed_and_no_room_is_made_twice(house: House) -> None:
     house.say("after everything")
     house.settle()
     assert house.asked() - before == {"after everything in the room": 1, "after everything in the chat": 1}
+
+
+def test_the_last_reset_is_taken_back(house: House) -> None:
+    before, said = house.asked(), house.stack.ask(SAID)
+    assert said[0] >= 4
+    house.reset("conversations")
+    assert house.stack.ask(SAID)[0] == 0
+    undone = house.stack.manage("reset", "--undo", "--json", check=False)
+    assert undone.returncode == 0, f"{undone.stdout[-2000:]}\n{undone.stderr[-3000:]}"
+    assert house.stack.ask(SAID) == said
+    house.settle()
+    assert house.asked() == before, "what was answered before is not answered again"
+    house.say("after the undo")
+    house.settle()
+    assert house.asked() - before == {"after the undo in the room": 1, "after the undo in the chat": 1}
+    assert house.stack.ask(JOINED) == house.joined
