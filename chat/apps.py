@@ -23,6 +23,7 @@ class ChatConfig(AppConfig):
             wiring,
         )
         from chat import history as own_history  # noqa: F401
+        from chat import losses as own_losses  # noqa: F401
         from chat.access import registration, second_factor  # noqa: F401
         from chat.doctor import (  # noqa: F401
             faults,

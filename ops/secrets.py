@@ -302,7 +302,12 @@ def rotate(*, dry_run: bool = False, batch: int = 200) -> list[RotationCount]:
     writes at the same time is left to them (they use the newest key). Reads and writes the stored text only.
     """
     fields = [_rotate_field(model, field, dry_run, batch) for model, field in encrypted_fields()]
-    return [*fields, *(rotation(dry_run) for rotation in _rotations)]
+    return [*fields, *rotations(dry_run=dry_run)]
+
+
+def rotations(*, dry_run: bool = False) -> list[RotationCount]:
+    """``rotate`` for what lies outside encrypted fields."""
+    return [rotation(dry_run) for rotation in _rotations]
 
 
 def _rotate_field(model: type[models.Model], field: EncryptedField, dry_run: bool, batch: int) -> RotationCount:

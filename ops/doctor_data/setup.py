@@ -13,6 +13,8 @@ from ops.doctor_data import (  # noqa: F401
     folders,
     locked,
     logfiles,
+    losses_own,
+    lost_key,
     recover,
     retention,
 )

@@ -146,7 +146,7 @@ def apply(work: RepairWork) -> dict[str, Any]:
 def undo(work: RepairWork) -> None:
     """Every row as it was, while nothing was made on the new homeserver."""
     kept = work.snapshot
-    service = Service.objects.filter(pk=kept.get("service"), kind=HOMESERVER_KIND).first()
+    service = Service.objects.filter(pk=kept.get("service") or 0, kind=HOMESERVER_KIND).first()
     if service is None or not kept.get("applied"):
         return
     try:
