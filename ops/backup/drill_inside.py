@@ -320,8 +320,13 @@ class _Restoring:
         from ops.backup.hooks import Fence, fences
         from ops.backup.scopes import kinds
 
+        def say(finding: Finding) -> None:
+            # What a restore would end is no news about the backup.
+            if finding.severity != "info":
+                self._telling.say(finding)
+
         now, every = timezone.now(), tuple(kind.name for kind in kinds())
         with transaction.atomic():
             for function in fences().values():
-                function(Fence("default", self._cut_at, now, 1, every, True, self._telling.say))
+                function(Fence("default", self._cut_at, now, 1, every, True, say))
         return f"{counted(len(fences()), 'fence stands', 'fences stand')}: nothing from before would be answered or sent again."
