@@ -18,8 +18,8 @@ import orjson
 
 from ops.backup.shapes import Column
 
-# What orjson writes for numbers beyond 16 digits; PostgreSQL writes them out.
-_EXPONENT = re.compile(rb"\de\d")
+# What orjson writes for numbers beyond 16 digits, which PostgreSQL writes out, and a zero whose sign PostgreSQL drops.
+_ODD_NUMBER = re.compile(rb"\de\+\d|-0\.0")
 _NO_MICROSECONDS = ".000000"
 # A NUL in JSON text. The backslash before it may itself be escaped.
 ESCAPED_NUL = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")
@@ -33,7 +33,7 @@ def canonical_json(text: str) -> str:
         written = orjson.dumps(orjson.loads(text), option=orjson.OPT_SORT_KEYS)
     except (orjson.JSONDecodeError, TypeError):
         return _slowly(text)
-    return _slowly(text) if _EXPONENT.search(written) else written.decode()
+    return _slowly(text) if _ODD_NUMBER.search(written) else written.decode()
 
 
 def _slowly(text: str) -> str:
@@ -45,6 +45,8 @@ def _slowly(text: str) -> str:
 
 def _number(text: str) -> float | int:
     number = float(text)
+    if number == 0:
+        return 0.0
     if abs(number) >= 1e16 and abs(number) != float("inf"):
         return int(Decimal(repr(number)))
     return number

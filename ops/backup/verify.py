@@ -65,6 +65,9 @@ def verify_backup(
         report.ok = True
         for name, sentence in reader.manifest.missing.items():
             report.findings.append(Finding("warning", "backup.part_missing", sentence, f"part:{name}"))
+        for name in reader.manifest.broken:
+            sentence = f"{name} became shorter while the backup was made: it is in it only in part."
+            report.findings.append(Finding("warning", "backup.file_changed", sentence, f"file:{name}"))
     except BackupError as exc:
         report.findings.append(Finding("error", _CODES.get(type(exc), "backup.unreadable"), str(exc)))
     report.seconds = time.monotonic() - started
