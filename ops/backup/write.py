@@ -10,11 +10,11 @@ from collections.abc import Callable, Collection, Generator, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import zstandard
 from django.conf import settings
-from django.db import connections
+from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.migrations.recorder import MigrationRecorder
 
 from ops.backup import age, archive
@@ -47,12 +47,13 @@ def write_backup(
     include: Collection[str] | None = None,
     progress: Progress = lambda done, total, text: None,
     should_stop: Callable[[], bool] = lambda: False,
+    alias: str = DEFAULT_DB_ALIAS,
 ) -> Manifest:
     """Write a backup of this installation to ``target``, and return what is in it.
 
     ``made_by``: ``{"id", "installation", "version"}``. ``recipients``: public age keys (``age1…``). ``optional``: optional components
     that are taken along; ``include``: only these components (None: all). A component that fails goes into ``manifest.missing``.
-    ``progress(done, total, text)`` counts rows. Raises ``BackupStopped``, and what the target and the database raise.
+    ``progress(done, total, text)`` counts rows; ``alias`` is the database whose rows they are. Raises ``BackupStopped``, and what the target and the database raise.
     """
     chosen = [
         one
@@ -64,8 +65,8 @@ def write_backup(
     Path(settings.DATA_DIR).mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".backup-", dir=settings.DATA_DIR) as folder:
         made_at = datetime.now(UTC)
-        with consistent_cut(readers=_THREADS) as alias, ThreadPoolExecutor(_THREADS, "backup") as pool:
-            begin = _begin(alias, made_by, made_at, chosen)
+        with consistent_cut(alias, readers=_THREADS) as cut_alias, ThreadPoolExecutor(_THREADS, "backup") as pool:
+            begin = _begin(cut_alias, made_by, made_at, chosen)
             header = Header(
                 id=begin.id,
                 installation=made_by["installation"],
@@ -75,8 +76,8 @@ def write_backup(
                 schema=begin.schema,
             )
             hashing.write(header.to_line())
-            writing = _Writing(alias, begin, header, made_at, pool, progress, should_stop)
-            cut = Cut(alias, Path(folder), writing.say, should_stop)
+            writing = _Writing(cut_alias, begin, header, made_at, pool, progress, should_stop)
+            cut = Cut(cut_alias, Path(folder), writing.say, should_stop)
             age.encrypt(writing.blocks(chosen, cut), hashing, recipients)
     manifest = writing.manifest
     manifest.file_size, manifest.file_sha256 = hashing.size, hashing.digest.hexdigest()
@@ -192,7 +193,7 @@ class _Writing:
 
     def _component(self, component: Component, cut: Cut) -> Iterator[bytes]:
         """A component's files. Whatever goes wrong in it, the rows and the other components are not lost."""
-        part = {"label": component.label, "files": 0, "size": 0}
+        part: dict[str, Any] = {"label": component.label, "files": 0, "size": 0}
         try:
             why = component.unavailable()
             if why == "-":

@@ -6,28 +6,24 @@ import hashlib
 import io
 import json
 import tarfile
-from concurrent.futures import ThreadPoolExecutor
 
 import orjson
 import pyrage
 import pytest
 import zstandard
 
-from chat.models import Conversation, Message, Participant
 from ops.backup import age, components
 from ops.backup.codecs import canonical_json
 from ops.backup.components import FilePart
 from ops.backup.cut import consistent_cut, readers_of
 from ops.backup.errors import BackupDamaged, BackupStopped, NewerVersion, NotABackup, WrongKey
-from ops.backup.lines import LineReader
 from ops.backup.read import open_backup, read_header
 from ops.backup.rows import read_rows
 from ops.backup.shapes import table_shapes
 from ops.backup.verify import verify_backup
 from ops.models import Service
+from tests.ops.backup.hard import hard_rows, lines_of
 from tests.support.every_model import fill
-
-HARD = "".join(map(chr, range(0x80))) + '\x80\xa0é\u2028\u2029\ufeff\ufffd\U0001f426"\\u0000 \\'
 
 
 class Lot:
@@ -64,28 +60,6 @@ def lots(monkeypatch):
 
 def part(name, data, size=None):
     return FilePart(name, len(data) if size is None else size, lambda: io.BytesIO(data))
-
-
-def lines_of(alias, shape, worth):
-    with ThreadPoolExecutor(2) as pool:
-        return b"".join(block.lines for block in LineReader(alias, pool, len, worth=worth).blocks(shape))
-
-
-def hard_rows():
-    """Texts and JSON that databases and libraries write differently."""
-    conversation = Conversation.objects.create(title="Hard")
-    sender = Participant.objects.create(conversation=conversation, kind="guest", external_id="hard")
-    values = [
-        {"z": [1e22, 1e-7, 12345678901234567890123, 1.0, -0.0, True, None]},
-        {"b": 1, "a": {"d": HARD, "c": []}},
-        "text",
-        0,
-    ]
-    for seq, value in enumerate(values, 1):
-        Message.objects.create(
-            conversation=conversation, seq=seq, sender=sender, role="user", text=HARD * seq, parts=value, transport="portal",
-            received_at="2026-11-28T03:15:00Z", stored_at="2026-11-28T03:15:00.000001Z",
-        )  # fmt: skip
 
 
 def test_both_ways_of_reading_give_the_same_bytes(house):
