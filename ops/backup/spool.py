@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 from django.conf import settings
 from django.db import connection
@@ -62,11 +62,10 @@ def installation() -> str:
 
 
 class Writing:
-    """The file while it is written: measures what goes by. Behaves like a binary file that can only be written."""
+    """The file while it is written: remembers what the disk said against it. Behaves like a binary file that can only be written."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
-        self.size = 0
         self.error: OSError | None = None
 
     def write(self, data: Any) -> int:
@@ -76,7 +75,6 @@ class Writing:
         except OSError as error:
             self.error = error
             raise
-        self.size += len(data)
         return len(data)
 
     def writable(self) -> bool:
@@ -93,7 +91,7 @@ class Writing:
 
 
 @contextmanager
-def writing(name: str) -> Iterator[Writing]:
+def writing(name: str) -> Iterator[BinaryIO]:
     """A new backup's file. It has its name only when the block ended well; otherwise nothing of it is left. Raises ``NoRoom``."""
     final = path_of(name)
     partial = final.with_name(f".{name}.partial")
@@ -101,7 +99,7 @@ def writing(name: str) -> Iterator[Writing]:
     try:
         with open(partial, "wb", opener=private) as raw:
             file = Writing(raw)
-            yield file
+            yield cast(BinaryIO, file)
             raw.flush()
             os.fsync(raw.fileno())
         os.replace(partial, final)

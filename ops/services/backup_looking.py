@@ -161,11 +161,12 @@ def backup_upload(*, name: str, stream: BinaryIO, actor: str) -> Backup:
     spool.check_room(0)
     with spool.writing(wanted) as file:
         file.write(first)
-        digest = hashlib.sha256(first)
+        digest, size = hashlib.sha256(first), len(first)
         while chunk := stream.read(_CHUNK):
             file.write(chunk)
             digest.update(chunk)
-    backup = _found(wanted, first, file.size, None, actor)
+            size += len(chunk)
+    backup = _found(wanted, first, size, None, actor)
     backup.sha256, backup.note = digest.hexdigest(), f"Brought by {actor}"[:300]
     with transaction.atomic():
         backup.save(update_fields=["sha256", "note"])
@@ -173,7 +174,7 @@ def backup_upload(*, name: str, stream: BinaryIO, actor: str) -> Backup:
         if here is not None:
             now = timezone.now()
             BackupCopy.objects.create(
-                backup=backup, destination=here, state=CopyState.STORED, size=file.size, stored_at=now, checked_at=now
+                backup=backup, destination=here, state=CopyState.STORED, size=size, stored_at=now, checked_at=now
             )
-        audit.record(actor=actor, action="backup.uploaded", target=backup, after={"size": file.size})
+        audit.record(actor=actor, action="backup.uploaded", target=backup, after={"size": size})
     return backup

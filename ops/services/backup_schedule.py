@@ -143,10 +143,13 @@ def tick(*, now: datetime | None = None, spread: float | None = None) -> dict[st
 
     Several beats at once begin one of each: the time of the next run is moved with a conditional write.
     """
+    from ops.services.backups import settle_dead
+
     now = now or timezone.now()
     spread = random.random() if spread is None else spread
     row = plan()
     steps: dict[str, Callable[[], int]] = {
+        "settled": lambda: settle_dead(actor=ACTOR),
         "backup": lambda: _backup(row, now, spread),
         "copies": lambda: _copies(now),
         "verify": lambda: _verify(now),

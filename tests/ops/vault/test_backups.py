@@ -307,3 +307,21 @@ def test_cancelling_ends_it_and_leaves_nothing(data: Path) -> None:
     assert job.state == "cancelled"
     assert list(spool.folder().iterdir()) == []
     assert Backup.objects.get().state == BackupState.FAILED
+
+
+def test_a_dead_run_is_settled_within_a_minute(data: Path) -> None:
+    Backup.objects.create(name="switchboard-20260101T000000Z-deadbeef", actor="test", made_at=timezone.now())
+    (spool.folder() / ".switchboard-20260101T000000Z-deadbeef.partial").write_bytes(b"half")
+    BackupPlan.objects.update_or_create(pk=1, defaults={"next_at": timezone.now() + timedelta(hours=5)})
+    assert backup_schedule.tick() == {"settled": 1}
+    assert Backup.objects.get().state == BackupState.FAILED
+    assert list(spool.folder().iterdir()) == []
+
+
+def test_one_that_is_being_made_is_left_alone(data: Path) -> None:
+    from ops.locks import named_lock
+
+    with named_lock(backups.LOCK):
+        Backup.objects.create(name="switchboard-20260101T000000Z-deadbeef", actor="test", made_at=timezone.now())
+        assert backups.settle_dead(actor="test") == 0
+    assert Backup.objects.get().state == BackupState.RUNNING
