@@ -6,11 +6,13 @@ from datetime import datetime
 from typing import Any
 
 from django import template
+from django.conf import settings
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.timezone import localtime
 
 from chat.portal.look import THEMES, theme_of
+from ops import disk_guard
 
 register = template.Library()
 
@@ -28,6 +30,12 @@ def theme(context: dict[str, Any]) -> str:
     """``light``, ``dark`` or ``auto``, as the reader chose."""
     request = context.get("request")
     return theme_of(request) if request is not None else "auto"
+
+
+@register.simple_tag
+def room_for_files() -> bool:
+    """Whether there is room on the disk for files that people send."""
+    return not disk_guard.may("attachment", folder=settings.ATTACHMENTS_DIR)
 
 
 @register.simple_tag

@@ -21,6 +21,7 @@ CHECK = "db.corrupt"
 FULL_EVERY = timedelta(days=7)
 # Within so many seconds a check ends, since others wait for it; a database that needs longer is checked by hand (see the guide).
 PATIENCE = 100.0
+_BEFORE_BACKUP = 20.0
 _INDEXES = """
     SELECT c.oid::regclass::text FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_am a ON a.oid = c.relam
     JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -69,7 +70,7 @@ def _sqlite(full: bool, last: datetime | None) -> CheckOutcome:
         return CheckOutcome(
             "fail",
             f"SQLite finds {path.name} damaged ({found[0]}). What lies on the damaged pages cannot be read. Recover the file "
-            "before more is written, and look at the disk it lies on.",
+            f"before more is written, and look at the disk it lies on. {_last_good(evidence)}",
             evidence,
         )
     return CheckOutcome("pass", f"{path.name} is whole ({evidence['kind']}, {evidence['seconds']} s).", evidence)
@@ -88,7 +89,7 @@ def _postgresql(full: bool, last: datetime | None) -> CheckOutcome:
         return CheckOutcome(
             "fail",
             f"PostgreSQL read {counted(failures, 'page')} whose checksum was wrong: the disk gave back something else than was written. "
-            "Look at the server's log for the relations, and restore them from a backup.",
+            f"Look at the server's log for the relations, and restore them from a backup. {_last_good(evidence)}",
             evidence,
         )
     if amcheck:
@@ -107,6 +108,39 @@ def _postgresql(full: bool, last: datetime | None) -> CheckOutcome:
         )
     word = "checksums" if not amcheck else "amcheck" if not checksums else "checksums and amcheck"
     return CheckOutcome("pass", f"PostgreSQL reports no damage ({word}).", evidence)
+
+
+def _last_good(evidence: dict[str, Any]) -> str:
+    """What there is to fall back on: the last backup that a drill restored. Adds ``last_good`` to the evidence."""
+    from ops.html import relative
+    from ops.services import backups
+
+    try:
+        good = backups.last_good()
+    except Exception:
+        # The database is what is broken.
+        return "manage.py backup list shows what there is to fall back on."
+    evidence["last_good"] = {"name": good.name, "made_at": good.made_at.isoformat()} if good is not None else None
+    if good is None:
+        return "No backup is known to restore."
+    return f"The last good backup was made {relative(good.made_at, timezone.now())} ({good.name})."
+
+
+def damage_now() -> str:
+    """A quick look before a backup: what SQLite complains of, "" when nothing (PostgreSQL looks at its checksums as it reads). Finding
+    something has the check asked at once, so that somebody is told."""
+    if not sqlite.is_sqlite():
+        return ""
+    try:
+        found = sqlite.damage(full=False, seconds=_BEFORE_BACKUP)
+    except TimeoutError:
+        return ""
+    if not found:
+        return ""
+    from ops.runner import run_checks
+
+    run_checks([CHECK])
+    return found[0]
 
 
 def _damaged_indexes(evidence: dict[str, Any]) -> list[str]:
@@ -174,6 +208,10 @@ def guide(target: str, evidence: dict[str, Any]) -> Guide:
                 f"sqlite3 '{aside}' .recover | sqlite3 '{path}'\nsqlite3 '{path}' 'PRAGMA integrity_check'",
             ),
             GuideStep("Start Switchboard again.", f"cd '{settings.BASE_DIR}' && make up"),
+            GuideStep(
+                "What could not be read comes back from the last good backup, or instead of recovering: all of it.",
+                "python manage.py backup list\npython manage.py restore NAME --dry-run",
+            ),
             GuideStep("Look for errors of the disk that it lies on.", "dmesg | grep -iE 'i/o error|ext4|xfs|nvme|ata'"),
         ),
     )

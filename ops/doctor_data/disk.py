@@ -29,7 +29,7 @@ _MB = 1024 * 1024
 _KEEP_DAMAGED = timedelta(days=30)
 _WORTH = 8 * _MB
 _PARTS_EVERY = 3600.0
-ITEMS = ("rotated_logs", "rows", "wal", "vacuum", "damaged_databases")
+ITEMS = ("rotated_logs", "rows", "backups", "wal", "vacuum", "damaged_databases")
 
 
 def _megabytes(given: Any) -> int:
@@ -151,20 +151,34 @@ def plan(work: RepairWork) -> Plan:
     items = [item for item in _items() if item.kind in wanted]
     if not items:
         return Plan(
-            "There is nothing that could go without asking for more: move backups away, shorten retention, or grow the disk."
+            f"There is nothing that could go without asking for more: move backups away, shorten retention, or grow the disk.{_purge()}"
         )
     total = sum(item.size for item in items)
     return Plan(
-        f"About {usage.text(total)} become free.",
+        f"About {usage.text(total)} become free.{_purge()}",
         tuple(Change(item.kind, item.what, before=usage.text(item.size), after=None) for item in items),
         data={"items": [[item.kind, item.key] for item in items]},
     )
+
+
+def _purge() -> str:
+    """What only an operator's word removes: rows that have had their time, with how many there are."""
+    from ops.retention import due, on_hold, retention_kinds
+
+    if on_hold():
+        return ""
+    found = [one for kind in retention_kinds() if not kind.automatic and (one := due(kind))]
+    if not found:
+        return ""
+    told = " and ".join(f"{one.count:,} {one.kind.label}" for one in found)
+    return f" Besides, {told} have had their time: manage.py repair retention.run."
 
 
 def _items() -> Iterable[Item]:
     for path in usage.rotated_files():
         yield Item("rotated_logs", str(path), path.name, path.stat().st_size)
     yield from _old_rows()
+    yield from _old_backups()
     folder = Path(settings.DATA_DIR) / "recovered"
     limit = time.time() - _KEEP_DAMAGED.total_seconds()
     for kept in sorted(folder.iterdir()) if folder.is_dir() else ():
@@ -192,20 +206,42 @@ def _old_rows() -> Iterable[Item]:
         yield Item("rows", "", f"{counted(count, 'old row')} of checks", count * 300)
 
 
+def _old_backups() -> Iterable[Item]:
+    """Copies in folders that the rules of their destination keep no longer; elsewhere they take no room here."""
+    from ops.models import BackupDestination
+    from ops.services.backup_pruning import prune as prune_backups
+
+    folders = set(BackupDestination.objects.filter(kind="folder").values_list("name", flat=True))
+    for place, verdict in prune_backups(dry_run=True, actor="system").going:
+        if place in folders:
+            yield Item(
+                "backups",
+                verdict.copy.name,
+                f"backup of {verdict.copy.made_at:%Y-%m-%d}: {verdict.why}",
+                verdict.copy.size,
+            )
+
+
 def apply(work: RepairWork) -> dict[str, Any]:
     """Remove what was shown; what is no longer there is passed over."""
+    from ops.services.backup_pruning import prune as prune_backups
     from ops.services.pruning import prune
 
     before = shutil.disk_usage(settings.DATA_DIR).free
     items = [(str(kind), str(key)) for kind, key in work.plan.data["items"]]
     allowed = {str(path) for path in usage.rotated_files()}
     pruned: dict[str, int] = {}
+    backups_pruned = False
     for number, (kind, key) in enumerate(items):
         work.progress(number, len(items), kind)
         if kind == "rotated_logs" and key in allowed:
             Path(key).unlink(missing_ok=True)
         elif kind == "damaged_databases" and Path(key).parent == Path(settings.DATA_DIR) / "recovered":
             shutil.rmtree(key, ignore_errors=True)
+        elif kind == "backups" and not backups_pruned:
+            # All at once: the rules decide anew, and never take the last good one.
+            prune_backups(dry_run=False, actor=work.actor)
+            backups_pruned = True
         elif kind == "rows":
             pruned = prune()
         elif kind in ("wal", "vacuum"):
@@ -224,7 +260,7 @@ register_repair(
     title="Make room on the disk",
     repair_class="C",
     button="Show what could go",
-    explain="Rotated logs, rows that have had their time, empty pages of the database, copies of damaged databases older than 30 days. "
+    explain="Rotated logs, rows that have had their time, backups beyond what their destination keeps, empty pages of the database, copies of damaged databases older than 30 days. "
     "Each is shown with its size first.",
     plan=plan,
     apply=apply,

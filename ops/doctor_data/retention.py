@@ -9,11 +9,11 @@ from typing import Any
 from django.conf import settings
 from django.db import DatabaseError, transaction
 
-from ops.choices import IssueState
+from ops.choices import FINAL_JOB_STATES, IssueState
 from ops.doctor.repairs import Change, Plan, RepairRefused, RepairWork, register_repair
 from ops.doctor_data.exports import Writer, bring_files_back, keep_files, read_back
 from ops.doctor_data.usage import text
-from ops.models import AlertMessage, AlertState, Issue
+from ops.models import AlertMessage, AlertState, CheckResult, Issue, Job, LogLine
 from ops.registry import CheckOutcome, Fix, ServiceField, register_check
 from ops.retention import Due, due, on_hold, register_retention, retention_kinds
 from ops.services.audit import record
@@ -41,6 +41,31 @@ register_retention(
     rows=lambda before: Issue.objects.filter(state=IssueState.RESOLVED, resolved_at__lt=before),
     time_field="resolved_at",
     default_days=180,
+    automatic=True,
+)
+register_retention(
+    "results",
+    label="results of checks",
+    rows=lambda before: CheckResult.objects.filter(at__lt=before),
+    time_field="at",
+    # The board's longest window is made from them.
+    default_days=92,
+    automatic=True,
+)
+register_retention(
+    "logs",
+    label="lines of the log",
+    rows=lambda before: LogLine.objects.filter(at__lt=before),
+    time_field="at",
+    default_days=7,
+    automatic=True,
+)
+register_retention(
+    "jobs",
+    label="jobs that ended",
+    rows=lambda before: Job.objects.filter(state__in=FINAL_JOB_STATES, finished_at__lt=before),
+    time_field="finished_at",
+    default_days=30,
     automatic=True,
 )
 

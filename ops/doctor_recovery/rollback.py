@@ -135,9 +135,7 @@ def apply(work: RepairWork) -> dict[str, Any]:
 
     target = Release.objects.get(pk=work.plan.data["target"])
     try:
-        backup = backups.backup_now(
-            reason=BackupReason.SAFETY, actor=work.actor, note=f"Before going back to {target}", pinned=True
-        )
+        backup = backups.backup_now(reason=BackupReason.SAFETY, actor=work.actor, note=f"Before going back to {target}")
     except BackupError as error:
         raise RepairFailed(f"Nothing was reversed: no backup could be made first. {error}") from error
     work.remember(backup=backup.name)

@@ -144,6 +144,7 @@ def _make(
 ) -> Backup:
     from ops.backup import age
     from ops.backup.write import write_backup
+    from ops.doctor_data.corrupt import damage_now
 
     recipients = backup_keys.recipients()
     backup = Backup(
@@ -158,6 +159,9 @@ def _make(
         made_at=timezone.now(),
     )
     backup.name = spool.new_name(backup.id, backup.made_at)
+    if damage := damage_now():
+        # What can be read is worth having all the same; the check of the database raises the alarm.
+        backup.note = f"The database was damaged when it was made: {damage}. {backup.note}"[:300]
     backup.save(force_insert=True)
     made_by = {"id": str(backup.id), "installation": backup.installation, "version": backup.version}
     try:

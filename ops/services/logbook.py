@@ -243,14 +243,22 @@ def prune() -> dict[str, int]:
     """Throw away old lines, lines beyond the most that are kept, old captures, and settings whose time is over."""
     now = timezone.now()
     return {
-        "log_lines": prune_lines(),
+        "log_lines": prune_lines(kept=_lines_kept()),
         "support_files": folder.prune(),
         "captures": Capture.objects.filter(until__lt=now - CAPTURES_KEPT).delete()[0],
         "live_settings": LiveSetting.objects.filter(expires_at__lt=now - timedelta(minutes=1)).delete()[0],
     }
 
 
-def prune_lines(*, kept: timedelta = LINES_KEPT, most: int = MOST_LINES) -> int:
+def _lines_kept() -> timedelta | None:
+    """What an operator has set (``retention.logs.days``); None: for as long as their number allows."""
+    from ops.retention import on_hold
+
+    days = int(live.live("retention.logs.days"))
+    return timedelta(days=days) if days and not on_hold() else None
+
+
+def prune_lines(*, kept: timedelta | None = LINES_KEPT, most: int = MOST_LINES) -> int:
     """In small steps, so that nobody waits long for the database."""
     gone = 0
     newest = LogLine.objects.order_by("-id").values_list("id", flat=True).first()
@@ -258,7 +266,7 @@ def prune_lines(*, kept: timedelta = LINES_KEPT, most: int = MOST_LINES) -> int:
         return 0
     # Numbers without gaps are near enough: what is bounded is the room that they take.
     ends = (
-        LogLine.objects.filter(at__lt=timezone.now() - kept),
+        LogLine.objects.filter(at__lt=timezone.now() - kept) if kept is not None else LogLine.objects.none(),
         LogLine.objects.exclude(logger=STATUS_LOGGER).filter(id__lte=newest - most),
     )
     for rows in ends:

@@ -1,4 +1,4 @@
-"""Deletes what has outlived its use: old jobs, check history, answers kept for repeats, dead workers, forgotten locks."""
+"""Deletes what has outlived its use: check history, answers kept for repeats, dead workers, forgotten locks."""
 
 from __future__ import annotations
 
@@ -9,16 +9,13 @@ from django.db.models import Q
 from django.utils import timezone
 
 from ops import retention
-from ops.choices import FINAL_JOB_STATES
-from ops.models import CheckResult, Job, NamedLock
+from ops.models import CheckResult, NamedLock
 from ops.processes import services as processes
 from ops.services import heartbeats, idempotency, logbook, sightings
 from ops.uptime import PULSE
 
-JOBS_KEPT = timedelta(days=30)
 CHECK_RESULTS_KEPT = timedelta(days=14)
-# Changes are few, and the board's longest window is made from them; of its pulse it needs the samples as well.
-CHECK_CHANGES_KEPT = timedelta(days=92)
+# Changes are few, and the board's longest window is made from them (``retention.results.days``); of its pulse it needs the samples as well.
 PULSE_KEPT = timedelta(days=32)
 LOCKS_KEPT = timedelta(days=30)
 
@@ -26,9 +23,7 @@ LOCKS_KEPT = timedelta(days=30)
 def prune() -> dict[str, int]:
     """Returns how many rows went, by name. The audit log is never pruned here: that needs a person's reason."""
     now = timezone.now()
-    jobs = Job.objects.filter(state__in=FINAL_JOB_STATES, finished_at__lt=now - JOBS_KEPT)
     return {
-        "jobs": jobs.delete()[1].get("ops.Job", 0),
         "check_results": old_check_results(now).delete()[0],
         "idempotency_records": idempotency.prune(),
         "heartbeats": heartbeats.prune(),
@@ -41,7 +36,7 @@ def prune() -> dict[str, int]:
 
 
 def old_check_results(now: datetime) -> models.QuerySet[CheckResult]:
-    """Samples and changes that pages no longer show."""
+    """Samples that pages no longer show; how long the rest is kept says retention (``results``)."""
     samples = Q(at__lt=now - CHECK_RESULTS_KEPT, changed=False) & ~Q(check_id=PULSE)
     pulse = Q(at__lt=now - PULSE_KEPT, changed=False)
-    return CheckResult.objects.filter(samples | pulse | Q(at__lt=now - CHECK_CHANGES_KEPT))
+    return CheckResult.objects.filter(samples | pulse)

@@ -194,11 +194,11 @@ def under_way() -> bool:
 
 
 def _safety(names: tuple[str, ...], actor: str) -> Backup:
-    """A backup that was read to its end, kept until somebody unpins it. Raises ``BackupError``."""
+    """A backup that was read to its end; as one before a change it is kept for a month. Raises ``BackupError``."""
     from ops.services import backups
 
     note = f"Before a reset of {_words(names)}"
-    return backups.backup_now(reason=BackupReason.SAFETY, actor=actor, note=note, pinned=True, verify=True)
+    return backups.backup_now(reason=BackupReason.SAFETY, actor=actor, note=note, verify=True)
 
 
 def _remove(parts: list[ResetScope], names: tuple[str, ...], work: ResetWork, backup: Backup) -> dict[str, int]:

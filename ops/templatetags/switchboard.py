@@ -33,6 +33,15 @@ def copyable(text: object, label: str = "") -> SafeString:
     return html.copyable(text, label)
 
 
+@register.simple_tag
+def disk_shortage() -> str:
+    """What waits for room on the disk, in a sentence; "" when nothing does. ``{% disk_shortage as sentence %}``"""
+    from ops import disk_guard
+
+    short = disk_guard.shortage()
+    return f"{short[0].upper()}{short[1:]}. {disk_guard.WAITING}" if short else ""
+
+
 @register.filter
 def duration(milliseconds: float | None) -> str:
     """``{{ hop.after_ms|duration }}``"""

@@ -112,3 +112,17 @@ def test_calls_are_not_captured_meanwhile(disk):
         capture_start(minutes=5, actor="test")
     disk.free = 80_000 * MB
     assert capture_start(minutes=5, actor="test").pk
+
+
+def test_every_page_says_so_above_all_else(disk, client, admin_user):
+    client.force_login(admin_user)
+    waits = disk_guard.WAITING.split(", ")[0]
+    assert waits not in client.get("/admin/ops/service/").content.decode()
+    disk.free = 400 * MB
+    page = client.get("/admin/ops/service/").content.decode()
+    assert "Only 400 MB are free" in page
+    assert waits in page
+    profile = client.get("/profile/").content.decode()
+    assert "Files cannot be sent at the moment" in profile
+    disk.free = 80_000 * MB
+    assert "Files cannot be sent" not in client.get("/profile/").content.decode()
