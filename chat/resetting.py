@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime
+from typing import Any
 
 from allauth.usersessions.models import UserSession
 from django.db.models import Exists, Max, OuterRef, Q, QuerySet
@@ -98,10 +99,8 @@ def _draw_lines() -> None:
     """Each room begins behind the newest words of it that we had, on the homeserver's clock: what is sent after them is new, whatever
     stands before is passed over, although no row knows it any more."""
     heard = Message.objects.filter(transport="matrix", conversation__hold="", conversation__links__room__isnull=False)
-    newest: dict[int, datetime | None] = {
-        int(row["conversation__links__room"]): row["at"]
-        for row in heard.order_by().values("conversation__links__room").annotate(at=Max("said_at"))
-    }
+    rows: Any = heard.order_by().values("conversation__links__room").annotate(at=Max("said_at"))
+    newest: dict[int, datetime | None] = {row["conversation__links__room"]: row["at"] for row in rows}
     rooms = Room.objects.exclude(kind=RoomKind.SPACE).filter(room_id__isnull=False, link__conversation__hold="")
     batch: list[Room] = []
     for room in rooms.only("pk", "taken_over_at", "last_event_at").iterator(chunk_size=2000):
