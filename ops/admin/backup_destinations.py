@@ -1,4 +1,4 @@
-"""Places for copies: folders and S3-compatible storage, each with its own result and its own rules of what is kept."""
+"""Destinations of backups: folders and S3-compatible storage, each with its own result and its own rules of what is kept."""
 
 from __future__ import annotations
 
@@ -166,8 +166,8 @@ class BackupDestinationAdmin(OperatorAdmin):
     detail_template = "switchboard/backup_destination.html"
     expected_errors = (ValidationError, BackupError, ValueError)
     intro = "Where copies of backups lie. One that fails leaves the others alone, and is tried again. Have one that does not burn with this machine."
-    empty_title = "No place for copies"
-    empty_text = "Backups need a place: a folder on a mounted disk, or a bucket of S3-compatible storage."
+    empty_title = "No destination"
+    empty_text = "Backups need a destination: a folder on a mounted disk, or a bucket of S3-compatible storage."
 
     def get_queryset(self, request: HttpRequest) -> Any:
         stored = Q(copies__state=CopyState.STORED)
@@ -235,7 +235,7 @@ class BackupDestinationAdmin(OperatorAdmin):
                 button="Remove…",
                 explain=lambda row: (
                     "Nothing is sent there any more, and the copies there are no longer listed. The files themselves stay where they are: "
-                    "add the place again, and they are found."
+                    "add it again, and they are found."
                 ),
                 danger=True,
                 form=lambda data, row: WordForm(data, row.name, what="Copies there no longer count."),
@@ -283,7 +283,7 @@ class BackupDestinationAdmin(OperatorAdmin):
         return self.page(
             request,
             "switchboard/backup_place_kinds.html",
-            title="Add a place for copies",
+            title="Add a destination",
             back=reverse("admin:ops_backupdestination_changelist"),
         )
 
@@ -319,7 +319,7 @@ class BackupDestinationAdmin(OperatorAdmin):
             title=f"Edit {row.name}" if row else f"Add {'a ' if what == 'folder' else ''}{what}",
             form=form,
             back=self.address_of(row) if row else reverse("admin:ops_backupdestination_changelist"),
-            sentence="What is written there is encrypted already: whoever runs the place reads nothing of it.",
+            sentence="What is written there is encrypted already: whoever runs it reads nothing of it.",
         )
 
 

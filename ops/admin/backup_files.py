@@ -153,14 +153,14 @@ class BackupFiles:
         )
 
     def look_view(self, request: HttpRequest) -> HttpResponse:
-        """Ask every place what lies there, as a job: a place may be slow."""
+        """Ask every destination what lies there, as a job: one may be slow."""
         if request.method != "POST":
             return HttpResponseNotAllowed(["POST"])
         job = job_start(kind="backup.look", actor=actor_of(request), trigger=JobTrigger.ADMIN, once=True)
         return HttpResponseRedirect(reverse("admin:ops_job_change", args=[job.pk]))
 
     def prune_view(self, request: HttpRequest) -> HttpResponse:
-        """GET shows what the rules of each place would remove; POST has it removed."""
+        """GET shows what the rules of each destination would remove; POST has it removed."""
         from ops.services.backup_pruning import prune
 
         if not is_operator(request):
@@ -196,7 +196,7 @@ class BackupFiles:
 
 
 def send_backup(request: HttpRequest, row: Backup, *, actor: str) -> HttpResponseBase:
-    """The file as a stream, written into the audit log. Raises ``BackupError`` when no place gives it."""
+    """The file as a stream, written into the audit log. Raises ``BackupError`` when no destination gives it."""
     from ops.services.backups import backup_fetch
 
     where: Path = backup_fetch(row)

@@ -59,11 +59,11 @@ def whereabouts(row: Backup) -> tuple[Lamp, str]:
         return Lamp.OFF, "Nowhere any more" if row.state in WHOLE else "Nowhere"
     if len(stored) == len(copies):
         names = [one.destination.name for one in stored]
-        return Lamp.GOOD, ", ".join(names) if len(names) < 3 else f"{len(names)} places"
+        return Lamp.GOOD, ", ".join(names) if len(names) < 3 else f"{len(names)} destinations"
     waiting = any(one.state == CopyState.WAITING for one in copies)
     return (
         Lamp.WORKING if waiting and row.state == BackupState.RUNNING else Lamp.ATTENTION if stored else Lamp.TROUBLE,
-        f"{len(stored)} of {len(copies)} places",
+        f"{len(stored)} of {len(copies)} destinations",
     )
 
 
@@ -195,15 +195,15 @@ def _hints(keys: int, places: dict[str, int], plan: BackupPlan | None) -> Iterab
             "ops_backupkey_new",
         )
     if places["bad"]:
-        sentence = f"{counted(places['bad'], 'place')} for copies {verb(places['bad'], 'does', 'do')} not work."
-        yield Lamp.TROUBLE, sentence, "Look at the places", "ops_backupdestination_changelist"
+        sentence = f"{counted(places['bad'], 'destination')} {verb(places['bad'], 'does', 'do')} not work."
+        yield Lamp.TROUBLE, sentence, "Look at the destinations", "ops_backupdestination_changelist"
     elif places["all"] < 2:
         yield (
             Lamp.ATTENTION,
-            "Copies lie in no place but this machine's own folder: a broken disk takes them along."
+            "Copies lie nowhere but in this machine's own folder: a broken disk takes them along."
             if places["all"]
-            else "There is no place for copies.",
-            "Add a place",
+            else "There is no destination for copies.",
+            "Add a destination",
             "ops_backupdestination_add",
         )
     if plan is not None and not plan.enabled:

@@ -18,7 +18,7 @@ from ops.admin.backup_files import BackupFiles
 from ops.admin.backup_plan import BackupPlanPage
 from ops.admin.base import Deed, OperatorAdmin, actor_of
 from ops.admin.jobs import strip_address
-from ops.admin.panels import Button
+from ops.admin.panels import Button, Panel, register_panel
 from ops.backup.errors import BackupError
 from ops.backup.scopes import kinds
 from ops.choices import OPEN_JOB_STATES
@@ -172,13 +172,13 @@ class BackupAdmin(BackupFiles, BackupPlanPage, OperatorAdmin):
         from ops.services.backups import backup_pin
 
         backup_pin(backup=row, pinned=True, actor=actor_of(request))
-        return "It is pinned: no rule of any place removes it."
+        return "It is pinned: no rule of any destination removes it."
 
     def unpin(self, request: HttpRequest, row: Backup) -> str:
         from ops.services.backups import backup_pin
 
         backup_pin(backup=row, pinned=False, actor=actor_of(request))
-        return "It is not pinned any more: the rules of each place decide about it."
+        return "It is not pinned any more: the rules of each destination decide about it."
 
     def delete(self, request: HttpRequest, row: Backup, asked: dict[str, Any]) -> HttpResponse:
         from ops.services.backups import backup_delete
@@ -194,12 +194,10 @@ class BackupAdmin(BackupFiles, BackupPlanPage, OperatorAdmin):
         row._prefetched_objects_cache = {"drills": drills, "copies": copies}  # type: ignore[attr-defined]
         lamp, word, sentence = words.goodness(row)
         job = row.job if row.job is not None and row.job.state in OPEN_JOB_STATES else _job_about(row)
-        whole = row.state in words.WHOLE
         return {
             "worth": (lamp, word, sentence),
             "job": job,
             "job_live": strip_address(job),
-            "whole": whole,
             "copies": copies,
             "drills": drills,
             "openers": words.openers([row])[row.pk],
@@ -207,8 +205,6 @@ class BackupAdmin(BackupFiles, BackupPlanPage, OperatorAdmin):
             "missing": missing_of(row),
             "tables": tables_of(row),
             "restores": list(Restore.objects.filter(backup=row).defer("plan", "report", "parts")[:10]),
-            "download": reverse("admin:ops_backup_download", args=[row.pk]) if whole else "",
-            "restore": f"{reverse('admin:ops_restore_start')}?backup={row.pk}" if whole else "",
         }
 
 
@@ -268,3 +264,18 @@ def tables_of(row: Backup) -> list[tuple[str, int]]:
 def kind_words() -> list[tuple[str, str, str]]:
     """``(name, label, sentence)`` of the kinds that can be restored by themselves."""
     return [(kind.name, kind.label, kind.sentence) for kind in kinds()]
+
+
+def _buttons(request: HttpRequest, row: Backup) -> Panel:
+    if row.state not in words.WHOLE:
+        return Panel()
+    restore = f"{reverse('admin:ops_restore_start')}?backup={row.pk}"
+    return Panel(
+        buttons=(
+            Button("Restore…", restore, primary=True),
+            Button("Download", reverse("admin:ops_backup_download", args=[row.pk])),
+        )
+    )
+
+
+register_panel("ops.backup", _buttons)

@@ -190,6 +190,9 @@ class RestoreAdmin(ResetPages, OperatorAdmin):
             opens=opens_here(chosen),
             openers=words.openers([chosen])[chosen.pk],
             form=form,
+            kinds=[
+                (kind.name, kind.label, kind.sentence, kind.name in (form["kinds"].value() or ())) for kind in kinds()
+            ],
             back=reverse("admin:ops_restore_start"),
         )
 

@@ -69,7 +69,7 @@ class PlanIn(Body):
 
 
 def destination_dict(row: BackupDestination) -> dict[str, Any]:
-    """A place as JSON, without its secrets."""
+    """A destination as JSON, without its secrets."""
     try:
         stored = sorted(row.credentials or {})
     except SecretUnreadable:
@@ -133,36 +133,37 @@ def _save(request: HttpRequest, body: DestinationIn, row: BackupDestination | No
     )
 
 
-@destinations.get(
-    "", response=DestinationList, operation_id="backup_destinations_list", summary="List places for copies"
-)
+@destinations.get("", response=DestinationList, operation_id="backup_destinations_list", summary="List destinations")
 def destinations_list(request: HttpRequest, query: Query[Paging]) -> HttpResponse:
     return page(request, BackupDestination.objects.all(), query, render=destination_dict, order=("id",))
 
 
 @destinations.post(
-    "", response={201: DestinationOut}, operation_id="backup_destinations_create", summary="Add a place for copies"
+    "", response={201: DestinationOut}, operation_id="backup_destinations_create", summary="Add a destination"
 )
 def destinations_create(request: HttpRequest, body: DestinationIn) -> HttpResponse:
     return answer(destination_dict(_save(request, body, None)), status=201)
 
 
 @destinations.get(
-    "/{destination_id}", response=DestinationOut, operation_id="backup_destinations_get", summary="Get a place"
+    "/{destination_id}", response=DestinationOut, operation_id="backup_destinations_get", summary="Get a destination"
 )
 def destinations_get(request: HttpRequest, destination_id: Id) -> HttpResponse:
     return answer(destination_dict(_destination(destination_id)))
 
 
 @destinations.put(
-    "/{destination_id}", response=DestinationOut, operation_id="backup_destinations_change", summary="Change a place"
+    "/{destination_id}",
+    response=DestinationOut,
+    operation_id="backup_destinations_change",
+    summary="Change a destination",
 )
 def destinations_change(request: HttpRequest, destination_id: Id, body: DestinationIn) -> HttpResponse:
     return answer(destination_dict(_save(request, body, _destination(destination_id))))
 
 
 @destinations.delete(
-    "/{destination_id}", response={204: None}, operation_id="backup_destinations_delete", summary="Forget a place"
+    "/{destination_id}", response={204: None}, operation_id="backup_destinations_delete", summary="Forget a destination"
 )
 def destinations_delete(request: HttpRequest, destination_id: Id) -> HttpResponse:
     """The files there stay. 409 when the only copy of the last good backup is there."""
@@ -179,7 +180,7 @@ def destinations_delete(request: HttpRequest, destination_id: Id) -> HttpRespons
     "/{destination_id}/test",
     response=DestinationTestOut,
     operation_id="backup_destinations_test",
-    summary="Test a place",
+    summary="Test a destination",
 )
 def destinations_test(request: HttpRequest, destination_id: Id) -> HttpResponse:
     """A small file is written, read back and removed."""

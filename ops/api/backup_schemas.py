@@ -1,4 +1,4 @@
-"""Shapes of what the API says of backups, their places, keys and plan."""
+"""Shapes of what the API says of backups, their destinations, keys and plan."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ninja import Field, Schema
 
 
 class CopyOut(Schema):
-    """One backup at one place."""
+    """One backup at one destination."""
 
     destination: str
     state: str = Field(description="waiting, stored, failed, missing or pruned")
@@ -27,7 +27,7 @@ class BackupOut(Schema):
     id: UUID
     name: str
     reason: str = Field(description="manual, schedule, safety or found")
-    state: str = Field(description="running, complete, partial (not at every place) or failed")
+    state: str = Field(description="running, complete, partial (not at every destination) or failed")
     good: bool
     note: str
     version: str
@@ -109,7 +109,7 @@ class PruneLineOut(Schema):
 
 
 class PruneOut(Schema):
-    """What the rules of each place keep, by the place's name."""
+    """What the rules of each destination keep, by its name."""
 
     plan: dict[str, list[PruneLineOut]]
     removed: int
@@ -118,7 +118,7 @@ class PruneOut(Schema):
 
 
 class DestinationOut(Schema):
-    """A place for copies. Credentials are never shown."""
+    """A destination for copies. Credentials are never shown."""
 
     id: int
     name: str

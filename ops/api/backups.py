@@ -220,7 +220,7 @@ def backups_upload(request: HttpRequest, name: Query[Text] = "") -> HttpResponse
     return answer(backup_dict(backup_of(row.pk)), status=201)
 
 
-@router.post("/look", response={202: JobOut}, operation_id="backups_look", summary="Look what lies at the places")
+@router.post("/look", response={202: JobOut}, operation_id="backups_look", summary="Look what lies at the destinations")
 def backups_look(request: HttpRequest) -> HttpResponse:
     """202 with a job. Files that nobody knew are listed, copies that are gone say so."""
     job = job_start(kind="backup.look", actor=principal_of(request).actor, trigger=JobTrigger.API, once=True)
