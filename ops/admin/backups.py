@@ -20,7 +20,6 @@ from ops.admin.base import Deed, OperatorAdmin, actor_of
 from ops.admin.jobs import strip_address
 from ops.admin.panels import Button, Panel, register_panel
 from ops.backup.errors import BackupError
-from ops.backup.scopes import kinds
 from ops.choices import OPEN_JOB_STATES
 from ops.evidence_html import size
 from ops.models import Backup, BackupCopy, BackupDrill, BackupState, Job, JobTrigger, Restore
@@ -259,11 +258,6 @@ def tables_of(row: Backup) -> list[tuple[str, int]]:
         for name, one in (tables.items() if isinstance(tables, dict) else ())
     ]
     return sorted((one for one in counts if one[1]), key=lambda one: -one[1])[:_TABLES]
-
-
-def kind_words() -> list[tuple[str, str, str]]:
-    """``(name, label, sentence)`` of the kinds that can be restored by themselves."""
-    return [(kind.name, kind.label, kind.sentence) for kind in kinds()]
 
 
 def _buttons(request: HttpRequest, row: Backup) -> Panel:
