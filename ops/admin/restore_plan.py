@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
 from ops.backup.scopes import kinds
 
+_MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
 COUNTS = ("added", "changed", "removed", "kept", "same")
 _FIELDS = 12
 
@@ -94,8 +97,22 @@ def example_of(one: dict[str, Any]) -> Example:
         return Example(what, label, lines)
     old, new = before if isinstance(before, dict) else {}, after if isinstance(after, dict) else {}
     names = [name for name in {**old, **new} if old.get(name) != new.get(name)]
-    lines = [(name, old.get(name), new.get(name)) for name in names]
+    lines = [(name.replace("_", " "), text_of(old.get(name)), text_of(new.get(name))) for name in names]
     return Example(what, label, lines[:_FIELDS], max(0, len(lines) - _FIELDS))
+
+
+def text_of(value: Any) -> str | None:
+    """A value as it stands, so that two that differ little are seen to differ; None: it is not there."""
+    if value is None:
+        return None
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, (dict, list)):
+        return json.dumps(value, ensure_ascii=False, sort_keys=True) if value else "empty"
+    text = str(value)
+    if _MOMENT.fullmatch(text):
+        return text.replace("T", " ").removesuffix("Z").removesuffix(".000000") + " UTC"
+    return text or "empty"
 
 
 def parts_lines(parts: dict[str, Any]) -> list[tuple[str, str]]:

@@ -150,6 +150,8 @@ class RestoreAdmin(ResetPages, OperatorAdmin):
             "groups": groups_of(row.plan),
             "parts": parts_lines(row.parts),
             "report": report_lines(row.report),
+            "findings": [one for one in row.findings if one.get("severity") != "info"],
+            "notes": [one for one in row.findings if one.get("severity") == "info"],
             "undone_by": row.undone_through.order_by("-created_at").first(),
             "word": WORD,
             "apply": reverse("admin:ops_restore_deed", args=[row.pk, "apply"]),
@@ -251,6 +253,7 @@ def explain_apply(row: Restore) -> str:
         "are removed.",
         "A backup of what is here now is made first; with it this can be taken back.",
         "It happens in one step: all of it, or nothing. Meanwhile everybody holds still, for seconds to minutes.",
+        "Who is signed in may have to sign in again.",
         "Afterwards nothing old is answered or sent again, and what the homeserver has is taken in: rooms are adopted, never made twice.",
     ]
     if row.made_at:
