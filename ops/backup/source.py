@@ -34,11 +34,16 @@ def tables_of(reader: BackupReader, seen: Callable[[Member], None] = lambda memb
             else:
                 seen(member)
 
-    members = rows_only()
+    members, filled = rows_only(), set()
     for label, parts in groupby(members, key=lambda member: member.label):
         if label not in shapes:
             raise BackupDamaged(f"It holds rows of {label}, which its table of contents does not name.")
+        filled.add(label)
         yield shapes[label], (row for part in parts for row in part.rows())
+    # A table that was empty is no table that the backup does not know: what stands in it now came since.
+    for label in shapes:
+        if label not in filled:
+            yield shapes[label], iter(())
 
 
 def needs_upgrade(migrations: dict[str, list[str]]) -> bool:
