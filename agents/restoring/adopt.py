@@ -8,12 +8,14 @@ from django.db.models import Max
 
 from agents.matrix.errors import MatrixError
 from agents.models import Room
+from agents.restoring.chats import adopt_chats
 from agents.services.backends import NoHomeserver, open_homeserver
 from agents.services.rebuild import rebuild_apply, rebuild_plan
 from agents.services.sync import SyncBusy, sync_agents
 from agents.sync.takeover import History
 from ops.backup.hooks import Reconcile, register_reconcile
 from ops.findings import Finding
+from ops.models import RestoreEpoch
 from ops.words import counted, verb
 
 SHOWN = 20
@@ -38,8 +40,7 @@ def adopt(work: Reconcile) -> dict[str, Any] | None:
     names = [claim.wanted.info.name for claim in plan.search.claims]
     written: dict[str, int] = {}
     if plan.writes:
-        until = Room.objects.aggregate(until=Max("history_until"))["until"] or work.now
-        report = rebuild_apply(plan=plan, actor=work.actor, history=History(since=work.cut_at, until=until))
+        report = rebuild_apply(plan=plan, actor=work.actor, history=history_of(work))
         written = report.counts
         for finding in report.findings:
             if finding.code not in {"rebuild.doubt"} and finding not in plan.unread:
@@ -50,6 +51,24 @@ def adopt(work: Reconcile) -> dict[str, Any] | None:
         shown = ", ".join(names[:SHOWN]) + (" …" if len(names) > SHOWN else "")
         sentence = f"{counted(len(names), 'agent')} made after the backup {verb(len(names), 'was', 'were')} found on the homeserver and taken up again: {shown}."
     return {"sentence": sentence, "adopted": names[:1000], "written": written}
+
+
+def chats(work: Reconcile) -> dict[str, Any] | None:
+    """See ``agents.restoring.chats``."""
+    if not {"mappings", "conversations"} & set(work.kinds):
+        return None
+    work.progress("Looking for chats that were opened since")
+    try:
+        return adopt_chats(work, history_of(work))
+    except MatrixError as error:
+        raise _unreachable(error) from error
+
+
+def history_of(work: Reconcile) -> History:
+    """From the cut to the line that the restore drew."""
+    drawn = Room.objects.aggregate(until=Max("history_until"))["until"]
+    drawn = drawn or RestoreEpoch.objects.order_by("pk").values_list("at", flat=True).first()
+    return History(since=work.cut_at, until=drawn or work.now)
 
 
 def sync(work: Reconcile) -> dict[str, Any] | None:
@@ -80,4 +99,5 @@ def _unreachable(error: MatrixError) -> Exception:
 
 
 register_reconcile("Rooms and accounts", adopt)
+register_reconcile("Chats", chats)
 register_reconcile("Agents' servers", sync)

@@ -63,10 +63,10 @@ def write_claim(
             take_over_from(room, newest, history)
             room.save()
             made["room"] = 1
-            made["invitation"] = _invitations(room, claim.room.members)
+            made["invitation"] = write_invitations(room, claim.room.members)
         mapping, _ = MappingRow.objects.update_or_create(agent=agent, defaults={"account": account, "room": room})
         for seen, last in direct:
-            made["direct"] += _direct(homeserver, agent, seen, last, history)
+            made["direct"] += write_direct(homeserver, agent, seen, last, history)
         record(
             actor=actor,
             action="mapping.rebuilt",
@@ -124,7 +124,7 @@ def _describe(row: Room, seen: SeenRoom, user: str) -> None:
         row.predecessors = [seen.predecessor, *row.predecessors]
 
 
-def _invitations(row: Room, members: Mapping[str, str]) -> int:
+def write_invitations(row: Room, members: Mapping[str, str]) -> int:
     """What became of the invitations of those who are invited everywhere; returns how many are known."""
     rows = [
         Invitation(room=row, user_id=person, state=state)
@@ -137,9 +137,10 @@ def _invitations(row: Room, members: Mapping[str, str]) -> int:
     return len(rows)
 
 
-def _direct(
+def write_direct(
     homeserver: Homeserver, agent: Agent, seen: SeenRoom, newest: tuple[Any, str], history: History | None
 ) -> int:
+    """The rows of a chat that somebody opened with the agent; 0 where there is one already."""
     if Room.objects.filter(room_id=seen.room_id).exists():
         return 0
     row = Room(homeserver=homeserver.service, kind=RoomKind.DIRECT, room_id=seen.room_id, alias=seen.alias[:255])
@@ -160,5 +161,5 @@ def write_space(homeserver: Homeserver, view: SpaceView, alias: str) -> Room:
         row.room_id, row.alias, row.name, row.in_space = view.room_id, view.alias or alias, view.name[:255], True
         row.switchboard_joined = True
         row.save()
-        _invitations(row, view.members)
+        write_invitations(row, view.members)
     return row

@@ -18,6 +18,7 @@ from chat.restoring.history import RESTORED
 from chat.turns.run import stop_upstream
 from ops.backup.hooks import Reconcile, register_reconcile
 from ops.findings import Finding
+from ops.models import RestoreEpoch
 from ops.words import counted
 
 AT_ONCE = 200
@@ -74,7 +75,8 @@ def end_upstream(work: Reconcile) -> dict[str, Any] | None:
     """Answers that were under way at the cut, and tool calls that waited for a word, are ended where they are still known."""
     if "conversations" not in work.kinds:
         return None
-    rows = Turn.objects.filter(error_code=RESTORED, finished_at__gte=work.now, reply=None)
+    drawn_at = RestoreEpoch.objects.order_by("pk").values_list("at", flat=True).first() or work.now
+    rows = Turn.objects.filter(error_code=RESTORED, finished_at__gte=drawn_at, reply=None)
     rows = rows.filter(~Q(upstream_ref="") | ~Q(approvals=[]))
     ended = 0
     for turn in rows.select_related("agent__service", "message__sender")[:1000]:
