@@ -6,7 +6,7 @@ on them) and lose what says which room of the homeserver they are; a rebuild in 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from django.db.models import QuerySet
@@ -34,6 +34,17 @@ from ops.resets import Instead, ResetLine, ResetScope, ResetWork, line_of, regis
 from ops.words import counted, verb
 
 _LINES = "agents.lines"
+# Gives the ids of agents and of rooms that something holds (a legal hold): they stay whatever is reset.
+Held = Callable[[], tuple[set[int], set[int]]]
+_held: list[Held] = []
+
+
+def register_held(held: Held) -> None:
+    """Let the app above say which agents and rooms must stay."""
+    if held not in _held:
+        _held.append(held)
+
+
 _BATCH = 500
 
 
@@ -202,10 +213,18 @@ def _agents_outside() -> Iterable[Finding]:
 
 def _agents_remove(work: ResetWork) -> dict[str, int]:
     """Runs before the mappings': with everything gone there is no row that a room could go on with."""
-    gone = {"agents.Invitation": Invitation.objects.all().delete()[0]}
-    gone["agents.Agent"] = Agent.objects.all().delete()[1].get("agents.Agent", 0)
-    gone["agents.Room"] = Room.objects.all().delete()[1].get("agents.Room", 0)
-    accounts = Account.objects.exclude(way=AccountWay.SESSION)
+    agents: set[int] = set()
+    rooms: set[int] = set()
+    for held in _held:
+        some_agents, some_rooms = held()
+        agents |= some_agents
+        rooms |= some_rooms
+    own = Room.objects.filter(mapping__agent__in=agents).values_list("pk", flat=True)
+    rooms |= set(own)
+    gone = {"agents.Invitation": Invitation.objects.exclude(room__in=rooms).delete()[0]}
+    gone["agents.Agent"] = Agent.objects.exclude(pk__in=agents).delete()[1].get("agents.Agent", 0)
+    gone["agents.Room"] = Room.objects.exclude(pk__in=rooms).delete()[1].get("agents.Room", 0)
+    accounts = Account.objects.exclude(way=AccountWay.SESSION).exclude(mapping__isnull=False)
     gone["agents.Account"] = accounts.delete()[1].get("agents.Account", 0)
     return gone
 

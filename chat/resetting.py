@@ -10,6 +10,7 @@ from allauth.usersessions.models import UserSession
 from django.db.models import Exists, Max, OuterRef, Q, QuerySet
 
 from agents.models import Room, RoomKind
+from agents.resetting import register_held
 from chat.models import (
     AgentGrant,
     Attachment,
@@ -56,6 +57,20 @@ def _lines() -> list[ResetLine]:
         line_of(Attachment.objects.all(), "files"),
         line_of(ShareLink.objects.filter(conversation__in=free), "links to shared conversations"),
     ]
+
+
+def _held() -> tuple[set[int], set[int]]:
+    """Agents and rooms of conversations under a legal hold."""
+    held = Conversation.objects.exclude(hold="")
+    agents = set(Turn.objects.filter(conversation__in=held).values_list("agent", flat=True))
+    agents |= set(
+        Participant.objects.filter(conversation__in=held, agent__isnull=False).values_list("agent", flat=True)
+    )
+    rooms = Link.objects.filter(conversation__in=held, room__isnull=False).values_list("room", flat=True)
+    return {one for one in agents if one is not None}, {one for one in rooms if one is not None}
+
+
+register_held(_held)
 
 
 def _outside() -> Iterable[Finding]:

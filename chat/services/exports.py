@@ -34,6 +34,8 @@ VERSION = 1
 KIND = "chat.export"
 KEPT_SECONDS = 86_400.0
 _PART = 200
+# Seconds that an export waits for room on the disk.
+_WAITS = 300.0
 
 
 def export_start(*, person: Person, actor: str) -> Job:
@@ -62,10 +64,8 @@ def _folder() -> Path:
 @job_kind(KIND, label="Export of a person's conversations", resumable=True)
 def export_run(job: JobHandle, *, person_id: int) -> dict[str, Any]:
     """Write the archive: for each conversation ``.json``, ``.md`` and ``.html``, and the files that were sent."""
-    if disk_guard.may("export", folder=settings.ATTACHMENTS_DIR):
-        raise JobFailed(
-            "There is too little room for an archive on the server at the moment. Tell an operator, and try again later."
-        )
+    if not _room_for(job):
+        return {}
     person = Person.objects.filter(pk=person_id, is_active=True).first()
     if person is None:
         raise JobFailed("The person does not exist any more.")
@@ -92,6 +92,21 @@ def export_run(job: JobHandle, *, person_id: int) -> dict[str, Any]:
         with suppress(FileNotFoundError):
             fresh.unlink()
     return {"conversations": len(ids), "size": export_path(job.job).stat().st_size}
+
+
+def _room_for(job: JobHandle) -> bool:
+    """Wait a while for room on the disk. False: somebody cancelled it meanwhile. Raises ``JobFailed`` when none comes."""
+    until = time.monotonic() + _WAITS
+    while disk_guard.may("export", folder=settings.ATTACHMENTS_DIR):
+        if job.should_stop():
+            return False
+        if time.monotonic() > until:
+            raise JobFailed(
+                "There is too little room for an archive on the server. Tell an operator, and try again later."
+            )
+        job.progress(0, 0, "It waits for room on the server")
+        time.sleep(2.0)
+    return True
 
 
 def _add(archive: zipfile.ZipFile, conversation: Conversation) -> None:

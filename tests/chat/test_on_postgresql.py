@@ -10,7 +10,14 @@ from pathlib import Path
 from tests.peers.postgres import Postgres
 
 ROOT = Path(__file__).resolve().parents[2]
-THERE = ("test_branches.py", "test_quotas.py", "turns/test_approvals.py", "turns/test_places.py", "turns/test_files.py")
+THERE = (
+    "test_branches.py",
+    "test_quotas.py",
+    "turns/test_approvals.py",
+    "turns/test_places.py",
+    "turns/test_files.py",
+    "test_reset_rows.py",
+)
 
 
 def test_statements_written_by_hand_on_postgresql(postgres: Postgres) -> None:

@@ -1,0 +1,225 @@
+"""What a reset removes and what stays, row by row, on SQLite and (through ``test_on_postgresql``) on PostgreSQL."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from django.db import connection, transaction
+from django.utils import timezone
+
+from agents.models import Account, Agent, AgentState, Invitation, Mapping, Room, RoomKind
+from chat.models import (
+    Attachment,
+    Conversation,
+    Delivery,
+    Invite,
+    Link,
+    LinkKind,
+    Membership,
+    Message,
+    Participant,
+    Person,
+    Turn,
+)
+from chat.services.conversations import next_seq, participant
+from ops.live import forget, live_set
+from ops.models import AuditEvent, Backup, LiveSetting, RestoreEpoch, Service
+from ops.resets import ResetWork, chosen, reset_names
+from ops.services.resets import ResetRefused, open_reset, reset_now, reset_plan, word_for
+
+pytestmark = pytest.mark.django_db(transaction=True)
+SAID = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+@pytest.fixture(autouse=True)
+def data_dir(settings, tmp_path):
+    settings.DATA_DIR = tmp_path
+    settings.ATTACHMENTS_DIR = tmp_path / "attachments"
+    forget()
+    yield tmp_path
+    forget()
+
+
+class World:
+    """Two agents with rooms (one archived), a chat, a conversation of the portal, one under a hold; an operator and a person."""
+
+    def __init__(self) -> None:
+        self.operator = Person.objects.create_user("ada", password="a long passphrase", is_staff=True)
+        self.bea = Person.objects.create_user("bea", password="a long passphrase", matrix_user_id="@bea:sb.test")
+        Invite.objects.create(digest="x" * 64, hint="x", created_by=self.operator)
+        hs = Service.objects.create(name="matrix", kind="homeserver", enabled=False)
+        service = Service.objects.create(name="demo", kind="demo", enabled=False)
+        self.agents, self.rooms = [], []
+        for name, state in (("echo", AgentState.ACTIVE), ("old", AgentState.ARCHIVED)):
+            agent = Agent.objects.create(service=service, external_id=name, name=name, state=state)
+            account = Account.objects.create(homeserver=hs, user_id=f"@agent_{name}:sb.test", localpart=f"agent_{name}")
+            room = Room.objects.create(homeserver=hs, room_id=f"!{name}", alias=f"#agent_{name}:sb.test", name=name)
+            Mapping.objects.create(agent=agent, account=account, room=room)
+            Invitation.objects.create(room=room, user_id="@bea:sb.test")
+            self.agents.append(agent)
+            self.rooms.append(room)
+        self.direct = Room.objects.create(homeserver=hs, kind=RoomKind.DIRECT, room_id="!direct", name="echo")
+        self.talk = self.conversation(self.rooms[0])
+        self.chat = self.conversation(self.direct)
+        self.portal = self.conversation(None)
+        self.held = self.conversation(None)
+        Conversation.objects.filter(pk=self.held.pk).update(hold="a lawsuit")
+
+    def conversation(self, room: Room | None) -> Conversation:
+        made = Conversation.objects.create(title="Talk", portal=room is None)
+        if room is not None:
+            Link.objects.create(conversation=made, kind=LinkKind.ROOM, room=room)
+        else:
+            Membership.objects.create(conversation=made, person=self.bea)
+        now, parent = timezone.now(), None
+        for number, (role, kind, key) in enumerate(
+            (("user", "person", "bea"), ("assistant", "agent", str(self.agents[0].pk)))
+        ):
+            sender = participant(made.pk, kind=kind, external_id=key, name=key)
+            if kind == "agent":
+                Participant.objects.filter(pk=sender.pk).update(agent=self.agents[0], backend_ref="there")
+            parent = Message.objects.create(
+                conversation=made, seq=next_seq(made.pk), role=role, text="said", parent=parent, in_reply_to=parent, sender=sender,
+                transport="matrix" if room else "portal", external_id=f"${made.pk}-{number}", received_at=now, stored_at=now,
+                said_at=SAID + timedelta(minutes=number),
+            )  # fmt: skip
+        first = Message.objects.get(conversation=made, seq=1)
+        turn = Turn.objects.create(
+            conversation=made, agent=self.agents[0], message=first, reply=parent, seq=1, lane=f"t{made.pk}", state="done",
+            created_at=now, not_before=now,
+        )  # fmt: skip
+        Delivery.objects.create(
+            message=parent,
+            turn=turn,
+            target="matrix",
+            room=room,
+            lane=f"d{made.pk}",
+            state="sent",
+            created_at=now,
+            not_before=now,
+        )
+        Attachment.objects.create(
+            owner=self.bea,
+            conversation=made,
+            message=first,
+            name="a",
+            media_type="text/plain",
+            size=1,
+            sha256="ab",
+            path="ab/ab",
+        )
+        Conversation.objects.filter(pk=made.pk).update(head=parent)
+        return made
+
+
+@pytest.fixture
+def world(transactional_db) -> World:
+    return World()
+
+
+def remove(*names: str) -> dict[str, int]:
+    parts = chosen(names)
+    work = ResetWork("test", tuple(scope.name for scope in parts), lambda finding: None)
+    gone: dict[str, int] = {}
+    with transaction.atomic():
+        for scope in parts:
+            gone |= scope.remove(work)
+    connection.check_constraints()
+    return gone
+
+
+def test_conversations_go_and_rooms_begin_behind_the_newest_word(world):
+    counted = {line["model"]: line["count"] for line in reset_plan(scopes=["conversations"]).lines}
+    gone = remove("conversations")
+    assert counted["chat.Message"] == gone["chat.Message"] == 6
+    assert set(Message.objects.values_list("conversation", flat=True)) == {world.held.pk}, "a legal hold keeps its own"
+    assert Turn.objects.get().conversation_id == Delivery.objects.get().turn.conversation_id == world.held.pk
+    assert Attachment.objects.get().conversation_id == world.held.pk
+    assert set(Conversation.objects.values_list("pk", flat=True)) == {world.talk.pk, world.chat.pk, world.held.pk}
+    world.talk.refresh_from_db()
+    assert (world.talk.head_id, world.talk.next_seq) == (None, 3), "no number is given twice"
+    assert list(Participant.objects.filter(conversation=world.chat).values_list("kind", "backend_ref")) == [
+        ("agent", "")
+    ]
+    for room in (world.rooms[0], world.direct):
+        room.refresh_from_db()
+        assert room.taken_over_at == SAID + timedelta(minutes=1)
+    assert Person.objects.count() == 2
+    assert Mapping.objects.count() == 2
+
+
+def test_people_go_but_operators(world):
+    assert any("1 Matrix account" in one.sentence for one in reset_plan(scopes=["people"]).outside)
+    assert remove("people")["chat.Person"] == 1
+    assert list(Person.objects.values_list("username", flat=True)) == ["ada"]
+    assert Invite.objects.count() == 0
+    assert Message.objects.count() == 8
+
+
+def test_mappings_forget_which_room_it_is_and_keep_what_was_said(world):
+    assert any("1 room of agents" in one.sentence for one in reset_plan(scopes=["mappings"]).outside)
+    gone = remove("mappings")
+    assert gone["agents.Mapping"] == 1
+    assert list(Mapping.objects.values_list("agent__name", flat=True)) == ["old"], "nobody could find that one again"
+    world.rooms[0].refresh_from_db()
+    assert world.rooms[0].room_id is None
+    assert Link.objects.get(room=world.rooms[0]).conversation_id == world.talk.pk
+    world.direct.refresh_from_db()
+    assert world.direct.room_id == "!direct"
+    assert Agent.objects.count() == 2
+
+
+def test_all_is_done_whole_with_its_backup(world):
+    live_set(key="disk.reserve_mb", value=400, actor="test")
+    with pytest.raises(ResetRefused, match="reset all"):
+        reset_now(scopes=["all"], typed="all", actor="test")
+    assert Backup.objects.count() == 0, "refused before anything"
+    before = AuditEvent.objects.count()
+    done = reset_now(scopes=["all"], typed=word_for(["all"]), actor="test")
+    assert (done["left"], open_reset()) == ([], None), "there is no homeserver to find anything on"
+    backup = Backup.objects.get(name=done["backup"])
+    assert backup.reason == "safety"
+    assert backup.verified_at is not None
+    held = Turn.objects.get()
+    assert held.conversation_id == world.held.pk
+    assert list(Agent.objects.all()) == [held.agent], "whoever answered in what is held stays with it"
+    for model in (Mapping, Invitation):
+        assert not model.objects.exists(), model
+    assert list(Room.objects.values_list("room_id", flat=True)) == [None]
+    assert list(Account.objects.values_list("localpart", flat=True)) == ["agent_echo"]
+    assert set(Conversation.objects.values_list("pk", flat=True)) == {world.held.pk}
+    assert not LiveSetting.objects.filter(key="disk.reserve_mb").exists()
+    assert list(Person.objects.values_list("username", flat=True)) == ["ada"]
+    assert Service.objects.count() == 2
+    assert AuditEvent.objects.count() > before
+    assert RestoreEpoch.objects.get().number == 1
+
+
+def test_legal_hold_stops_it(world):
+    live_set(key="retention.hold", value=True, actor="test")
+    assert "Legal hold" in reset_plan(scopes=["people"]).refused
+    with pytest.raises(ResetRefused, match="Legal hold"):
+        reset_now(scopes=["people"], typed="reset people", actor="test")
+    assert Person.objects.count() == 2
+
+
+def test_what_is_no_scope_is_said(transactional_db):
+    with pytest.raises(
+        ValueError, match="There is no scope voice; choose of conversations, people, mappings, settings, all"
+    ):
+        reset_plan(scopes=["voice"])
+    assert reset_names() == ["conversations", "people", "mappings", "settings", "all"]
+
+
+def test_without_a_backup_nothing_is_removed(world, monkeypatch):
+    from ops.backup.errors import NoRoom
+    from ops.services import backups
+
+    def full(**named):
+        raise NoRoom("The disk is full.")
+
+    monkeypatch.setattr(backups, "backup_now", full)
+    with pytest.raises(NoRoom):
+        reset_now(scopes=["conversations"], typed="reset conversations", actor="test")
+    assert Message.objects.count() == 8
