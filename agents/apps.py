@@ -25,6 +25,7 @@ class AgentsConfig(AppConfig):
         from agents import history as own_history  # noqa: F401
         from agents import losses as own_losses  # noqa: F401
         from agents.doctor import letta, mappings, matrix  # noqa: F401
+        from agents.doctor.recovery import moved  # noqa: F401
         from agents.importing import parts  # noqa: F401
         from agents.matrix.crypto import rotation  # noqa: F401
         from agents.restoring import adopt, devices, invited, letta_files, stillness  # noqa: F401

@@ -39,7 +39,10 @@ def _bring_keys(rows: Sequence[dict[str, Any]]) -> int:
             continue
         # One that was made meanwhile goes on signing; this one counts for what it signed.
         retired = datetime.fromisoformat(row["retired_at"]) if row["retired_at"] else None
-        made = SigningKey.objects.create(kid=row["kid"], secret=Sealed(row["secret"]), retired_at=retired)
+        made = SigningKey(kid=row["kid"], retired_at=retired)
+        sealed: Any = Sealed(row["secret"])
+        made.secret = sealed
+        made.save()
         SigningKey.objects.filter(pk=made.pk).update(created_at=datetime.fromisoformat(row["created_at"]))
         count += 1
     transaction.on_commit(forget_keys)

@@ -1,0 +1,1 @@
+"""Repairs after Switchboard itself moved."""
