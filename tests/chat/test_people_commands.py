@@ -7,11 +7,13 @@ from io import StringIO
 from typing import Any
 
 import pytest
+from allauth.mfa.models import Authenticator
 from django.core.management import CommandError, call_command
 
 from chat.models import Invite, Person
 from chat.services.program_logins import login_open
 from ops.models import AuditEvent
+from ops.secrets import seal_text
 
 pytestmark = pytest.mark.django_db
 
@@ -85,3 +87,11 @@ def test_deleting_asks_for_the_name(bea: Person, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("builtins.input", lambda prompt: "bea")
     run("person", "delete", "bea")
     assert not Person.objects.filter(username="bea").exists()
+
+
+def test_a_lost_second_factor_is_taken_away(bea: Person) -> None:
+    Authenticator.objects.create(user=bea, type=Authenticator.Type.TOTP, data={"secret": seal_text("ABCDEFGH")})
+    assert "password alone" in run("person", "remove-second-factor", "bea")
+    assert not Authenticator.objects.exists()
+    assert AuditEvent.objects.filter(action="person.second_factor_removed", target_id=str(bea.pk)).exists()
+    assert "has no second factor" in run("person", "remove-second-factor", "bea")

@@ -9,6 +9,7 @@ from django.core.management.base import CommandError
 from django.db.models import Q
 from rich.table import Table
 
+from chat.access.second_factor import second_factor_remove
 from chat.api.desk_render import person_dict
 from chat.management.desk import ACTOR, DeskCommand
 from chat.models import Person
@@ -25,10 +26,13 @@ _LISTED = 1000
 class Command(DeskCommand):
     """Exit codes: 0 done, 3 usage."""
 
-    help = "Lists people, shuts them out, lets them in, signs them out, makes a link for a new password, deletes them."
+    help = "Lists people, shuts them out, lets them in, signs them out, makes a link for a new password, takes a lost second factor away, deletes them."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("action", choices=["list", "deactivate", "reactivate", "sign-out", "reset-link", "delete"])
+        parser.add_argument(
+            "action",
+            choices=["list", "deactivate", "reactivate", "sign-out", "reset-link", "remove-second-factor", "delete"],
+        )
         parser.add_argument(
             "who", nargs="?", default="", metavar="NAME", help="User name or e-mail; for list: a part of either."
         )
@@ -74,6 +78,11 @@ class Command(DeskCommand):
         row = _person(options["who"])
         sign_out_everywhere(person=row, actor=ACTOR)
         self._done(row, "is signed out everywhere", options)
+
+    def _remove_second_factor(self, options: dict[str, Any]) -> None:
+        row = _person(options["who"])
+        removed = second_factor_remove(person=row, actor=ACTOR)
+        self._done(row, "signs in with the password alone now" if removed else "has no second factor", options)
 
     def _reset_link(self, options: dict[str, Any]) -> None:
         row = _person(options["who"])

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
+from io import StringIO
 
 import pytest
+from django.core.management import CommandError, call_command
 from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
@@ -189,3 +192,29 @@ def test_old_versions_go_but_what_an_object_is_stays(lab_kind):
     assert purge_automatic()["versions"] == 4
     assert [row.state["base_url"] for row in versions_of(service)] == ["http://127.0.0.1:11"]
     assert ObjectVersion.objects.filter(label="lab-3").count() == 1
+
+
+def told(*arguments):
+    out = StringIO()
+    call_command("versions", *arguments, "--json", stdout=out)
+    return json.loads(out.getvalue())
+
+
+def test_from_the_terminal(lab_kind):
+    service = save()
+    save(base_url="http://127.0.0.1:10", credentials={"token": SECOND})
+    assert {"kind": "ops.service", "label": "Service"} in told()
+    newest, first = told("ops.service", str(service.pk))
+    assert [(one["field"], one["after"]) for one in newest["changed"]] == [
+        ("base_url", "http://127.0.0.1:10"),
+        ("credentials", "[hidden]"),
+    ]
+    shown = told("--show", str(first["version"]))
+    assert [one["before"] for one in shown["difference"]] == ["http://127.0.0.1:10", "[hidden]"]
+    assert SECOND not in json.dumps([newest, first, shown])
+    assert told("--bring-back", str(first["version"]))["object_id"] == str(service.pk)
+    assert Service.objects.get().base_url == "http://127.0.0.1:9"
+    service_delete(service=Service.objects.get(), actor="person:alice")
+    assert [one["label"] for one in told("ops.service")] == ["lab-1"]
+    with pytest.raises(CommandError, match="these do: "):
+        told("ops.nothing")
