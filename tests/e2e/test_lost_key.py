@@ -79,7 +79,7 @@ def test_it_starts_and_shows_its_pages(house: House) -> None:
     house.stack.manage("provision")
     house.stack.web.start()
     assert house.get("/livez") == 200
-    assert house.get("/login/") == 200
+    assert house.get("/chat/") == 200
     checks = json.loads(house.stack.manage("doctor", "secrets.readable", "--json", check=False).stdout)
     assert "secrets.readable" in json.dumps(checks)
     assert "credentials of services (1)" in json.dumps(checks)
