@@ -84,7 +84,9 @@ def restore_fresh(*, path: Path, identities: Sequence[str] | None, actor: str, p
             applied_at=timezone.now(),
             plan={"models": [], "kinds": {}, "added": report.total, "changed": 0, "removed": 0, "kept": 0, "same": 0},
         )
-        restore.report = {"rows": {"label": "Rows", "sentence": f"{counted(report.total, 'row')} loaded."}}
+        restore.report = {
+            "rows": {"label": "Rows", "sentence": f"{counted(report.total, 'row')} loaded.", "fresh": True}
+        }
         restore.save(force_insert=True)
         fence_in(DEFAULT_DB_ALIAS, cut_at=cut_at, kinds=(), fresh=True, restore_id=restore.pk, say=findings.append)
         findings.extend(findings_of_load(report, sealed))

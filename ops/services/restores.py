@@ -19,7 +19,7 @@ from django.utils import timezone
 from ops.backup.apply import Applied, apply_staged
 from ops.backup.components import Component, Putting
 from ops.backup.errors import BackupError
-from ops.backup.files import KEYS_COMPONENT, put_files
+from ops.backup.files import KEYS_COMPONENT, look_through, put_files
 from ops.backup.plan import findings_of, plan_json
 from ops.backup.staging import Staging, staging
 from ops.findings import Finding
@@ -113,7 +113,8 @@ def restore_apply(
             elif restore.state != RestoreState.RECONCILING:
                 _refuse_unless_planned(restore)
             if restore.state == RestoreState.RECONCILING:
-                reconcile(restore, actor=actor, progress=progress)
+                _put_what_is_missing(restore, progress)
+                reconcile(restore, actor=actor, fresh=_was_fresh(restore), progress=progress)
     except LockHeld as error:
         raise RestoreRefused("Another restore is being applied at the moment. Wait until it has ended.") from error
     return restore
@@ -149,6 +150,22 @@ def _apply(restore: Restore, actor: str, progress: Progress) -> None:
     except Exception as error:
         fail(restore, error)
         raise
+
+
+def _was_fresh(restore: Restore) -> bool:
+    return bool(restore.report.get("rows", {}).get("fresh"))
+
+
+def _put_what_is_missing(restore: Restore, progress: Progress) -> None:
+    """The files of a restore whose process died between its commit and them: what is there already is left."""
+    if "files" in restore.report:
+        return
+    progress(0, 0, "Putting back files")
+    path, identities = file_of(restore), key_of(restore)
+    _, keys = look_through(path, identities)
+    putting = _putting(restore, keys)
+    putting.extra["fresh"] = _was_fresh(restore)
+    note_files(restore, put_files(path, identities, putting, wanted=lambda one: _is_wanted(one, restore, keys)), [])
 
 
 def _first(one: Component) -> bool:
@@ -225,6 +242,11 @@ def rows_sentence(plan: dict[str, Any]) -> str:
 
 def note_files(restore: Restore, files: dict[str, dict[str, Any]], findings: list[Finding]) -> None:
     """Write into the row what became of the files, and what fences had to say."""
+    failed = sum(1 for said in files.values() if said["error"])
+    restore.report["files"] = {
+        "label": "Files",
+        "sentence": f"{counted(len(files), 'part')} put back." + (f" {failed} of them failed." if failed else ""),
+    }
     for name, said in files.items():
         counts = ", ".join(f"{number:,} {what}" for what, number in said["counts"].items() if number)
         restore.report[f"files.{name}"] = {

@@ -111,6 +111,7 @@ def _quota(number: int, values: dict[str, Any]) -> dict[str, Any]:
 _RULES: dict[str, Any] = {
     "chat.Quota": _quota,
     "ops.BackupDestination": lambda number, values: {"kind": "folder", "options": {"path": f"copies-{number}"}},
+    "ops.BackupPlan": lambda number, values: {"timezone": "Europe/Berlin", "contents": [], "enabled": False},
     "ops.BackupKey": lambda number, values: {"recipient": _KEYS[number % len(_KEYS)]},
 }
 _KEYS = [age.recipients_of([age.new_identity()[0]])[0] for _ in range(6)]

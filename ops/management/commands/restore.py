@@ -49,6 +49,9 @@ class Command(BaseCommand):
         parser.add_argument(
             "--undo", action="store_true", help="Take a restore back: the last one, or the one with this id."
         )
+        parser.add_argument(
+            "--go-on", action="store_true", help="Finish a restore whose process ended after its rows were in."
+        )
         parser.add_argument("--list", action="store_true", dest="listing", help="The restores so far.")
         parser.add_argument("--json", action="store_true", dest="as_json", help="One JSON document on standard out.")
 
@@ -61,6 +64,8 @@ class Command(BaseCommand):
                 self._list()
             elif options["undo"]:
                 self._undo(options)
+            elif options["go_on"]:
+                self._go_on(options)
             elif not options["what"]:
                 raise CommandError("Say which backup: a file, or a name of manage.py backup list.", returncode=3)
             elif options["into"]:
@@ -157,6 +162,12 @@ class Command(BaseCommand):
         if not self._agreed(options):
             sys.exit(2)
         self._say(restores.restore_undo(restore=restore, actor=ACTOR, progress=self._progress))
+
+    def _go_on(self, options: dict[str, Any]) -> None:
+        restore = Restore.objects.filter(state=RestoreState.RECONCILING).order_by("-applied_at").first()
+        if restore is None:
+            raise CommandError("No restore waits for anything.", returncode=2)
+        self._apply(restore, self._identities(options))
 
     def _list(self) -> None:
         rows = list(Restore.objects.select_related("safety").order_by("-created_at")[:50])
