@@ -6,7 +6,6 @@ from ops.doctor.catalogue import entries, register_open
 
 _BY_GROUP = {"K": "voice", "L": "conversations between agents"}
 _ONE_BY_ONE = {
-    "recovery.restore": "backup and restore",
     "mcp.websocket": "the MCP server",
     "ci.env_sensitive": "the examination of build servers",
 }

@@ -10,11 +10,14 @@ from ops.doctor_data import (  # noqa: F401
     fault_corrupt,
     fault_files,
     fault_locked,
+    fault_lost_rows,
     folders,
     locked,
     logfiles,
     losses_own,
     lost_key,
+    lost_rows,
+    lost_rows_repair,
     recover,
     retention,
 )
@@ -30,3 +33,4 @@ register_proof("disk.low", f"{_TESTS}/test_files.py::TestDisk")
 register_proof("logs.oversize", f"{_TESTS}/test_files.py::TestLogs")
 register_proof("data.retention", f"{_TESTS}/test_retention.py::TestMessages")
 register_proof("backup.stale", "tests/ops/vault/test_doctor.py")
+register_proof("recovery.restore", "tests/ops/restore/test_restore.py", "tests/faults/test_restore_kill.py")
