@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
+import shutil
+import sqlite3
 import tempfile
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -16,7 +20,7 @@ from django.core.management import call_command
 from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.utils import load_backend
 
-from ops.backup.errors import BackupError
+from ops.backup.errors import BackupError, NoRoom
 
 _DEFAULTS: dict[str, Any] = {
     "ATOMIC_REQUESTS": False,
@@ -49,11 +53,40 @@ def extra_database(configuration: Mapping[str, Any]) -> Iterator[str]:
 
 @contextmanager
 def scratch_file(purpose: str, *, folder: Path | None = None) -> Iterator[Path]:
-    """A path for a file that is removed afterwards with whatever stands beside it. It may hold what backups hold: only its owner reads it."""
+    """A path for a file that is removed afterwards with whatever stands beside it. It may hold what backups hold: only its owner reads it.
+
+    What a process that was killed has left goes at the next time. Raises ``NoRoom`` when the disk is full meanwhile.
+    """
     parent = folder or Path(settings.DATA_DIR)
     parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{purpose}-", dir=parent) as name:
-        yield Path(name) / f"{purpose}.sqlite3"
+    _remove_dead(parent, f".{purpose}-")
+    with (
+        tempfile.TemporaryDirectory(prefix=f".{purpose}-", dir=parent) as name,
+        (Path(name) / "held").open("w") as held,
+    ):
+        # The kernel lets go of it when this process ends, however it does.
+        fcntl.flock(held, fcntl.LOCK_EX)
+        try:
+            yield Path(name) / f"{purpose}.sqlite3"
+        except (sqlite3.OperationalError, OSError) as error:
+            if _is_full(error):
+                raise NoRoom(
+                    f"There is not enough room in {parent} to look at the backup there ({error}). Nothing was changed. Make room, and begin again."
+                ) from error
+            raise
+
+
+def _is_full(error: Exception) -> bool:
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
+    return "full" in str(error) or "disk I/O error" in str(error)
+
+
+def _remove_dead(parent: Path, prefix: str) -> None:
+    for left in parent.glob(f"{prefix}*"):
+        with suppress(OSError), (left / "held").open("w") as held:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(left, ignore_errors=True)
 
 
 @contextmanager

@@ -38,8 +38,7 @@ def scratch_database(
         connection = connections[alias]
         progress(0, 0, "Making the tables of the older version")
         executor = MigrationExecutor(connection)
-        there = [(app, name) for app, names in reader.begin.migrations.items() for name in names]
-        executor.migrate([target for target in there if target in executor.loader.graph.nodes])
+        executor.migrate(_last_of(executor, reader.begin.migrations))
         with connection.constraint_checks_disabled(), audit_guard.lifted(connection):
             with connection.cursor() as cursor:
                 for shape in reader.begin.tables:
@@ -62,3 +61,10 @@ def scratch_database(
                 "Nothing was changed. Restore with the version that made it, and upgrade then."
             ) from error
         yield alias
+
+
+def _last_of(executor: MigrationExecutor, migrations: dict[str, list[str]]) -> list[tuple[str, str]]:
+    """The migrations on which none of the others builds: an earlier one as a target would mean to go back to it."""
+    graph = executor.loader.graph
+    there = {(app, name) for app, names in migrations.items() for name in names} & set(graph.nodes)
+    return sorted(node for node in there if not {child.key for child in graph.node_map[node].children} & there)
