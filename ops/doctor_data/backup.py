@@ -9,8 +9,10 @@ from typing import Any
 from django.db.models import Min
 from django.utils import timezone
 
+from ops.choices import JobState
 from ops.doctor_data.usage import text
 from ops.html import relative
+from ops.models import Job
 from ops.models.backup import (
     Backup,
     BackupCopy,
@@ -62,8 +64,7 @@ def look(now: datetime | None = None) -> State:
             "good_age_hours": round((now - good.made_at).total_seconds() / 3600, 1) if good else None,
         }
     )
-    failed = Backup.objects.filter(state=BackupState.FAILED).order_by("-made_at").first()
-    why = f" The last try failed: {failed.error}" if failed and (not newest or failed.made_at > newest.made_at) else ""
+    why = _last_failure(newest)
     if newest is None:
         _none_yet(state, plan, now, why)
         return state
@@ -79,6 +80,17 @@ def look(now: datetime | None = None) -> State:
     when = f"{relative(good.made_at, now)} ({good.name})" if good else "not drilled yet"
     state.well = f"The newest backup was made {relative(newest.made_at, now)}; the last good one {when}."
     return state
+
+
+def _last_failure(newest: Backup | None) -> str:
+    """Why the last try failed, when it came after the newest one: of a run, or of a job that did not come so far."""
+    tries = [
+        (row.made_at, row.error) for row in Backup.objects.filter(state=BackupState.FAILED).order_by("-made_at")[:1]
+    ]
+    jobs = Job.objects.filter(kind="backup.create", state=JobState.FAILED, finished_at__isnull=False)
+    tries += [(row.finished_at, row.error) for row in jobs.order_by("-finished_at")[:1] if row.finished_at is not None]
+    later = [one for one in tries if one[1] and (newest is None or one[0] > newest.made_at)]
+    return f" The last try failed: {max(later)[1]}" if later else ""
 
 
 def _none_yet(state: State, plan: BackupPlan, now: datetime, why: str) -> None:

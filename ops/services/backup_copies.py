@@ -18,7 +18,7 @@ from ops.logs import get_logger
 from ops.models.backup import Backup, BackupCopy, BackupDestination, BackupState, CopyState
 from ops.redaction import redact_text
 from ops.services import audit
-from ops.services.backup_fetching import as_it_was, backup_fetch
+from ops.services.backup_fetching import as_it_was, backup_fetch, note_damage
 from ops.words import counted
 
 logger = get_logger(__name__)
@@ -165,13 +165,11 @@ def damaged_copies(backup: Backup, actor: str, destination: BackupDestination | 
             if path is not None:
                 as_it_was(path, backup)
         except BackupDamaged as error:
-            _result(copy, backup, 0, str(error), actor)
+            note_damage(copy, str(error), actor=actor)
             findings.append(Finding("error", "backup.copy_damaged", str(error), f"destination:{copy.destination.name}"))
         except (BackupError, OSError):
             # Not to be had at the moment: fetching says so when it is needed.
             continue
-    if findings:
-        settle_state(backup)
     return findings
 
 

@@ -6,10 +6,15 @@ import hashlib
 import uuid
 from pathlib import Path
 
+from django.db import transaction
+from django.utils import timezone
+
 from ops.backup import spool
 from ops.backup.destinations import open_destination
 from ops.backup.errors import BackupDamaged, BackupError
-from ops.models.backup import Backup, BackupCopy, BackupDestination, CopyState
+from ops.models.backup import Backup, BackupCopy, BackupDestination, BackupState, CopyState
+from ops.redaction import redact_text
+from ops.services import audit
 
 
 def backup_fetch(backup: Backup, *, destination: BackupDestination | None = None) -> Path:
@@ -32,12 +37,29 @@ def backup_fetch(backup: Backup, *, destination: BackupDestination | None = None
     for copy in copies:
         try:
             return _fetch_from(copy, backup)
+        except BackupDamaged as error:
+            note_damage(copy, str(error))
+            problems.append(error)
         except BackupError as error:
             problems.append(error)
     if not problems:
         where = f"at {destination.name}" if destination is not None else "anywhere"
         raise BackupError(f"There is no copy of {backup.name} {where}.")
     raise next((one for one in problems if isinstance(one, BackupDamaged)), problems[0])
+
+
+def note_damage(copy: BackupCopy, sentence: str, *, actor: str = "system") -> None:
+    """A copy that is not what it was counts as none: it is brought there again from one that is."""
+    sentence = redact_text(sentence)
+    with transaction.atomic():
+        changed = BackupCopy.objects.filter(pk=copy.pk, state=CopyState.STORED).update(
+            state=CopyState.FAILED, error=sentence[:1000], attempts=0, checked_at=timezone.now()
+        )
+        if changed:
+            Backup.objects.filter(pk=copy.backup_id, state=BackupState.COMPLETE).update(state=BackupState.PARTIAL)
+            after = {"destination": copy.destination.name}
+            audit.record(actor=actor, action="backup.copy_damaged", target=copy.backup, message=sentence, after=after)
+    copy.refresh_from_db()
 
 
 def _fetch_from(copy: BackupCopy, backup: Backup) -> Path:

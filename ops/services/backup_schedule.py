@@ -22,8 +22,10 @@ from ops.models.backup import (
     BackupDrill,
     BackupPlan,
     BackupReason,
+    CopyState,
     DrillState,
 )
+from ops.quiet import is_quiet
 from ops.services import audit
 from ops.services.jobs import job_start
 
@@ -145,6 +147,9 @@ def tick(*, now: datetime | None = None, spread: float | None = None) -> dict[st
     """
     from ops.services.backups import settle_dead
 
+    if is_quiet():
+        # Rows are being put back: what is due now is due in a moment as well.
+        return {}
     now = now or timezone.now()
     spread = random.random() if spread is None else spread
     row = plan()
@@ -232,30 +237,44 @@ def _verify(now: datetime) -> int:
     return 1
 
 
-def drill_due(row: BackupPlan, now: datetime) -> Backup | None:
-    """The backup that should be drilled now: the newest, when the last drill was long ago or there never was one."""
+def drill_due(row: BackupPlan, now: datetime) -> tuple[Backup, BackupDestination | None] | None:
+    """What should be drilled now: the newest backup, when the last drill was long ago or there never was one.
+
+    Where several destinations have it, each has its turn, so that copies elsewhere are known to restore as well.
+    """
     from ops.services.backups import newest
 
     last = BackupDrill.objects.filter(state=DrillState.PASSED).aggregate(at=Max("started_at"))["at"]
     if last is not None and last > now - timedelta(days=row.drill_every_days):
         return None
     tried = BackupDrill.objects.aggregate(at=Max("started_at"))["at"]
-    # One that failed is tried again after six hours: what was wrong may be mended, and a newer backup may be there.
+    # One that failed is tried again after some hours: what was wrong may be mended, and a newer backup may be there.
     if tried is not None and tried > now - LOOK_EVERY:
         return None
     backup = newest()
-    return backup if backup is not None and not backup.verify_error else None
+    if backup is None:
+        return None
+    having = list(BackupDestination.objects.filter(enabled=True, copies__backup=backup, copies__state=CopyState.STORED))
+    if len(having) < 2:
+        return backup, None
+    turns = {
+        one["destination"]: one["at"]
+        for one in BackupDrill.objects.exclude(destination=None).values("destination").annotate(at=Max("started_at"))
+    }
+    never = datetime.min.replace(tzinfo=UTC)
+    return backup, min(having, key=lambda place: (turns.get(place.pk, never), place.pk))
 
 
 def _drill(row: BackupPlan, now: datetime) -> int:
     if not row.enabled or _open_job("backup.drill") or _open_job("backup.create"):
         return 0
-    backup = drill_due(row, now)
-    if backup is None:
+    due = drill_due(row, now)
+    if due is None:
         return 0
     from ops.services.drills import drill_start
 
-    drill_start(backup=backup, actor=ACTOR)
+    backup, destination = due
+    drill_start(backup=backup, destination=destination, actor=ACTOR, trigger=JobTrigger.BEAT)
     BackupPlan.objects.filter(pk=row.pk).update(last_drill_at=now)
     return 1
 

@@ -12,7 +12,7 @@ from ops.backup.destinations.base import SUFFIX, Entry, Progress
 from ops.backup.errors import DestinationFailed
 from ops.redaction import redact_text
 
-# Of a large file so many bytes go in one request; S3 allows 10,000 of them, so that a file may have 160 GB.
+# Of a large file so many bytes go in one request, more where 10,000 of them, which S3 allows, would not do.
 _PART = 16 * 1024 * 1024
 
 

@@ -172,7 +172,9 @@ class TestDamage:
         here = BackupDestination.objects.get(name="here")
         with pytest.raises(BackupDamaged, match="is not what it was"):
             backups.backup_fetch(backup, destination=here)
-        # The daily reading sees it, and a good copy is brought there again.
+        assert copies(backup)["here"] == "failed"
+        # It counts as none from now on, and a good one is brought there again. The daily reading sees it as well.
+        BackupCopy.objects.filter(destination=here).update(state=CopyState.STORED)
         findings = backups.backup_verify(backup=backup, actor="test")
         assert [one["code"] for one in findings] == ["backup.copy_damaged"]
         assert (copies(backup), backup.verify_error) == ({"here": "failed", "second": "stored"}, "")

@@ -13,7 +13,7 @@ from django.core.management import call_command
 from django.db import connection
 
 from ops.backup.destinations import open_destination
-from ops.backup.errors import DestinationFailed
+from ops.backup.errors import BackupDamaged, DestinationFailed
 from ops.models import AuditEvent
 from ops.models.backup import Backup, BackupCopy, BackupDestination
 from ops.services import backups
@@ -111,6 +111,19 @@ class TestS3:
         assert found.sha256 == backup.sha256
         backups.backup_delete(backup=found, actor="test")
         assert "Contents" not in s3.client().list_objects_v2(Bucket="life")
+
+    def test_a_copy_that_was_changed_there_counts_as_none_and_is_brought_again(self, s3: S3, data: Path) -> None:
+        s3.bucket("tampered")
+        destination_save(actor="test", name="here", options={"path": "backups"})
+        far = bucket(s3, "tampered")
+        backup = backups.backup_now(actor="test")
+        s3.client().put_object(Bucket="tampered", Key=f"{backup.name}.sbk", Body=b"x" * backup.size)
+        with pytest.raises(BackupDamaged):
+            backups.backup_verify(backup=backup, actor="test", destination=far)
+        copy = BackupCopy.objects.get(destination=far)
+        assert copy.state == "failed"
+        assert backups.copies_store(backup=backup, actor="test")
+        assert backups.backup_verify(backup=backup, actor="test", destination=far) == []
 
     def test_its_credentials_are_readable_nowhere(self, s3: S3, data: Path) -> None:
         row = bucket(s3, "safe")

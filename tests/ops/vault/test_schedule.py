@@ -8,9 +8,9 @@ import pytest
 from django.core.exceptions import ValidationError
 
 from ops.models import Job
-from ops.models.backup import BackupPlan
+from ops.models.backup import Backup, BackupCopy, BackupDestination, BackupDrill, BackupPlan
 from ops.services import backup_schedule
-from ops.services.backup_schedule import FIRST_AFTER, next_run, plan, plan_save, tick
+from ops.services.backup_schedule import FIRST_AFTER, drill_due, next_run, plan, plan_save, tick
 
 pytestmark = pytest.mark.django_db
 
@@ -108,6 +108,50 @@ class TestTick:
         BackupPlan.objects.update(next_at=near)
         backup_schedule.after_run(complete=False)
         assert plan().next_at == near
+
+
+class TestDrills:
+    def made(self, places: int, now: datetime) -> Backup:
+        row = Backup.objects.create(name="b", actor="test", made_at=now, state="complete")
+        for number in range(places):
+            place = BackupDestination.objects.create(name=f"place {number}", options={"path": f"p{number}"})
+            BackupCopy.objects.create(backup=row, destination=place, state="stored")
+        return row
+
+    def drilled(self, row: Backup, destination: BackupDestination | None, at: datetime, state: str = "passed") -> None:
+        drill = BackupDrill.objects.create(backup=row, destination=destination, state=state, actor="test")
+        BackupDrill.objects.filter(pk=drill.pk).update(started_at=at)
+
+    def test_weekly_and_after_a_failure_sooner(self) -> None:
+        now = at("2026-06-10T12:00:00")
+        row = self.made(1, now)
+        assert drill_due(plan(), now) == (row, None)
+        self.drilled(row, None, now, "failed")
+        assert drill_due(plan(), now + timedelta(hours=1)) is None
+        assert drill_due(plan(), now + timedelta(hours=7)) == (row, None)
+        self.drilled(row, None, now + timedelta(hours=7))
+        assert drill_due(plan(), now + timedelta(days=6)) is None
+        assert drill_due(plan(), now + timedelta(days=8)) == (row, None)
+
+    def test_each_destination_has_its_turn(self) -> None:
+        now = at("2026-06-10T12:00:00")
+        row = self.made(3, now)
+        turns = []
+        for week in range(6):
+            due = drill_due(plan(), now + timedelta(days=8 * week))
+            assert due is not None
+            turns.append(str(due[1]))
+            self.drilled(row, due[1], now + timedelta(days=8 * week))
+        assert turns == ["place 0", "place 1", "place 2"] * 2
+
+
+def test_while_rows_are_put_back_nothing_is_begun(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = at("2026-06-10T12:00:00")
+    BackupPlan.objects.update_or_create(pk=1, defaults={"next_at": now - timedelta(hours=1)})
+    monkeypatch.setattr(backup_schedule, "is_quiet", lambda: "A restore is being applied")
+    assert tick(now=now) == {}
+    monkeypatch.undo()
+    assert tick(now=now) == {"backup": 1}
 
 
 def test_a_plan_says_what_is_wrong_with_it_field_by_field() -> None:
