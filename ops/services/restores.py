@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,6 @@ from ops.backup.staging import Staging, staging
 from ops.findings import Finding
 from ops.locks import LockHeld, named_lock
 from ops.models import JobTrigger
-from ops.models.backup import Backup
 from ops.models.restore import Restore, RestoreState
 from ops.quiet import StillBusy, quiet
 from ops.services import audit
@@ -60,10 +58,7 @@ __all__ = [
     "restore_plan_start",
     "restore_undo",
     "restore_undo_start",
-    "unpin_old_safety",
 ]
-
-SAFETY_DAYS = 30
 
 
 def restore_apply_start(
@@ -314,10 +309,3 @@ def restore_discard(*, restore: Restore, actor: str) -> Restore:
     cache.delete(f"restore-key:{restore.pk}")
     restore.refresh_from_db()
     return restore
-
-
-def unpin_old_safety(*, now: datetime | None = None) -> int:
-    """Let safety backups go that nobody needed for ``SAFETY_DAYS``; returns how many."""
-    limit = (now or timezone.now()) - timedelta(days=SAFETY_DAYS)
-    old = Restore.objects.filter(safety__pinned=True, applied_at__lt=limit).values("safety")
-    return Backup.objects.filter(pk__in=old).update(pinned=False)
