@@ -16,6 +16,7 @@ from ops.models import (
     BackupDestination,
     BackupKey,
     BackupPlan,
+    BackupReason,
     BackupState,
     CopyState,
     DrillState,
@@ -42,13 +43,10 @@ def goodness(row: Backup) -> tuple[Lamp, str, str]:
         return Lamp.GOOD, "Good", f"A drill restored all of it {html.relative(row.good_at)}."
     if last is not None and last.state == DrillState.FAILED:
         return Lamp.TROUBLE, "Drill failed", last.error or "The drill failed; its steps say where."
-    if row.verified_at:
-        return (
-            Lamp.ATTENTION,
-            "Not drilled",
-            "It was read to its end and is undamaged. Nobody has tried to restore it yet.",
-        )
-    return Lamp.ATTENTION, "Not drilled", "Nobody has tried to restore it yet."
+    # One from before a change is there to take that change back; nobody waits for its drill.
+    lamp = Lamp.OFF if row.reason == BackupReason.SAFETY else Lamp.ATTENTION
+    said = "It was read to its end and is undamaged. " if row.verified_at else ""
+    return lamp, "Not drilled", f"{said}Nobody has tried to restore it yet."
 
 
 def whereabouts(row: Backup) -> tuple[Lamp, str]:
