@@ -13,7 +13,7 @@ from agents.matrix.registration import load
 from tests.e2e.matrix_client import Person, run
 from tests.peers.letta_stub import LettaStub
 from tests.peers.ports import free_port
-from tests.peers.switchboard import Stack
+from tests.peers.switchboard import Stack, Web
 from tests.peers.synapse import Synapse
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
@@ -95,6 +95,8 @@ def test_everything_moves(house: House) -> None:
     stack.port = free_port()
     stack.url = f"http://127.0.0.1:{stack.port}"
     stack.environment |= {"DATA_DIR": str(moved), "PORT": str(stack.port)}
+    # It listens at the new port.
+    stack.web = Web(stack)
     room = stack.ask(ROOM)
 
     async def as_ann() -> None:
