@@ -28,5 +28,6 @@ class OpsConfig(AppConfig):
         from ops.doctor_recovery import setup as recovery_setup  # noqa: F401
         from ops.history import keeping as history_keeping  # noqa: F401
         from ops.history import own as own_history  # noqa: F401
+        from ops.history import restoring as history_restoring  # noqa: F401
         from ops.services import repair_batch, repairs  # noqa: F401
         from ops.support import basics  # noqa: F401

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time
 from decimal import Decimal
@@ -110,6 +110,30 @@ def write_began(kind: Versioned, keys: Iterable[Any]) -> int:
         _row(kind.name, key, seen, Deed("system", BEGAN, "As it was when its history began."))
         for key, seen in look(kind, keys).items()
     ]
+    ObjectVersion.objects.bulk_create(rows)
+    return len(rows)
+
+
+def write_found(kind: Versioned, keys: Sequence[str], deed: Deed, *, gone: bool = False) -> int:
+    """Versions of those objects that are not what their newest version says; ``gone``: of those whose newest one does not say that they went.
+
+    Objects without any version are left to ``write_began``. Returns how many were written.
+    """
+    newest = _newest(kind.name, list(keys)) if keys else {}
+    rows = []
+    if gone:
+        for key, last in newest.items():
+            if not last.deleted:
+                kept = Seen(last.label, last.state, {})
+                row = _row(kind.name, key, kept, deed, gone=True)
+                # As it lies there: it need not be opened to be kept.
+                row.__dict__["secret"] = last.__dict__["secret"]
+                rows.append(row)
+    else:
+        for key, now in look(kind, newest).items():
+            last = newest[key]
+            if last.deleted or not same(kind, last, now):
+                rows.append(_row(kind.name, key, now, deed))
     ObjectVersion.objects.bulk_create(rows)
     return len(rows)
 
