@@ -159,7 +159,9 @@ def _differences(
     kind = versioned(model)
     old, new = _flat(before), _flat(after)
     found = []
-    for name in dict.fromkeys((*old, *new)):
+    # PostgreSQL keeps the parts of a document in an order of its own.
+    place = {name: number for number, name in enumerate(kind.fields)} if kind is not None else {}
+    for name in sorted({*old, *new}, key=lambda one: (place.get(one.partition(".")[0], len(place)), one)):
         if old.get(name) != new.get(name):
             label = kind.label_of(name) if kind is not None else name
             observed = kind is not None and name.partition(".")[0] in kind.observed
