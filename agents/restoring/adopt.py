@@ -9,6 +9,7 @@ from django.db.models import Max
 from agents.matrix.errors import MatrixError
 from agents.models import Room
 from agents.restoring.chats import adopt_chats
+from agents.restoring.order import ADOPTING
 from agents.services.backends import NoHomeserver, open_homeserver
 from agents.services.rebuild import rebuild_apply, rebuild_plan
 from agents.services.sync import SyncBusy, sync_agents
@@ -98,6 +99,6 @@ def _unreachable(error: MatrixError) -> Exception:
     )
 
 
-register_reconcile("Rooms and accounts", adopt)
+register_reconcile(ADOPTING, adopt)
 register_reconcile("Chats", chats)
 register_reconcile("Agents' servers", sync)

@@ -16,6 +16,7 @@ from django.utils import timezone
 
 from agents.matrix.errors import MatrixError
 from agents.models import SyncRun, SyncState
+from agents.restoring.order import is_adopting
 from agents.services.backends import Homeserver, NoHomeserver, open_homeserver
 from agents.services.drift import ALL, look_now
 from agents.services.drift_pass import DriftPass, decision
@@ -100,6 +101,8 @@ def sync_agents(
     if dry_run:
         return _dry(_plan(request))
     refuse_when_quiet()
+    if trigger != "restore" and is_adopting():
+        raise SyncBusy("A backup was restored, and what was made since is found again first. Try again in a moment.")
     with alone(actor=actor, trigger=trigger, service_name=service_name, wait=wait) as (run, lost):
         report = _run(request, progress, lambda: lost.is_set() or should_stop())
         if lost.is_set():

@@ -18,7 +18,7 @@ import pytest
 
 from tests.e2e.matrix_client import Person, run
 from tests.peers.letta_stub import LettaStub
-from tests.peers.switchboard import Stack
+from tests.peers.switchboard import Stack, Web
 from tests.peers.synapse import MatrixUser, Synapse
 from tests.up.running import Up
 
@@ -117,6 +117,7 @@ class House:
             second.environment |= {name: self.stack.environment[name] for name in tokens}
             second.port, second.url = self.stack.port, self.stack.url
             second.environment |= {"PORT": str(second.port), "PUBLIC_URL": second.url}
+            second.web = Web(second)
             shutil.rmtree(self.stack.environment["DATA_DIR"])
             self.stack = second
         else:

@@ -19,6 +19,7 @@ from chat.services.turns import turn_cancel
 from chat.trace import trace
 from ops.choices import Lamp
 from ops.models import Heartbeat
+from ops.quiet import Quiet
 from ops.terminal import console_of, lamp_text
 
 POLL = 0.1
@@ -42,7 +43,7 @@ class Command(BaseCommand):
         person = self._person(options["username"])
         try:
             sent = message_send(agent=agent, text=" ".join(options["text"]), person=person, transport="command")
-        except CannotSend as error:
+        except (CannotSend, Quiet) as error:
             raise CommandError(error.sentence) from error
         if sent.turn is None:
             raise CommandError(f"The message is kept but not answered ({sent.message.guard}).")
