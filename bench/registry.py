@@ -64,6 +64,7 @@ REGISTRY.add(
     Benchmark("api.list", "a page of GET /api/v1/agents", "bench.api_list"),
     Benchmark("admin.lists", "the operator's pages among 10,000 agents", "bench.admin_lists"),
     Benchmark("doctor", "a full run of all checks over many agents", "bench.doctor"),
+    Benchmark("backup", "a backup written and loaded, beside the databases' own tools", "bench.backup"),
     Benchmark("start", "`manage.py up` until it is ready", "bench.start"),
 )
 

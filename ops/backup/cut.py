@@ -14,6 +14,9 @@ _UNLIMITED = "SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_ses
 # The snapshot of SQLite is that of the first statement that reads.
 _TOUCH = "SELECT COUNT(*) FROM django_migrations"
 
+# A table is read once from its beginning to its end: pages that are mapped would only make the process look large.
+_READING = ("PRAGMA query_only = ON", "PRAGMA mmap_size = 0")
+
 _readers: dict[str, list[BaseDatabaseWrapper]] = {}
 
 
@@ -97,13 +100,13 @@ def _postgresql(alias: str, name: str, number: int) -> Iterator[list[BaseDatabas
 def _sqlite(alias: str, name: str, number: int) -> Iterator[list[BaseDatabaseWrapper]]:
     with _shared(alias, number) as more, transaction.atomic(using=name), connections[name].cursor() as cursor:
         with _nobody_writes(alias, wanted=bool(more)) as still:
-            cursor.execute("PRAGMA query_only = ON")
-            cursor.execute(_TOUCH)
-            cursor.fetchone()
+            for statement in (*_READING, _TOUCH):
+                cursor.execute(statement)
+                cursor.fetchone()
             if not still:
                 more = []
             for connection in more:
-                for statement in ("PRAGMA query_only = ON", "BEGIN", _TOUCH):
+                for statement in (*_READING, "BEGIN", _TOUCH):
                     connection.connection.execute(statement).fetchone()
         yield more
 

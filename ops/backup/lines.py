@@ -111,12 +111,13 @@ class LineReader(Generic[T]):
         size, rows, limit = 0, 0, 200
         resume: int | None = None
         connection = self._connections.get()
+        marked = connection.vendor == "postgresql"
         try:
             while True:
                 key, number, lines = json_sql.read(connection, statement, after, end, limit)
                 if not number:
                     break
-                pages.append(_finished(lines, shape))
+                pages.append(_canonical(lines, shape) if marked else lines)
                 size, rows, after = size + len(lines), rows + number, key
                 if number < limit or after >= end:
                     break
@@ -126,14 +127,14 @@ class LineReader(Generic[T]):
                 limit = max(1, min(4 * limit, 2000, int(_PAGE * rows / size)))
         finally:
             self._connections.put(connection)
-        whole = b"".join(pages)
+        whole = b"\n".join((*pages, b"")) if pages else b""
         return Packed(whole, rows, self._pack(whole), resume)
 
 
-def _finished(lines: bytes, shape: TableShape) -> bytes:
-    """The lines with an end each, and those with a mark (of PostgreSQL) with their JSON values made canonical."""
+def _canonical(lines: bytes, shape: TableShape) -> bytes:
+    """The lines, in those with a mark (of PostgreSQL) with their JSON values made canonical."""
     if not lines.startswith(json_sql.MARK) and b"\n" + json_sql.MARK not in lines:
-        return lines + b"\n"
+        return lines
     finish = codecs.finishers("postgresql", shape.columns)
 
     def canonical(line: bytes) -> bytes:
@@ -145,4 +146,4 @@ def _finished(lines: bytes, shape: TableShape) -> bytes:
                 row[place] = function(row[place])
         return orjson.dumps(row)
 
-    return b"\n".join(canonical(line) for line in lines.split(b"\n")) + b"\n"
+    return b"\n".join(canonical(line) for line in lines.split(b"\n"))

@@ -15,7 +15,7 @@ from bench.results import WIDTH, Figure, Report, table, write
 
 EXPECTED = {
     "sync.unchanged", "sync.create", "sync.lazy", "bridge.latency", "bridge.throughput", "bridge.peers", "turn.engine", "start", "api.list",
-    "socket.first_token", "socket.stream", "socket.idle", "admin.lists",
+    "socket.first_token", "socket.stream", "socket.idle", "admin.lists", "backup",
 }  # fmt: skip
 
 
