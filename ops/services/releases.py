@@ -6,7 +6,7 @@ import hashlib
 import json
 import uuid
 from dataclasses import dataclass, field
-from typing import Any, BinaryIO, cast
+from typing import Any
 
 from django.conf import settings
 from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections, transaction
@@ -272,7 +272,7 @@ def backup_before_upgrade() -> Kept | None:
         "made_at": now.isoformat(),
     }
     with spool.writing(name) as file:
-        manifest = write_backup(target=cast(BinaryIO, file), made_by=made_by, recipients=recipients)
+        manifest = write_backup(target=file, made_by=made_by, recipients=recipients)
     report = verify_backup(spool.path_of(name))
     if not report.ok:
         spool.path_of(name).unlink(missing_ok=True)
