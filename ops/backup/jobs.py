@@ -16,7 +16,7 @@ def create(
 ) -> dict[str, Any]:
     """Make one, bring copies to the destinations, and remove what the rules keep no longer."""
     from ops.services.backup_pruning import prune
-    from ops.services.backup_schedule import after_run
+    from ops.services.backup_schedule import after_run, drill_if_due
     from ops.services.backups import backup_now
 
     scheduled = reason == BackupReason.SCHEDULE
@@ -55,6 +55,8 @@ def create(
         from ops.services.drills import drill_start
 
         result["drill_job"] = str(drill_start(backup=backup, actor=job.actor).pk)
+    elif scheduled:
+        drill_if_due()
     return result
 
 

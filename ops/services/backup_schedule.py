@@ -265,9 +265,20 @@ def drill_due(row: BackupPlan, now: datetime) -> tuple[Backup, BackupDestination
     return backup, min(having, key=lambda place: (turns.get(place.pk, never), place.pk))
 
 
+def drill_if_due() -> None:
+    """At the end of a run: a first backup is good within minutes, not with the next beat."""
+    row = plan()
+    if row.enabled and not _open_job("backup.drill"):
+        _begin_drill(row, timezone.now())
+
+
 def _drill(row: BackupPlan, now: datetime) -> int:
     if not row.enabled or _open_job("backup.drill") or _open_job("backup.create"):
         return 0
+    return _begin_drill(row, now)
+
+
+def _begin_drill(row: BackupPlan, now: datetime) -> int:
     due = drill_due(row, now)
     if due is None:
         return 0
