@@ -73,7 +73,7 @@ def apply_restore(work: RepairWork) -> dict[str, Any]:
 
 def undo_restore(work: RepairWork) -> None:
     """Back to the safety backup."""
-    row = Restore.objects.filter(pk=work.snapshot.get("restore")).first()
+    row = Restore.objects.filter(pk=str(work.snapshot["restore"])).first() if "restore" in work.snapshot else None
     if row is None:
         raise RepairFailed("What was finished here was begun elsewhere: take it back on the page of restores.")
     try:

@@ -186,7 +186,7 @@ def _safety(restore: Restore, actor: str) -> None:
 
     if restore.safety_id is not None:
         return  # from before a kill: nothing was changed since
-    safety = backup_now(actor=actor, reason="safety", note=f"Before the restore of {restore.source}"[:300], pinned=True)
+    safety = backup_now(actor=actor, reason="safety", note=f"Before the restore of {restore.source}"[:300])
     restore.safety = safety
     Restore.objects.filter(pk=restore.pk).update(safety=safety)
 
