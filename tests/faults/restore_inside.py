@@ -49,6 +49,24 @@ def die_at(point: str) -> None:
     setattr(module, function, dying)
 
 
+def fill_disk(limit: int) -> None:
+    """As if the disk became full while the backup is looked at: files cannot grow beyond ``limit`` then. The database lies on another one."""
+    from ops.backup.staging import Staging
+
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    original = Staging.take
+
+    def take(self: Staging, *arguments: Any) -> int:
+        _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
+        try:
+            return original(self, *arguments)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+
+    Staging.take = take  # type: ignore[method-assign]
+
+
 def main() -> None:
     point, command, *arguments = sys.argv[1:]
     django.setup()
@@ -66,9 +84,7 @@ def main() -> None:
         fill(each=int(arguments[0]))
         return
     if limit := os.environ.get("LARGEST_FILE"):
-        # As a disk that is full: whoever writes beyond it is told so.
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (int(limit), int(limit)))
+        fill_disk(int(limit))
     die_at(point)
     call_command(command, *arguments)
 
