@@ -7,10 +7,13 @@ from typing import Any
 
 import pytest
 
-from controlplane.body_limit import UPLOADS, BodyLimit, largest
+from controlplane.body_limit import BACKUPS, UPLOADS, BodyLimit, largest
+from ops.services.tokens import token_create
 
 
-def call(path: str, chunks: list[bytes], length: int | None = None) -> tuple[list[dict[str, Any]], list[bytes]]:
+def call(
+    path: str, chunks: list[bytes], length: int | None = None, *, token: str = ""
+) -> tuple[list[dict[str, Any]], list[bytes]]:
     """What was answered, and what the application behind was given."""
     sent: list[dict[str, Any]] = []
     given: list[bytes] = []
@@ -35,7 +38,10 @@ def call(path: str, chunks: list[bytes], length: int | None = None) -> tuple[lis
                 return
 
     headers = [] if length is None else [(b"content-length", str(length).encode())]
-    asyncio.run(BodyLimit(application)({"type": "http", "path": path, "headers": headers}, receive, send))
+    if token:
+        headers.append((b"authorization", f"Bearer {token}".encode()))
+    scope = {"type": "http", "method": "PUT", "path": path, "headers": headers}
+    asyncio.run(BodyLimit(application)(scope, receive, send))
     return sent, given
 
 
@@ -68,3 +74,26 @@ def test_files_may_be_as_large_as_the_setting_says():
     assert largest(UPLOADS) > 1024 * 1024 > largest("/api/v1/chat/conversations")
     sent, _ = call(UPLOADS, [b"a" * 1024 * 1024], length=1024 * 1024)
     assert sent[0]["status"] == 200
+
+
+def test_a_backup_of_any_size_comes_in_with_an_operator_only(transactional_db, write_token, operator):
+    large = [b"a" * 200]
+    for path in BACKUPS:
+        for token in ("", "swb_wrong"):
+            sent, given = call(path, list(large), length=200, token=token)
+            assert [message.get("status") for message in sent] == [413, None]
+            assert given == []
+    reading = token_create(owner=operator, name="look", scope="read", actor="test")[1]
+    assert call(BACKUPS[0], list(large), length=200, token=reading)[1] == []
+    sent, given = call(BACKUPS[0], list(large), length=200, token=write_token)
+    assert sent[0]["status"] == 200
+    assert given == large
+    # Elsewhere the same operator has the same limit as everybody.
+    assert call("/api/v1/agents", list(large), length=200, token=write_token)[1] == []
+
+
+def test_a_backup_for_which_there_is_no_room_is_not_begun(transactional_db, write_token, monkeypatch):
+    monkeypatch.setattr("controlplane.body_limit.room", lambda: 150)
+    sent, given = call(BACKUPS[0], [b"a" * 200], length=200, token=write_token)
+    assert sent[0]["status"] == 413
+    assert given == []
