@@ -240,9 +240,15 @@ def test_every_page_on_every_device(portal: Portal, device: dict[str, Any]) -> N
         addresses.append(f"{ops}/backupkey/{known['key']}/change/")
     if known["restore"]:
         addresses.append(f"{ops}/restore/{known['restore']}/change/")
+    # In the dark it is the colours that may be wrong: the pages with all sorts of lamps and differences are enough for that.
+    telling = (
+        addresses
+        if device is WIDE_LIGHT
+        else [one for one in addresses if re.search(r"change/|reset|start|admin/$", one)]
+    )
     for address in addresses:
         page.goto(portal.url + address)
         assert page.locator("#main").count() == 1, address
-        if page.locator("#main .sb, #main .bk-head").count():
+        if address in telling and page.locator("#main .sb, #main .bk-head").count():
             check(page, address)
         assert fits(page), address
