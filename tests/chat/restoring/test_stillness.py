@@ -14,7 +14,7 @@ from django.db import connections
 from django.utils import timezone
 
 from agents.models import SyncRun, SyncState
-from chat.matrix import views
+from chat.matrix import gaps, views
 from chat.models import Delivery, Message, Person, Turn, TurnState
 from chat.services.messages import message_send
 from chat.socket import commands
@@ -97,10 +97,13 @@ def test_a_homeserver_is_told_to_send_its_transaction_again(house: Stage):
     event = house.fake.person_says(str(room.room_id), "@alice:fake.test", "In between")
     body = json.dumps({"events": [event]}).encode()
     token = room.homeserver.credentials["hs_token"]
+    gaps.raise_epoch(room.homeserver, "test")
+    asked = len(house.fake.calls())
     with somebody_restores():
         answer = views._guarded(lambda: views._take_transaction(token, body, "7"))
         assert answer.status_code == 503
         assert not Message.objects.exists()
+        assert len(house.fake.calls()) == asked, "nor is the homeserver asked for what came before"
     assert views._guarded(lambda: views._take_transaction(token, body, "7")).status_code == 200
     assert Message.objects.filter(external_id=event["event_id"]).count() == 1
 
