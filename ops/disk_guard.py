@@ -49,8 +49,17 @@ class Room:
     low: str
 
 
+@dataclass(slots=True)
+class _Known:
+    """What this process last read of the database. ``over``: the sentence of an operator's own limit, when it is passed."""
+
+    reserve: int = 500 * _MB
+    over: str = ""
+    over_at: float = float("-inf")
+
+
+_known = _Known()
 _seen: dict[str, tuple[float, Room]] = {}
-_over: tuple[float, str] = (float("-inf"), "")
 _lock = threading.Lock()
 
 
@@ -81,10 +90,10 @@ def may(work: str, *, needs: int = 0, folder: Path | None = None) -> str:
     """
     said = WORKS[work]
     place = folder or Path(settings.DATA_DIR)
-    room = _room(place)
     reserve = reserve_bytes()
     if not reserve:
         return ""
+    room = _room(place, reserve)
     if short := room.low or _over_budget():
         return f"{said}: {short}. It goes on by itself when there is room."
     if needs and room.free - needs < reserve:
@@ -100,45 +109,55 @@ def paused() -> list[str]:
     return [sentence for work in WORKS if work not in _ALIKE and (sentence := may(work))]
 
 
-def shortage() -> str:
-    """What is short, "" when nothing is: for one line above a page."""
-    return (_room(Path(settings.DATA_DIR)).low or _over_budget()) if reserve_bytes() else ""
+def shortage(folder: Path | None = None) -> str:
+    """What is short, "" when nothing is: for a line above pages. Asks the disk and never the database: what an operator has set is known
+    from the last ``look_around`` of this process."""
+    if not _known.reserve:
+        return ""
+    return _room(folder or Path(settings.DATA_DIR), _known.reserve).low or _known.over
+
+
+def look_around() -> None:
+    """Learn what operators have set, for ``shortage``; every process does so every few seconds, beside its other reports."""
+    reserve_bytes()
+    _over_budget()
 
 
 def look_now() -> str:
     """What the disk itself is short of at this moment, "" when nothing; for the check that measures the rest."""
-    return _room(Path(settings.DATA_DIR), patience=0.0).low if reserve_bytes() else ""
+    reserve = reserve_bytes()
+    return _room(Path(settings.DATA_DIR), reserve, patience=0.0).low if reserve else ""
 
 
 def reserve_bytes() -> int:
     """How much is kept free for the database."""
-    return int(live(RESERVE)) * _MB
+    _known.reserve = int(live(RESERVE)) * _MB
+    return _known.reserve
 
 
 def forget() -> None:
     """Look at the disk anew at the next question: after a clean-up, and between tests."""
-    global _over
     _seen.clear()
-    _over = (float("-inf"), "")
+    _known.over, _known.over_at = "", float("-inf")
 
 
 # Said once for both, where all of them are listed.
 _ALIKE = ("upload", "drill")
 
 
-def _room(folder: Path, *, patience: float | None = None) -> Room:
+def _room(folder: Path, reserve: int, *, patience: float | None = None) -> Room:
     key, now = str(folder), time.monotonic()
     with _lock:
         known = _seen.get(key)
     if known is not None and now - known[0] < (_LOOK_EVERY if patience is None else patience):
         return known[1]
-    room = _look(folder, was_low=bool(known and known[1].low))
+    room = _look(folder, reserve, was_low=bool(known and known[1].low))
     with _lock:
         _seen[key] = (now, room)
     return room
 
 
-def _look(folder: Path, *, was_low: bool) -> Room:
+def _look(folder: Path, reserve: int, *, was_low: bool) -> Room:
     place = folder
     while not place.exists() and place != place.parent:
         place = place.parent
@@ -148,7 +167,7 @@ def _look(folder: Path, *, was_low: bool) -> Room:
     except OSError:
         # Whoever writes there will be told what is wrong with it; that is no lack of room.
         return Room(0, "")
-    limit = reserve_bytes() * (_EASE if was_low else 1.0)
+    limit = reserve * (_EASE if was_low else 1.0)
     if free < limit:
         return Room(
             free, f"only {_text(free)} are free where {folder} lies, and {_text(limit)} are kept for the database"
@@ -160,20 +179,20 @@ def _look(folder: Path, *, was_low: bool) -> Room:
 
 def _over_budget() -> str:
     """The sentence of an operator's own limit for the data directory; the check of the disk measures it."""
-    global _over
     from ops.models import CheckState
 
     now = time.monotonic()
-    if now - _over[0] < _BUDGET_EVERY:
-        return _over[1]
+    if now - _known.over_at < _BUDGET_EVERY:
+        return _known.over
     try:
         state = CheckState.objects.filter(check_id="disk.space", status="fail").first()
         budget = int(state.evidence.get("budget_bytes") or 0) if state is not None else 0
     except Exception:
         # A full disk can stop the database; then free room decides.
         budget = 0
-    _over = (now, f"the data directory uses more than the {_text(budget)} that it may" if budget else "")
-    return _over[1]
+    _known.over = f"the data directory uses more than the {_text(budget)} that it may" if budget else ""
+    _known.over_at = now
+    return _known.over
 
 
 def _text(size: float) -> str:

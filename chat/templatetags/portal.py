@@ -35,7 +35,7 @@ def theme(context: dict[str, Any]) -> str:
 @register.simple_tag
 def room_for_files() -> bool:
     """Whether there is room on the disk for files that people send."""
-    return not disk_guard.may("attachment", folder=settings.ATTACHMENTS_DIR)
+    return not disk_guard.shortage(settings.ATTACHMENTS_DIR)
 
 
 @register.simple_tag

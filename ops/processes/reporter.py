@@ -117,6 +117,7 @@ class Reporter(threading.Thread):
                         self.report()
                         reported = time.monotonic()
                         self._note_release()
+                        self._look_at_the_disk()
                         self._watch()
                     self._listen()
                 except Exception as error:
@@ -170,6 +171,12 @@ class Reporter(threading.Thread):
                 "reach": {},
             },
         )
+
+    def _look_at_the_disk(self) -> None:
+        """Pages of this process say when it is nearly full, without asking the database for it."""
+        from ops import disk_guard
+
+        disk_guard.look_around()
 
     def _note_release(self) -> None:
         """Once, after the first report: which release this start is of."""
