@@ -21,7 +21,7 @@ class OpsConfig(AppConfig):
             resetting,
         )
         from ops.alerts import setup as alerts_setup  # noqa: F401
-        from ops.backup import drill_jobs, fence, own, reseal, restore_jobs  # noqa: F401
+        from ops.backup import bulk_indexes, drill_jobs, fence, own, reseal, restore_jobs  # noqa: F401
         from ops.backup import jobs as backup_jobs  # noqa: F401
         from ops.doctor import open_entries  # noqa: F401
         from ops.doctor_data import setup as data_setup  # noqa: F401
