@@ -114,6 +114,30 @@ class TestDisk:
         with pytest.raises(RepairRefused, match="Nothing is called"):
             repair_plan(repair_id="disk.cleanup", params={"items": "everything"}, actor="test")
 
+    def test_backups_beyond_their_rules_go_and_the_newest_stays(self, data_dir):
+        from datetime import timedelta
+
+        from django.utils import timezone
+
+        from ops.backup import spool
+        from ops.models import Backup, BackupCopy, BackupDestination
+
+        place = BackupDestination.objects.create(
+            name="here", options={"path": "backups"}, keep_last=1, keep_daily=0, keep_weekly=0, keep_monthly=0
+        )
+        for days in (40, 50, 60):
+            made = timezone.now() - timedelta(days=days)
+            row = Backup.objects.create(
+                name=f"switchboard-{days}", state="complete", made_at=made, actor="test", size=9
+            )
+            spool.path_of(row.name).write_bytes(b"a backup.")
+            BackupCopy.objects.create(backup=row, destination=place, state="stored", size=9, stored_at=made)
+        planned = repair_plan(repair_id="disk.cleanup", params={"items": "backups"}, actor="test")
+        assert [change.target for change in planned.plan.changes] == ["backups", "backups"]
+        assert start("disk.cleanup", items="backups").state == "succeeded"
+        assert [path.name for path in spool.folder().glob("*.sbk")] == ["switchboard-40.sbk"]
+        assert start("disk.cleanup", items="backups").state == "unneeded"
+
     def test_empty_pages_of_the_database_are_given_back(self, monkeypatch, transactional_db):
         from ops.doctor_data import sqlite
 

@@ -226,3 +226,29 @@ def test_days_that_make_no_sense_are_refused(value, transactional_db):
 def test_rows_with_secrets_cannot_be_exported(transactional_db):
     with pytest.raises(ValueError, match="secrets"):
         register_retention("services", label="x", rows=lambda before: Service.objects.all(), time_field="created_at")
+
+
+def test_lines_of_the_log_have_days_of_their_own_and_go_to_a_file_when_asked(transactional_db, tmp_path, settings):
+    from ops.models import LogLine
+    from ops.services.pruning import prune
+
+    settings.DATA_DIR = tmp_path
+    now = timezone.now()
+    for days in (1, 3, 5, 10):
+        LogLine.objects.create(
+            at=now - timedelta(days=days), level="info", logger="test.kept", event=f"{days} days ago"
+        )
+    lines = LogLine.objects.filter(logger="test.kept")
+    prune()
+    assert sorted(lines.values_list("event", flat=True)) == ["1 days ago", "3 days ago", "5 days ago"]
+    live_set(key="retention.logs.days", value=4, actor="test")
+    done = repair_start(
+        repair_id="retention.run", params={"kind": "logs"}, typed="purge", actor="test", trigger="command"
+    )
+    assert done.state in ("succeeded", "unproven"), done.error
+    (file,) = (tmp_path / "exports").glob("retention-*-logs.jsonl")
+    assert "5 days ago" in file.read_text()
+    assert sorted(lines.values_list("event", flat=True)) == ["1 days ago", "3 days ago"]
+    live_set(key="retention.logs.days", value=2, actor="test")
+    prune()
+    assert list(lines.values_list("event", flat=True)) == ["1 days ago"]
