@@ -94,7 +94,7 @@ def test_the_secret_half_is_in_no_row(data: Path) -> None:
 
 def test_secret_keys_of_age_are_hidden_everywhere() -> None:
     secret, public = age.new_identity()
-    for text in (secret, secret.lower(), f"x={secret}", f'{{"said": "{secret}"}}', f"_{secret}_", f"AGE-PLUGIN-YUBIKEY-1{secret[16:]}"):  # fmt: skip
+    for text in (secret, secret.lower(), f"x={secret}", f'{{"said": "{secret}"}}', f"_{secret}_", f"AGE-PLUGIN-TPM-1{secret[16:]}"):  # fmt: skip
         assert secret[16:].lower() not in redact_text(text).lower(), text
     assert redact({"identity": [secret]}) == {"identity": ["[hidden]"]}
     assert redact_text(f"sealed for {public}") == f"sealed for {public}"

@@ -69,9 +69,15 @@ def test_never_go_the_last_good_one_the_newest_pinned_ones_those_of_others_and_t
 
 
 def test_what_is_damaged_takes_no_ones_place() -> None:
-    found = [*copies(0, well=False), *copies(1), *copies(2, good=True), *copies(3, good=True, well=False)]
-    kept = stays(found, Kept(last=1, daily=0, weekly=0, monthly=0))
-    assert set(kept) == {"b0", "b1", "b2"}
+    found = [
+        *copies(0, well=False),
+        *copies(1),
+        *copies(2, good=True),
+        *copies(3, good=True, well=False),
+        *copies(4, 5),
+    ]
+    kept = stays(found, Kept(last=3, daily=0, weekly=0, monthly=0))
+    assert set(kept) == {"b0", "b1", "b2", "b4"}
 
 
 def test_all_rules_at_zero_keep_the_newest() -> None:
