@@ -25,7 +25,7 @@ from agents.sync.apply import Applier, Outcome
 from agents.sync.gone import as_empty, look_for_loss
 from agents.sync.lost import look_for_traces
 from agents.sync.observe import observe
-from agents.sync.plan import Step, SyncPlan, make_plan, serious
+from agents.sync.plan import Step, SyncPlan, make_plan, other_servers, serious
 from ops.findings import Finding
 from ops.leases import LEASE_SECONDS, WORKER, holder_is_dead, lease_end
 from ops.logs import get_logger
@@ -159,7 +159,7 @@ def _plan(request: _Request) -> _Planned:
         homeserver=homeserver.service if homeserver else None,
         server_name=homeserver.server_name if homeserver else "",
     )
-    if homeserver is not None:
+    if homeserver is not None and not other_servers(observed):
         look_for_loss(homeserver, observed, everything=request.force)
         lost = observed.loss is not None and serious(observed.loss)
         if lost and request.force:

@@ -20,6 +20,7 @@ ARCHIVE_PASSES = 2
 ARCHIVE_AFTER = timedelta(seconds=5)
 SUSPICIOUS_LEAST, SUSPICIOUS_SHARE = 3, 0.20
 STATE_LOST, HOMESERVER_EMPTY = "sync.state_lost", "sync.homeserver_empty"
+SERVER_RENAMED = "sync.server_renamed"
 # The fingerprint of a row that an agent left behind when it moved to another server: it is not taken up again.
 MOVED = "moved"
 # So many agents are named by their rows in a finding.
@@ -96,6 +97,10 @@ def make_plan(observed: Observed, *, now: datetime, force: bool = False, space_n
     incomplete list.
     """
     plan = SyncPlan()
+    if servers := other_servers(observed):
+        plan.findings.append(_renamed(observed, servers))
+        plan.stopped += [view.name for view in observed.services]
+        return plan
     if observed.loss is not None and serious(observed.loss):
         if not force:
             plan.findings.append(_emptied(observed, observed.loss))
@@ -129,6 +134,33 @@ def _one_probe(steps: Iterable[Step], probed: frozenset[str]) -> list[Step]:
         tried.add(person)
         kept.append(step)
     return kept
+
+
+def other_servers(observed: Observed) -> list[str]:
+    """The server names that our accounts end in, when the homeserver bears another name than (nearly) all of them; else nothing."""
+    if not observed.server_name:
+        return []
+    ends = [
+        agent.account.user_id.partition(":")[2]
+        for agent in observed.agents
+        if agent.account is not None and agent.account.registered
+    ]
+    others = [end for end in ends if end != observed.server_name]
+    if not others or not (len(others) == len(ends) or suspiciously_many(len(others), len(ends))):
+        return []
+    return sorted(set(others))
+
+
+def _renamed(observed: Observed, servers: list[str]) -> Finding:
+    known = " and ".join(servers)
+    return Finding(
+        "error",
+        SERVER_RENAMED,
+        f"The homeserver calls itself {observed.server_name}, and the accounts of our agents are of {known}. Nothing was changed. Check the "
+        f"homeserver's address; if it really is another one: manage.py homeserver rename-server {observed.server_name}",
+        "homeserver",
+        {"server_name": observed.server_name, "accounts_of": servers},
+    )
 
 
 def serious(loss: Loss) -> bool:
