@@ -81,7 +81,7 @@ def test_into_another_database(lost, tmp_path, postgres):
     url = postgres.create_database("moved")
     house = PlainHouse(tmp_path)
     house.inside("-", "restore", str(file), "--key-file", str(key), "--into", url)
-    again = house.inside("-", "restore", str(file), "--key-file", str(key), "--into", url, check=False)
+    again = house.manage("restore", str(file), "--key-file", str(key), "--into", url, check=False)
     assert again.returncode == 2
     assert "not empty" in again.stderr
     moved = house.run(
