@@ -81,11 +81,16 @@ def test_one_that_is_here_stays_unless_it_was_asked_for(luggage, homeserver, fil
     _install(folder, port=8200, word="here")
     assert luggage.put(homeserver, tmp_path / "other", files) == {"written": 0, "kept": 1}
     assert (_room(folder), luggage.codes) == ("!here", ["restore.homeserver_kept"])
+    # What belongs to the former database would be taken for the new one's.
+    (folder / "homeserver.db-wal").write_bytes(b"of the former one")
     assert luggage.put(homeserver, tmp_path / "other", files, replace=("homeserver",)) == {"written": 7, "kept": 0}
     assert _room(folder) == "!backup"
     # Clients of this machine know this port.
     assert paths.known_in(folder).port == 8200
     (aside,) = folder.glob("before-restore-*")
+    assert (aside / "homeserver.db-wal").read_bytes() == b"of the former one"
+    assert not (folder / "homeserver.db-wal").exists()
+    (aside / "homeserver.db-wal").unlink()
     assert _room(aside) == "!here"
     assert (aside / "signing.key").read_text() == "signing.key of here"
     assert aside.name in luggage.findings[-1].sentence
