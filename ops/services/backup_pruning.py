@@ -115,9 +115,11 @@ def plan_for(row: BackupDestination, copies: Iterable[BackupCopy]) -> list[Verdi
 
 
 def _remove(copy: BackupCopy, verdict: Verdict, pruning: Pruning, actor: str) -> None:
+    from ops.services.backups import last_good
+
     # Asked again for each: somebody may have pinned it, or a drill may have ended, since the plan was made.
-    backup = Backup.objects.get(pk=copy.backup_id)
-    if backup.pinned:
+    backup, good = Backup.objects.get(pk=copy.backup_id), last_good()
+    if backup.pinned or (good is not None and good.pk == backup.pk):
         return
     try:
         remove_copy(copy)
