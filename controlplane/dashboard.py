@@ -153,7 +153,7 @@ def _needs(
             Lamp.ATTENTION, f"The last sync failed: {run.error}", reverse("admin:agents_syncrun_change", args=[run.pk])
         )
     backups = admin_site.backups_standing(request)
-    if backups.lamp is Lamp.TROUBLE and not told & {"backup.stale", "backup.drilled"}:
+    if backups.lamp is Lamp.TROUBLE and "backup.stale" not in told:
         yield Need(Lamp.TROUBLE, backups.sentence, reverse("admin:ops_backup_changelist"))
     if work["late"] and not told & {"turns.moving", "agent.silent"}:
         waited = html.relative(work["oldest"], now)
