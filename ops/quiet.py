@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 
 from asgiref.sync import sync_to_async
-from django.db import DatabaseError
+from django.db import DatabaseError, close_old_connections
 from django.utils import timezone
 
 from ops.leases import holder_is_dead, holder_lives_here
@@ -127,7 +127,18 @@ def is_quiet() -> str:
 async def is_quiet_async() -> str:
     """``is_quiet`` for coroutines."""
     said, at = _seen
-    return said if time.monotonic() - at < CACHE_SECONDS else await sync_to_async(is_quiet)()
+    if time.monotonic() - at < CACHE_SECONDS:
+        return said
+    # Not in the one thread in which requests are handled: whoever only looks does not wait for them.
+    return await sync_to_async(_look_apart, thread_sensitive=False)()
+
+
+def _look_apart() -> str:
+    close_old_connections()
+    try:
+        return is_quiet()
+    finally:
+        close_old_connections()
 
 
 def life() -> str:

@@ -70,7 +70,7 @@ class Hub:
         self.presence = Presence(self)
         self.renderings = Renderings()
         self.looked_at = 0.0
-        self.life = ""
+        self.life = quiet.life()
         self._buckets: dict[int, Bucket] = {}
         self._listed: dict[tuple[int, int], tuple[int, int]] = {}
         self._conversations: set[int] = set()

@@ -172,3 +172,24 @@ def test_an_operator_who_looks_through_somebody_s_eyes_changes_nothing(embedded:
         ("draft", {"conversation": conversation, "text": "x"}),
     ):
         assert client.refused(kind, **fields) == "impersonation.read_only"
+
+
+def test_sockets_begin_anew_when_rows_were_put_back(embedded: Place) -> None:
+    """What anybody was told of later rows is true no more: sockets are closed, and ``welcome`` says that it is another life."""
+    person = embedded.person("ada")
+    client = person.client()
+    before = next(frame for frame in client.frames if frame["type"] == "welcome")["life"]
+    client.do("ping")
+    embedded.ask(
+        "from ops.models import RestoreEpoch\nfrom django.utils import timezone\n"
+        "row = RestoreEpoch.objects.order_by('pk').first() or RestoreEpoch()\n"
+        "row.number, row.at = row.number + 1, timezone.now()\nrow.save()"
+    )
+    closed = client.until_closed(20)
+    assert closed.code == 4503
+    assert client.frames[-1]["type"] == "bye"
+    again = person.client()
+    after = next(frame for frame in again.frames if frame["type"] == "welcome")["life"]
+    assert after
+    assert after != before
+    again.do("ping")
