@@ -6,6 +6,7 @@ import hashlib
 import queue
 import threading
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from types import TracebackType
 from typing import BinaryIO, Protocol
 
@@ -164,7 +165,9 @@ class Decrypted:
             self._put(b"".join(self._pieces))
             self._put(None)
         except BaseException as exc:
-            self._put(exc)
+            # Whoever closed it before its end hears nothing more.
+            with suppress(BrokenPipeError):
+                self._put(exc)
 
     def _put(self, item: bytes | BaseException | None) -> None:
         while not self._given_up.is_set():
