@@ -62,12 +62,10 @@ def _lines() -> list[ResetLine]:
 def _held() -> tuple[set[int], set[int]]:
     """Agents and rooms of conversations under a legal hold."""
     held = Conversation.objects.exclude(hold="")
-    agents = set(Turn.objects.filter(conversation__in=held).values_list("agent", flat=True))
-    agents |= set(
-        Participant.objects.filter(conversation__in=held, agent__isnull=False).values_list("agent", flat=True)
-    )
-    rooms = Link.objects.filter(conversation__in=held, room__isnull=False).values_list("room", flat=True)
-    return {one for one in agents if one is not None}, {one for one in rooms if one is not None}
+    agents = set(Turn.objects.filter(conversation__in=held).values_list("agent_id", flat=True))
+    taking_part = Participant.objects.filter(conversation__in=held).values_list("agent_id", flat=True)
+    rooms = Link.objects.filter(conversation__in=held).values_list("room_id", flat=True)
+    return agents | {one for one in taking_part if one is not None}, {one for one in rooms if one is not None}
 
 
 register_held(_held)
