@@ -31,7 +31,7 @@ from chat.models import (
     Turn,
     TurnState,
 )
-from chat.restoring.past import Past, Said, mirrored, number, put_together, split_at, text_of
+from chat.restoring.past import Past, Said, is_before, mirrored, number, put_together, split_at, text_of
 from chat.services import messages as message_services
 from chat.services import tree
 from chat.services.conversations import conversation_of, participant, take_number
@@ -64,7 +64,7 @@ def is_over(room: Room) -> None:
 def take_in(room: Room, found: Sequence[dict[str, Any]], agent: Agent | None) -> int:
     """Store what was said. Returns how many messages are new. Safe to repeat. Raises ``MatrixError`` and ``DatabaseError``."""
     homeserver = homeserver_of(room.homeserver)
-    opened = list(_opened(room, found, homeserver))
+    opened = list(_opened(room, [event for event in found if not _is_somebody_elses(event, room)], homeserver))
     past = put_together(opened, lambda sender: events.is_ours(sender, room.homeserver))
     if past.said:
         writer = _Writer(room, homeserver, agent)
@@ -79,6 +79,12 @@ def take_in(room: Room, found: Sequence[dict[str, Any]], agent: Agent | None) ->
     if new:
         log.info("restored.history", room=room.room_id, messages=new)
     return new
+
+
+def _is_somebody_elses(event: dict[str, Any], room: Room) -> bool:
+    """What a room says from before it was taken over, or from before its words were removed, comes in with no walk: this one neither."""
+    line = room.taken_over_at
+    return line is not None and not isinstance(event.get("state_key"), str) and is_before(event, line)
 
 
 def _opened(room: Room, found: Sequence[dict[str, Any]], homeserver: Homeserver) -> Iterator[dict[str, Any]]:

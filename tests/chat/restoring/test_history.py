@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -115,6 +115,24 @@ def test_what_was_said_since_comes_back_in_order_and_nothing_of_it_is_answered_a
         *[{**event, "room_id": house.room().room_id} for event in house.fake.rooms[str(house.room().room_id)].events]
     )
     assert said() == before
+
+
+def test_what_was_said_before_the_room_was_ours_stays_out(house: Stage):
+    """Removed by a reset, or said to a predecessor: no walk brings it in, and that after a restore neither."""
+    house.says(house.fresh(), "Not ours")
+    house.drain()
+    times = [event["origin_server_ts"] for event in house.fake.rooms[str(house.room().room_id)].events]
+    Turn.objects.all().delete()
+    Delivery.objects.all().delete()
+    Message.objects.all().delete()
+    cut = Cut()
+    Room.objects.filter(pk=house.room().pk).update(taken_over_at=datetime.fromtimestamp(max(times) / 1000, tz=UTC))
+    house.says(house.fresh(), "Since")
+    house.drain()
+    cut.restore()
+    assert said() == []
+    catch_up()
+    assert [text for role, text in said() if role == "user"] == ["Since"]
 
 
 def test_what_is_said_after_the_restore_is_answered_once_behind_its_history(house: Stage):
