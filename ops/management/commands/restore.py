@@ -31,7 +31,7 @@ WORD = "restore"
 class Command(BaseCommand):
     help = (
         "Restore a backup. On an empty machine: restore FILE --key-file FILE. Exit codes: 0 done, 2 refused or not agreed, 3 wrong words, "
-        "4 tried and failed (nothing is changed then). How to: docs/backup.md."
+        "4 tried and failed (nothing is changed then). How to: docs/restore.md."
     )
     requires_system_checks = []
 
