@@ -280,8 +280,11 @@ class Command(BaseCommand):
         self.stderr.write(
             "This key opens every backup that is made from now on. It is shown once and kept nowhere here: write it down, away from this machine."
         )
-        # Standard out carries the key alone, for whoever pipes it into a safe.
-        self.stdout.write(secret)
+        if options["as_json"]:
+            self._json({**report.key_dict(key), "secret": secret})
+        else:
+            # Standard out carries the key alone, for whoever pipes it into a safe.
+            self.stdout.write(secret)
         if options["unconfirmed"] or not sys.stdin.isatty():
             self.stderr.write(f"It counts when it was typed back: manage.py backup key confirm {key.fingerprint}")
             return

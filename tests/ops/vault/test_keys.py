@@ -113,6 +113,9 @@ class TestCommand:
         call_command("backup", "key", "confirm", "safe", secret_file=str(tmp_path / "key.txt"))
         key.refresh_from_db()
         assert key.confirmed_at is not None
+        call_command("backup", "key", "new", "another", "--json", unconfirmed=True)
+        said = json.loads(capsys.readouterr().out)
+        assert (said["label"], age.recipients_of([said["secret"]])) == ("another", [said["recipient"]])
 
     def test_create_list_show_verify_as_json(self, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
         call_command("backup", "create", "--json", note="by hand", pin=True)
