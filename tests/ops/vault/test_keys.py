@@ -113,6 +113,7 @@ class TestCommand:
         call_command("backup", "key", "confirm", "safe", secret_file=str(tmp_path / "key.txt"))
         key.refresh_from_db()
         assert key.confirmed_at is not None
+        capsys.readouterr()
         call_command("backup", "key", "new", "another", "--json", unconfirmed=True)
         said = json.loads(capsys.readouterr().out)
         assert (said["label"], age.recipients_of([said["secret"]])) == ("another", [said["recipient"]])
