@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import tempfile
 import time
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,7 @@ def _peak(found: dict[str, Any], step: str) -> float:
     return max(one["peak_mb"] for one in found[step])
 
 
-class _Place:
+class _Place(ABC):
     """A kind of database: filled, dumped and restored by its own tools and by us, in turns."""
 
     kind, dump, restore = "", "", ""
@@ -76,14 +77,17 @@ class _Place:
                 found.setdefault(step, []).append(function())
         return found
 
+    @abstractmethod
     def stack(self, agents: int) -> Stack:
-        raise NotImplementedError
+        """Processes over an empty database of this kind."""
 
+    @abstractmethod
     def settle(self, agents: int) -> None:
-        raise NotImplementedError
+        """Let the database come to rest after it was filled."""
 
+    @abstractmethod
     def steps(self, agents: int, stack: Stack, number: int) -> dict[str, Any]:
-        raise NotImplementedError
+        """What is timed, in turns: the database's own tools and ours."""
 
 
 def _timed(function: Any, *files: Path) -> dict[str, Any]:

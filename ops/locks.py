@@ -93,6 +93,16 @@ def named_lock(name: str, *, ttl: float = 60.0, wait: float = 0.0) -> Iterator[H
         lock.release()
 
 
+def is_held(name: str) -> bool:
+    """Whether somebody who lives holds the lock at this moment."""
+    row = NamedLock.objects.filter(name=name).first()
+    return row is not None and _holds(row)
+
+
+def _holds(row: NamedLock) -> bool:
+    return row.expires_at > timezone.now() and not holder_is_dead(row.holder.rpartition("/")[0])
+
+
 def _take_within(name: str, ttl: float, wait: float) -> HeldLock:
     holder = f"{WORKER}/{uuid.uuid4().hex[:12]}"
     until = time.monotonic() + wait
@@ -120,7 +130,7 @@ def _take(name: str, holder: str, ttl: float) -> int | None:
         except IntegrityError:
             return None
         return 1
-    if known.expires_at > now and not holder_is_dead(known.holder.rpartition("/")[0]):
+    if _holds(known):
         return None
     # Conditional on the fence that we read: of several who see it free, one gets it.
     taken = NamedLock.objects.filter(name=name, fence=known.fence, expires_at=known.expires_at).update(

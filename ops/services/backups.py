@@ -14,7 +14,7 @@ from ops.backup import spool
 from ops.backup.errors import BackupDamaged, BackupError, NewerVersion, WrongKey
 from ops.backup.manifest import Manifest
 from ops.findings import Finding
-from ops.locks import LockHeld, named_lock
+from ops.locks import LockHeld, is_held, named_lock
 from ops.logs import get_logger
 from ops.models import Job, JobTrigger
 from ops.models.backup import Backup, BackupDestination, BackupReason, BackupState, CopyState
@@ -383,8 +383,4 @@ def newest() -> Backup | None:
 
 def running() -> bool:
     """Whether a backup is being made at this moment, by a process that lives."""
-    from ops.leases import holder_is_dead
-    from ops.models import NamedLock
-
-    lock = NamedLock.objects.filter(name=LOCK, expires_at__gt=timezone.now()).first()
-    return lock is not None and not holder_is_dead(lock.holder.rpartition("/")[0])
+    return is_held(LOCK)

@@ -15,7 +15,7 @@ from django.utils import timezone
 from ops.backup.errors import BackupError
 from ops.findings import Finding
 from ops.job_kinds import JobFailed, JobHandle, job_kind
-from ops.locks import LockHeld, named_lock
+from ops.locks import LockHeld, is_held, named_lock
 from ops.logs import get_logger
 from ops.models import Backup, BackupReason, Job, LiveSetting, Restore, RestoreEpoch
 from ops.resets import ALL, ResetScope, ResetWork, chosen
@@ -186,11 +186,7 @@ def reset_cut_short(*, scopes: Collection[str], actor: str) -> dict[str, Any]:
 
 def under_way() -> bool:
     """Whether a reset works at this moment."""
-    from ops.leases import holder_is_dead
-    from ops.models import NamedLock
-
-    row = NamedLock.objects.filter(name=_LOCK, expires_at__gt=timezone.now()).first()
-    return row is not None and not holder_is_dead(row.holder.rpartition("/")[0])
+    return is_held(_LOCK)
 
 
 def _safety(names: tuple[str, ...], actor: str) -> Backup:

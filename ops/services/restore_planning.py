@@ -67,13 +67,14 @@ def restore_plan_start(
     Raises ``WrongKey``, ``NotABackup``, ``NewerVersion`` or ``RestoreRefused`` for what can be seen at once.
     """
     restore = new_restore(actor, backup, path, identities, kinds, undoes)
+    return give_to_job(restore, "restore.plan", f"Compare {restore.source}", actor=actor, trigger=trigger)
+
+
+def give_to_job(restore: Restore, kind: str, title: str, *, actor: str, trigger: str, once: bool = False) -> Restore:
+    """Have a worker go on with a restore; its row names the job."""
     with transaction.atomic():
         job = job_start(
-            kind="restore.plan",
-            title=f"Compare {restore.source}",
-            actor=actor,
-            trigger=trigger,
-            params={"restore": str(restore.pk)},
+            kind=kind, title=title, actor=actor, trigger=trigger, params={"restore": str(restore.pk)}, once=once
         )
         Restore.objects.filter(pk=restore.pk).update(job=job)
     restore.refresh_from_db()

@@ -7,8 +7,8 @@ from datetime import timedelta
 from django.db import transaction
 from django.utils import timezone
 
-from ops.leases import holder_is_dead
-from ops.models import JobState, NamedLock
+from ops.locks import is_held
+from ops.models import JobState
 from ops.models.restore import Restore, RestoreState
 from ops.services import audit
 
@@ -20,7 +20,7 @@ SENTENCE = "Its process ended while it ran. Nothing was changed: compare again, 
 def settle(lock: str, *, but: Restore | None = None) -> int:
     """Mark dead restores as failed. One that ``but`` names is left; so are those whose job is started again by itself."""
     dead = Restore.objects.filter(state=RestoreState.APPLYING)
-    if but is None and _is_held(lock):
+    if but is None and is_held(lock):
         dead = dead.none()
     limit = timezone.now() - timedelta(minutes=_PLANNING_MINUTES)
     forgotten = Restore.objects.filter(state=RestoreState.PLANNING, created_at__lt=limit)
@@ -38,8 +38,3 @@ def settle(lock: str, *, but: Restore | None = None) -> int:
                 audit.record(actor="system", action="restore.failed", target=restore, message=SENTENCE)
                 count += 1
     return count
-
-
-def _is_held(lock: str) -> bool:
-    row = NamedLock.objects.filter(name=lock).first()
-    return row is not None and row.expires_at > timezone.now() and not holder_is_dead(row.holder.rpartition("/")[0])

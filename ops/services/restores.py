@@ -27,7 +27,6 @@ from ops.models import JobTrigger
 from ops.models.restore import Restore, RestoreState
 from ops.quiet import StillBusy, quiet
 from ops.services import audit
-from ops.services.jobs import job_start
 from ops.services.reconciling import reconcile
 from ops.services.restore_planning import (
     LOCK,
@@ -35,6 +34,7 @@ from ops.services.restore_planning import (
     RestoreRefused,
     fail,
     file_of,
+    give_to_job,
     key_of,
     new_restore,
     plan_now,
@@ -67,18 +67,7 @@ def restore_apply_start(
     """Begin to apply a planned restore, as a job. Raises ``RestoreRefused``."""
     _refuse_unless_planned(restore)
     remember_key(restore, identities)
-    with transaction.atomic():
-        job = job_start(
-            kind="restore.apply",
-            title=f"Restore {restore.source}",
-            actor=actor,
-            trigger=trigger,
-            params={"restore": str(restore.pk)},
-            once=True,
-        )
-        Restore.objects.filter(pk=restore.pk).update(job=job)
-    restore.refresh_from_db()
-    return restore
+    return give_to_job(restore, "restore.apply", f"Restore {restore.source}", actor=actor, trigger=trigger, once=True)
 
 
 def _refuse_unless_planned(restore: Restore) -> None:
@@ -261,17 +250,8 @@ def note_files(restore: Restore, files: dict[str, dict[str, Any]], findings: lis
 def restore_undo_start(*, restore: Restore, actor: str, trigger: str = JobTrigger.SYSTEM) -> Restore:
     """Begin to take a restore back, as a job: what was here before comes back from its safety backup. Returns the new restore."""
     undo = restore_plan_of_undo(restore, actor)
-    with transaction.atomic():
-        job = job_start(
-            kind="restore.undo",
-            title=f"Take back the restore of {restore.source}",
-            actor=actor,
-            trigger=trigger,
-            params={"restore": str(undo.pk)},
-        )
-        Restore.objects.filter(pk=undo.pk).update(job=job)
-    undo.refresh_from_db()
-    return undo
+    title = f"Take back the restore of {restore.source}"
+    return give_to_job(undo, "restore.undo", title, actor=actor, trigger=trigger)
 
 
 def restore_plan_of_undo(restore: Restore, actor: str) -> Restore:
