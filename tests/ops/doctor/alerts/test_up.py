@@ -21,6 +21,14 @@ def wait_for(hook, start, seconds=60.0):
     raise AssertionError(f"No {start!r} among {hook.titles}")
 
 
+def wait_until_noted(up, seconds=60.0):
+    """Until the sender has written down what the receiver took: one killed before that sends it again (tests in test_telling.py)."""
+    until = time.monotonic() + seconds
+    while not up.ask("from ops.models import AlertMessage; result = AlertMessage.objects.filter(state='sent').count()"):
+        assert time.monotonic() < until, "The message was taken, and nobody noted it as sent."
+        time.sleep(0.1)
+
+
 def test_a_failure_is_told_and_its_end_too_although_everything_is_killed_in_between(hook, tmp_path):
     up = Up(
         tmp_path / "up",
@@ -39,6 +47,7 @@ def test_a_failure_is_told_and_its_end_too_although_everything_is_killed_in_betw
         up.manage("demo", "--break", "logs.oversize")
         up.manage("doctor", "logs.oversize", expect=2)
         assert wait_for(hook, "Not well") == ["Not well (warning): Log files stay small"]
+        wait_until_noted(up)
         up.kill9()
         up.start()
         up.manage("repair", "logs.rotate", "--yes")
