@@ -81,7 +81,7 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
-    "ops.middleware.RequestIdMiddleware",
+    "ops.request_ids.RequestIdMiddleware",
     "ops.api.middleware.ProblemMiddleware",
     "ops.quiet_pages.QuietMiddleware",
     "ops.csrf.RefusedOriginMiddleware",

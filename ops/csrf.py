@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from typing import Any
 
-from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_async
+from asgiref.sync import sync_to_async
 from django.db import connection
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.middleware.csrf import CsrfViewMiddleware
 
+from ops.middleware import SAFE_METHODS, Middleware
 from ops.origins import is_allowed, note_refused
-
-SAFE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
-
-GetResponse = Callable[[HttpRequest], HttpResponseBase | Awaitable[HttpResponseBase]]
 
 
 class OriginCsrfMiddleware(CsrfViewMiddleware):
@@ -44,28 +40,17 @@ def csrf_problem(request: HttpRequest) -> str:
     return str(check.process_view(request, lambda _: HttpResponse(), (), {}) or "")
 
 
-class RefusedOriginMiddleware:
+class RefusedOriginMiddleware(Middleware):
     """Counts browsers of other origins that were turned away: a forged or misdirected write, or a preflight that nobody allowed."""
 
-    sync_capable = True
-    async_capable = True
-
-    def __init__(self, get_response: GetResponse) -> None:
-        self.get_response = get_response
-        self._is_async = iscoroutinefunction(get_response)
-        if self._is_async:
-            markcoroutinefunction(self)
-
-    def __call__(self, request: HttpRequest) -> HttpResponseBase | Awaitable[HttpResponseBase]:
-        if self._is_async:
-            return self._call_async(request)
-        response: HttpResponseBase = self.get_response(request)  # type: ignore[assignment]
+    def answer(self, request: HttpRequest) -> HttpResponseBase:
+        response = self.go_on(request)
         if _looks_refused(request, response):
             _count(request)
         return response
 
-    async def _call_async(self, request: HttpRequest) -> HttpResponseBase:
-        response = await self.get_response(request)  # type: ignore[misc]
+    async def answer_async(self, request: HttpRequest) -> HttpResponseBase:
+        response = await self.go_on_async(request)
         if _looks_refused(request, response):
             await sync_to_async(_count)(request)
         return response
@@ -80,7 +65,7 @@ def _looks_refused(request: HttpRequest, response: HttpResponseBase) -> bool:
             "HTTP_ACCESS_CONTROL_REQUEST_METHOD" in request.META
             and "Access-Control-Allow-Origin" not in response.headers
         )
-    return request.method not in SAFE and response.status_code == 403
+    return request.method not in SAFE_METHODS and response.status_code == 403
 
 
 def _count(request: HttpRequest) -> None:

@@ -1,23 +1,21 @@
 """Secrets whose key is lost: which they are, by name; taking them away, so that the rest works; and putting them back if the key turns up.
 
-What is encrypted is known to ``ops.secrets``: model fields, and what apps register for rotation. Apps say here what they call it and what has to be
+What is encrypted is known: columns of models (``ops.secret_columns``), and what apps register for rotation. Apps say here what they call it and what has to be
 entered again; without a word of theirs a field is emptied and its rows are called by themselves.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cryptography.fernet import InvalidToken
-from django.db import connections, models, router
-
-from ops.secrets import MARK, EncryptedField, cipher, encrypted_fields, rotations
+from ops.secret_columns import SecretColumn, Stored, secret_columns
+from ops.secret_rotation import rotations
+from ops.secrets import can_open
 
 # So many names of a kind are told; the number says how many there are.
 NAMED = 200
-_PORTION = 200
 
 Names = Callable[[Sequence[str]], "dict[str, str]"]
 Clear = Callable[[Sequence[str]], "list[dict[str, Any]]"]
@@ -92,7 +90,7 @@ def kind_of(label: str) -> LossKind:
 
 def losses() -> list[Loss]:
     """Every secret that no present key opens. Reads all of them; writes nothing."""
-    found = [_of_field(model, field) for model, field in encrypted_fields()]
+    found = [_of_column(column) for column in secret_columns()]
     found += [_loss(kind_of(count.label), count.broken) for count in rotations(dry_run=True)]
     return [loss for loss in found if loss.keys]
 
@@ -100,10 +98,10 @@ def losses() -> list[Loss]:
 def some_loss(*, newest: int = 200) -> dict[str, int]:
     """As ``losses``, looking at the newest rows of each field only: ``{what: how many of those}``. For a check."""
     found: dict[str, int] = {}
-    for model, field in encrypted_fields():
-        count = len(_broken(_stored(model, field, newest=newest)))
+    for column in secret_columns():
+        count = len(_broken(column.newest(newest)))
         if count:
-            found[kind_of(f"{model._meta.label}.{field.name}").what] = count
+            found[kind_of(column.label).what] = count
     return found
 
 
@@ -116,20 +114,10 @@ def clear(loss: Loss, *, actor: str) -> dict[str, Any]:
 
 
 def _empty(loss: Loss) -> list[dict[str, Any]]:
-    model, field = _field(loss.kind.label)
-    rows = []
-    connection, table, column, pk = _places(model, field)
-    with connection.cursor() as cursor:
-        for start in range(0, len(loss.keys), _PORTION):
-            part = set(loss.keys[start : start + _PORTION])
-            for key, stored in _stored(model, field, keys=part):
-                # Names come from the model, never from input; values are parameters.
-                cursor.execute(
-                    f"UPDATE {table} SET {column} = %s WHERE {pk} = %s AND {column} = %s",  # noqa: S608
-                    ["", key, stored],
-                )
-                rows.append({"pk": str(key), "stored": stored})
-    return rows
+    column = _column(loss.kind.label)
+    rows = list(column.of(loss.keys))
+    column.write((key, stored, "") for key, stored in rows)
+    return [{"pk": str(key), "stored": stored} for key, stored in rows]
 
 
 def put_back(kept: dict[str, Any]) -> int:
@@ -137,28 +125,14 @@ def put_back(kept: dict[str, Any]) -> int:
     kind = kind_of(kept["label"])
     if kind.put_back is not None:
         return kind.put_back(kept["rows"])
-    model, field = _field(kept["label"])
-    connection, table, column, pk = _places(model, field)
-    key_field = model._meta.pk
-    assert key_field is not None
-    count = 0
-    with connection.cursor() as cursor:
-        for row in kept["rows"]:
-            key = key_field.get_db_prep_value(key_field.to_python(row["pk"]), connection, prepared=False)
-            cursor.execute(
-                f"UPDATE {table} SET {column} = %s WHERE {pk} = %s AND {column} = %s",  # noqa: S608
-                [row["stored"], key, ""],
-            )
-            count += cursor.rowcount
-    return count
+    return _column(kept["label"]).write((row["pk"], "", row["stored"]) for row in kept["rows"])
 
 
-def _of_field(model: type[models.Model], field: EncryptedField) -> Loss:
-    label = f"{model._meta.label}.{field.name}"
-    keys = [str(key) for key in _broken(_stored(model, field))]
-    kind = kind_of(label)
+def _of_column(column: SecretColumn) -> Loss:
+    keys = [str(key) for rows in column.portions() for key in _broken(rows)]
+    kind = kind_of(column.label)
     if keys and kind.names is None:
-        rows = model._base_manager.filter(pk__in=keys[:NAMED]).defer(field.name)
+        rows = column.model._base_manager.filter(pk__in=keys[:NAMED]).defer(column.field.name)
         named = {str(row.pk): str(row) for row in rows}
         return Loss(kind, tuple(keys), tuple(named.get(key, key) for key in keys[:NAMED]))
     return _loss(kind, keys)
@@ -170,63 +144,12 @@ def _loss(kind: LossKind, keys: Sequence[str]) -> Loss:
     return Loss(kind, tuple(keys), tuple(named.get(key, key) for key in first))
 
 
-def _broken(rows: Iterator[tuple[Any, str]]) -> list[Any]:
-    box = cipher()
-    found = []
-    for key, stored in rows:
-        try:
-            box.decrypt(stored.removeprefix(MARK).encode())
-        except InvalidToken:
-            found.append(key)
-    return found
+def _broken(rows: Iterable[Stored]) -> list[Any]:
+    return [key for key, stored in rows if not can_open(stored)]
 
 
-def _stored(
-    model: type[models.Model], field: EncryptedField, *, keys: set[str] | None = None, newest: int = 0
-) -> Iterator[tuple[Any, str]]:
-    """(primary key, stored text) of the rows that have one, in portions, without opening any."""
-    connection, table, column, pk = _places(model, field)
-    key_field = model._meta.pk
-    assert key_field is not None
-    if keys is not None:
-        wanted = [key_field.get_db_prep_value(key_field.to_python(key), connection) for key in keys]
-        marks = ", ".join(["%s"] * len(wanted))
-        with connection.cursor() as cursor:
-            cursor.execute(
-                f"SELECT {pk}, {column} FROM {table} WHERE {pk} IN ({marks}) AND {column} <> ''",  # noqa: S608
-                wanted,
-            )
-            yield from cursor.fetchall()
-        return
-    order = "DESC" if newest else "ASC"
-    last: Any = None
-    while True:
-        after = f"AND {pk} > %s" if last is not None else ""
-        with connection.cursor() as cursor:
-            cursor.execute(
-                f"SELECT {pk}, {column} FROM {table} WHERE {column} <> '' {after} "  # noqa: S608
-                f"ORDER BY {pk} {order} LIMIT {int(newest or _PORTION)}",
-                [last] if last is not None else [],
-            )
-            rows = cursor.fetchall()
-        yield from rows
-        if newest or len(rows) < _PORTION:
-            return
-        last = rows[-1][0]
-
-
-def _field(label: str) -> tuple[type[models.Model], EncryptedField]:
-    for model, field in encrypted_fields():
-        if f"{model._meta.label}.{field.name}" == label:
-            return model, field
+def _column(label: str) -> SecretColumn:
+    for column in secret_columns():
+        if column.label == label:
+            return column
     raise ValueError(f"There is no encrypted field {label}.")
-
-
-def _places(model: type[models.Model], field: EncryptedField) -> tuple[Any, str, str, str]:
-    connection = connections[router.db_for_write(model)]
-    quote = connection.ops.quote_name
-    key_field = model._meta.pk
-    assert key_field is not None
-    assert key_field.column is not None
-    assert field.column is not None
-    return connection, quote(model._meta.db_table), quote(field.column), quote(key_field.column)

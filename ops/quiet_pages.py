@@ -2,50 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-
-from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.template.loader import render_to_string
 
 from ops.api.answers import answer
 from ops.api.problems import Problem, declare, problem_response, translate
+from ops.middleware import SAFE_METHODS, Middleware
 from ops.quiet import RETRY_AFTER, Quiet, StillBusy, is_quiet, is_quiet_async
 
 QUIET = declare(Quiet.code, 503, "Rows are being put back")
 BUSY = declare("installation.busy", 409, "Work goes on that must not be cut off")
 
-_SAFE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 # A homeserver's requests are answered in its own shape (``chat.matrix.views``).
 _OWN_ANSWER = ("/_matrix/", "/transactions/", "/ping")
 _PROGRAMS = ("/api/", "/webhook/")
 # Clients made for other servers know their own errors only.
 _OTHERS = ("/v1/", "/agentx/")
 
-GetResponse = Callable[[HttpRequest], HttpResponseBase | Awaitable[HttpResponseBase]]
 
-
-class QuietMiddleware:
+class QuietMiddleware(Middleware):
     """503 with ``Retry-After`` to every write while everything stands still. What only reads goes on."""
 
-    sync_capable = True
-    async_capable = True
-
-    def __init__(self, get_response: GetResponse) -> None:
-        self.get_response = get_response
-        self._is_async = iscoroutinefunction(get_response)
-        if self._is_async:
-            markcoroutinefunction(self)
-
-    def __call__(self, request: HttpRequest) -> HttpResponseBase | Awaitable[HttpResponseBase]:
-        if self._is_async:
-            return self._call_async(request)
+    def answer(self, request: HttpRequest) -> HttpResponseBase:
         reason = is_quiet() if _writes(request) else ""
-        return refusal(request, reason) if reason else self.get_response(request)
+        return refusal(request, reason) if reason else self.go_on(request)
 
-    async def _call_async(self, request: HttpRequest) -> HttpResponseBase:
+    async def answer_async(self, request: HttpRequest) -> HttpResponseBase:
         reason = await is_quiet_async() if _writes(request) else ""
-        return refusal(request, reason) if reason else await self.get_response(request)  # type: ignore[misc]
+        return refusal(request, reason) if reason else await self.go_on_async(request)
 
 
 def refusal(request: HttpRequest, reason: str) -> HttpResponse:
@@ -66,7 +50,7 @@ def refusal(request: HttpRequest, reason: str) -> HttpResponse:
 
 
 def _writes(request: HttpRequest) -> bool:
-    return request.method not in _SAFE and not request.path.startswith(_OWN_ANSWER)
+    return request.method not in SAFE_METHODS and not request.path.startswith(_OWN_ANSWER)
 
 
 def _problem(error: Quiet) -> Problem:

@@ -1,4 +1,4 @@
-"""Secrets at rest: model fields that are encrypted in the database, and the re-encryption of all of them.
+"""Secrets at rest: model fields that are encrypted in the database. All of them at once: ``ops.secret_columns``, ``ops.secret_rotation``.
 
 Format of a stored value: ``enc1:`` and a Fernet token made with the newest of ``settings.FIELD_ENCRYPTION_KEYS``; an empty
 value is stored as an empty text and needs no key. A value is decrypted when it is read from the row, not when the row is loaded:
@@ -8,16 +8,15 @@ a list of rows stays readable when one of them was written with a key that is go
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
-from django.apps import apps
 from django.conf import settings
 from django.core.exceptions import FieldError, ImproperlyConfigured
-from django.db import connections, models, router, transaction
+from django.db import models
 from django.db.models.query_utils import DeferredAttribute
 
 from ops.logs import add_secret
@@ -76,6 +75,15 @@ def _seal(plain: str) -> str:
 
 def _open(stored: str) -> str:
     return cipher().decrypt(stored.removeprefix(MARK).encode()).decode()
+
+
+def can_open(stored: str) -> bool:
+    """Whether a present key opens a stored text."""
+    try:
+        _open(stored)
+    except InvalidToken:
+        return False
+    return True
 
 
 def seal_text(plain: str) -> str:
@@ -255,111 +263,3 @@ def remember(value: Any, *, all_secret: bool = True) -> None:
         return
     elif isinstance(value, str) and len(value) >= SHORTEST_SECRET:
         add_secret(str.__str__(value))
-
-
-@dataclass(frozen=True, slots=True)
-class RotationCount:
-    """What ``rotate`` did with one field. ``unreadable``: rows whose key is missing (their primary keys in ``broken``)."""
-
-    label: str
-    rotated: int
-    current: int
-    empty: int
-    unreadable: int
-    broken: tuple[str, ...] = ()
-
-
-_rotations: list[Callable[[bool], RotationCount]] = []
-
-
-def register_rotation(rotation: Callable[[bool], RotationCount]) -> None:
-    """Have ``rotate`` also re-encrypt what lies outside encrypted fields; it is called with ``dry_run``."""
-    _rotations.append(rotation)
-
-
-def reseal(stored: str) -> str | None:
-    """A sealed text written with the newest key, or ``None`` when it is already. Raises ``InvalidToken`` when no key fits."""
-    token = stored.removeprefix(MARK).encode()
-    if _opens(Fernet(settings.FIELD_ENCRYPTION_KEYS[0]), token):
-        return None
-    return MARK + cipher().rotate(token).decode()
-
-
-def encrypted_fields() -> Iterator[tuple[type[models.Model], EncryptedField]]:
-    """All encrypted fields of all installed models."""
-    for model in apps.get_models():
-        if model._meta.proxy or not model._meta.managed:
-            continue
-        for field in model._meta.local_fields:
-            if isinstance(field, EncryptedField):
-                yield model, field
-
-
-def rotate(*, dry_run: bool = False, batch: int = 200) -> list[RotationCount]:
-    """Re-encrypt every secret that was not written with the newest key; returns one count a field.
-
-    Works in batches by primary key, each in a transaction of its own, and may be stopped and started again. A row that somebody
-    writes at the same time is left to them (they use the newest key). Reads and writes the stored text only.
-    """
-    fields = [_rotate_field(model, field, dry_run, batch) for model, field in encrypted_fields()]
-    return [*fields, *rotations(dry_run=dry_run)]
-
-
-def rotations(*, dry_run: bool = False) -> list[RotationCount]:
-    """``rotate`` for what lies outside encrypted fields."""
-    return [rotation(dry_run) for rotation in _rotations]
-
-
-def _rotate_field(model: type[models.Model], field: EncryptedField, dry_run: bool, batch: int) -> RotationCount:
-    newest = Fernet(settings.FIELD_ENCRYPTION_KEYS[0])
-    connection = connections[router.db_for_write(model)]
-    quote = connection.ops.quote_name
-    pk_field = model._meta.pk
-    assert pk_field is not None
-    assert pk_field.column is not None
-    assert field.column is not None
-    table, column, pk = quote(model._meta.db_table), quote(field.column), quote(pk_field.column)
-    rotated = current = empty = 0
-    broken: list[str] = []
-    last: Any = None
-    while True:
-        with transaction.atomic(using=connection.alias), connection.cursor() as cursor:
-            # Names come from the model, never from input; values are parameters.
-            after = f"WHERE {pk} > %s" if last is not None else ""
-            cursor.execute(
-                f"SELECT {pk}, {column} FROM {table} {after} ORDER BY {pk} LIMIT {int(batch)}",  # noqa: S608
-                [last] if last is not None else [],
-            )
-            rows = cursor.fetchall()
-            for key, stored in rows:
-                if not stored:
-                    empty += 1
-                    continue
-                token = stored.removeprefix(MARK).encode()
-                if _opens(newest, token):
-                    current += 1
-                    continue
-                try:
-                    fresh = MARK + cipher().rotate(token).decode()
-                except InvalidToken:
-                    broken.append(str(key))
-                    continue
-                rotated += 1
-                if not dry_run:
-                    cursor.execute(
-                        f"UPDATE {table} SET {column} = %s WHERE {pk} = %s AND {column} = %s",  # noqa: S608
-                        [fresh, key, stored],
-                    )
-        if len(rows) < batch:
-            break
-        last = rows[-1][0]
-    label = f"{model._meta.label}.{field.name}"
-    return RotationCount(label, rotated, current, empty, len(broken), tuple(broken))
-
-
-def _opens(key: Fernet, token: bytes) -> bool:
-    try:
-        key.decrypt(token)
-    except InvalidToken:
-        return False
-    return True

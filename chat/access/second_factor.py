@@ -9,7 +9,8 @@ from cryptography.fernet import InvalidToken
 from django.db import transaction
 
 from chat.models import Person
-from ops.secrets import MARK, RotationCount, register_rotation, reseal
+from ops.secret_rotation import RotationCount, register_rotation, reseal
+from ops.secrets import MARK
 from ops.services.audit import record
 
 

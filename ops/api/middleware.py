@@ -2,37 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-
-from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.http import HttpRequest, HttpResponseBase
 
 from ops.api.problems import MEDIA_TYPE, problem_of_status, problem_response
+from ops.middleware import Middleware
 
 PLACES = ("/api/", "/webhook/")
 
-GetResponse = Callable[[HttpRequest], HttpResponseBase | Awaitable[HttpResponseBase]]
 
-
-class ProblemMiddleware:
+class ProblemMiddleware(Middleware):
     """Unknown addresses, wrong methods, refused hosts, faults: HTML pages for people, problems for programs."""
 
-    sync_capable = True
-    async_capable = True
+    def answer(self, request: HttpRequest) -> HttpResponseBase:
+        return _as_problem(request, self.go_on(request))
 
-    def __init__(self, get_response: GetResponse) -> None:
-        self.get_response = get_response
-        self._is_async = iscoroutinefunction(get_response)
-        if self._is_async:
-            markcoroutinefunction(self)
-
-    def __call__(self, request: HttpRequest) -> HttpResponseBase | Awaitable[HttpResponseBase]:
-        if self._is_async:
-            return self._call_async(request)
-        return _as_problem(request, self.get_response(request))  # type: ignore[arg-type]
-
-    async def _call_async(self, request: HttpRequest) -> HttpResponseBase:
-        return _as_problem(request, await self.get_response(request))  # type: ignore[misc]
+    async def answer_async(self, request: HttpRequest) -> HttpResponseBase:
+        return _as_problem(request, await self.go_on_async(request))
 
 
 def _as_problem(request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:

@@ -306,7 +306,7 @@ class _Restoring:
 
     def _secrets(self) -> str:
         """Every stored secret, in rows and in files, is opened with the keys that the backup brought."""
-        from ops.secrets import rotate
+        from ops.secret_rotation import rotate
 
         counts = rotate(dry_run=True)
         broken = [one for one in counts if one.unreadable]

@@ -1,23 +1,23 @@
 """After a restore every secret is written with this installation's newest key, and what cannot be opened is named.
 
 Rows of another installation's backup come with its keys, which are added to the ring (``controlplane.backup_files``); processes that run
-know theirs only. Encrypted fields, second factors and the stores of encrypted rooms alike: whatever ``ops.secrets.rotate`` reaches.
+know theirs only. Encrypted fields, second factors and the stores of encrypted rooms alike: whatever ``ops.secret_rotation.rotate`` reaches.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from ops import secrets
 from ops.backup.hooks import Reconcile, register_reconcile
 from ops.findings import Finding
+from ops.secret_rotation import rotate
 from ops.words import counted, verb
 
 
 def reseal(work: Reconcile) -> dict[str, Any]:
     """Returns ``{"sentence", "rewritten", "unreadable": {field: [primary keys]}}``."""
     work.progress("Looking through secrets")
-    counts = secrets.rotate()
+    counts = rotate()
     rewritten = sum(count.rotated for count in counts)
     broken = {count.label: list(count.broken) for count in counts if count.unreadable}
     for label, keys in broken.items():

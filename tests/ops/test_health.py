@@ -5,9 +5,9 @@ from django.http import HttpResponse
 from django.test import AsyncClient, Client, RequestFactory
 
 from ops import health
-from ops.middleware import RequestIdMiddleware
 from ops.models import Service
 from ops.registry import register_metrics
+from ops.request_ids import RequestIdMiddleware
 from ops.services.heartbeats import stamp
 
 pytestmark = pytest.mark.urls("ops.urls")

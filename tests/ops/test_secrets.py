@@ -10,7 +10,8 @@ from django.db import connection
 
 from ops.models import AuditEvent, Service
 from ops.redaction import redact_text
-from ops.secrets import SecretUnreadable, rotate
+from ops.secret_rotation import rotate
+from ops.secrets import SecretUnreadable
 
 OLD, NEW = Fernet.generate_key().decode(), Fernet.generate_key().decode()
 SECRET = "letta-pass-5150"

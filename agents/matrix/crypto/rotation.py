@@ -9,7 +9,7 @@ from pathlib import Path
 from cryptography.fernet import InvalidToken
 
 from agents.matrix.crypto import folder
-from ops.secrets import RotationCount, register_rotation, reseal
+from ops.secret_rotation import RotationCount, register_rotation, reseal
 
 LABEL = "keys of encrypted rooms (DATA_DIR/crypto)"
 

@@ -11,7 +11,7 @@ from cryptography.fernet import Fernet
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from ops.secrets import rotate
+from ops.secret_rotation import rotate
 from ops.services import audit
 
 

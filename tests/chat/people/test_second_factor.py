@@ -19,7 +19,8 @@ from chat.access.accounts import TwoFactorAdapter
 from chat.access.second_factor import has_second_factor, second_factor_remove
 from chat.models import AccessAttempt, Person
 from ops.models import AuditEvent
-from ops.secrets import SecretUnreadable, rotate
+from ops.secret_rotation import rotate
+from ops.secrets import SecretUnreadable
 from tests.chat.people.conftest import PASSWORD, signing_in
 
 pytestmark = pytest.mark.django_db

@@ -12,7 +12,8 @@ from cryptography.fernet import Fernet
 from agents.matrix.crypto import folder
 from agents.matrix.crypto.rotation import LABEL
 from agents.matrix.crypto.vault import Vault
-from ops.secrets import SecretUnreadable, rotate
+from ops.secret_rotation import rotate
+from ops.secrets import SecretUnreadable
 
 
 @pytest.fixture(autouse=True)
