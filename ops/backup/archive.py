@@ -45,7 +45,10 @@ class MemberStream:
     def read(self, size: int = -1) -> bytes:
         """Up to ``size`` bytes, fewer only at the end. Raises ``BackupDamaged`` when the archive ends before the member does."""
         wanted = self._left if size is None or size < 0 else min(size, self._left)
-        data = self._raw.read(wanted) if wanted else b""
+        try:
+            data = self._raw.read(wanted) if wanted else b""
+        except tarfile.TarError:
+            data = b""
         if len(data) < wanted:
             raise BackupDamaged(
                 f"The backup ends in the middle of {self._name}: it is cut off. Use another copy of it."

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
+from datetime import datetime
 from typing import Any
 
 import orjson
@@ -53,6 +54,7 @@ class Header:
             version = int(number)
             said = orjson.loads(rest)
             header = cls(**{one.name: said[one.name] for one in fields(cls) if one.name != "line"}, line=line)
+            header._check()
         except (ValueError, KeyError, TypeError) as exc:
             if number.isdigit() and int(number) > FORMAT:
                 raise _newer(int(number)) from None
@@ -60,6 +62,15 @@ class Header:
         if version > FORMAT:
             raise _newer(version)
         return header
+
+    def _check(self) -> None:
+        """Raises ``ValueError`` for values of other kinds: anybody may have written the line."""
+        texts = [getattr(self, one.name) for one in fields(self) if one.name not in ("line", "recipients")]
+        if not isinstance(self.recipients, list):
+            raise ValueError("recipients is no list")
+        if not all(isinstance(one, str) and "\0" not in one for one in (*texts, *self.recipients)):
+            raise ValueError("not all of it is text")
+        datetime.fromisoformat(self.made_at)
 
 
 def _newer(number: int) -> NewerVersion:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, TypeVar, cast
 
 import orjson
 import zstandard
@@ -17,6 +17,10 @@ from django.db.migrations.loader import MigrationLoader
 from ops.backup import age, archive
 from ops.backup.errors import BackupDamaged, NewerVersion, WrongKey
 from ops.backup.manifest import LONGEST_HEADER, Begin, Header, Manifest
+
+# Bytes. Whoever knows a public key can make a file for it: no block of rows and no list of parts that says to be larger gets into memory.
+_LARGEST = 1 << 30
+T = TypeVar("T")
 
 
 class _Hashing:
@@ -87,9 +91,9 @@ class BackupReader:
         name, size, stream = next(self._members, ("", 0, None))
         if name != archive.BEGIN or stream is None:
             raise BackupDamaged(f"The backup does not begin with {archive.BEGIN}. Use another copy of it.")
-        data = stream.read()
+        data = _whole(name, size, stream)
         self._note(name, size, stream)
-        return Begin.from_bytes(data)
+        return _parsed(name, Begin.from_bytes, data)
 
     def _note(self, name: str, size: int, stream: archive.MemberStream) -> None:
         self._seen.append({"name": name, "size": size, "sha256": stream.drain()})
@@ -101,17 +105,14 @@ class BackupReader:
             if self._manifest is not None:
                 raise BackupDamaged(f"{name} stands behind the end of the backup.")
             if name == archive.MANIFEST:
-                data = stream.read()
-                self._manifest = Manifest.from_bytes(data)
+                self._manifest = _parsed(name, Manifest.from_bytes, _whole(name, size, stream))
                 yield Member("manifest", name, "", "", size, stream, self)
                 continue
             folder, _, rest = name.partition("/")
             label, _, path = rest.partition("/")
-            if folder not in ("rows", "files") or not label or not path:
+            if folder not in ("rows", "files") or not label or not path or not _is_safe(path):
                 raise BackupDamaged(f"The backup holds {name!r}, which nothing of ours writes.")
-            yield Member(
-                "rows" if folder == "rows" else "file", name, label, archive.safe_name(path), size, stream, self
-            )
+            yield Member("rows" if folder == "rows" else "file", name, label, path, size, stream, self)
             self._note(name, size, stream)
         while self._stream.read(archive.BLOCK):
             pass  # to the end of the encrypted part, whose last block says that it is the last
@@ -121,8 +122,12 @@ class BackupReader:
         """``Member.lines``; hashes and counts what it gives."""
         table = self._tables.setdefault(member.label, [hashlib.sha256(), 0, 0])
         table[2] += 1
+        packed = _whole(member.name, member.size, member.stream)
         try:
-            data = zstandard.ZstdDecompressor().decompress(member.stream.read(), max_output_size=1 << 30)
+            # What a block says of its own size is believed by the library, whatever limit it is given.
+            if zstandard.frame_content_size(packed) > _LARGEST:
+                raise _too_large(member.name)
+            data = zstandard.ZstdDecompressor().decompress(packed, max_output_size=_LARGEST)
         except zstandard.ZstdError as exc:
             raise BackupDamaged(f"{member.name} is damaged ({exc}). Use another copy of the backup.") from exc
         table[0].update(data)
@@ -162,6 +167,32 @@ class BackupReader:
 
     def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> None:
         self.close()
+
+
+def _whole(name: str, size: int, stream: archive.MemberStream) -> bytes:
+    if size > _LARGEST:
+        raise _too_large(name)
+    return stream.read()
+
+
+def _too_large(name: str) -> BackupDamaged:
+    return BackupDamaged(f"{name} in the backup is larger than {_LARGEST:,} bytes, which it cannot be.")
+
+
+def _parsed(name: str, parse: Callable[[bytes], T], data: bytes) -> T:
+    try:
+        return parse(data)
+    except (ValueError, KeyError, TypeError, AttributeError) as exc:
+        raise BackupDamaged(
+            f"{name} in the backup does not say what it should ({type(exc).__name__}). Use another copy of it."
+        ) from exc
+
+
+def _is_safe(path: str) -> bool:
+    try:
+        return bool(archive.safe_name(path))
+    except ValueError:
+        return False
 
 
 def read_header(source: Path | BinaryIO) -> Header:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from django.contrib.auth import get_user_model
+from django.core.cache import cache
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
@@ -78,6 +79,11 @@ def test_a_file_goes_out_and_comes_in_as_it_is(house: Any, api: Api, reader: Api
     assert AuditEvent.objects.filter(action="backup.downloaded", actor="token:ci").count() == 1
     part = api.client.get(address, headers={**api.headers, "Range": "bytes=0-17"})
     assert (part.status_code, part.headers["Content-Length"]) == (206, "18")
+    assert AuditEvent.objects.filter(action="backup.downloaded").count() == 1, "a piece of what was told already"
+    cache.clear()
+    pieces = [api.client.get(address, headers={**api.headers, "Range": f"bytes={part}"}) for part in ("0-99", "100-")]
+    assert sum(int(piece.headers["Content-Length"]) for piece in pieces) == len(file)
+    assert AuditEvent.objects.filter(action="backup.downloaded").count() == 2, "in pieces it leaves the house as well"
 
     api("delete", f"backups/{made.pk}", status=204)
     upload = "/api/v1/backups/upload?name=mine.sbk"
