@@ -6,13 +6,15 @@ import hashlib
 import io
 import os
 import tarfile
+import threading
+from dataclasses import replace
 
 import orjson
 import pytest
 import zstandard
 
 from ops.backup import age, archive, read
-from ops.backup.errors import BackupDamaged, BackupError, NotABackup
+from ops.backup.errors import BackupDamaged, BackupError, NewerVersion, NotABackup
 from ops.backup.manifest import Header
 from ops.backup.read import open_backup, read_header
 from ops.backup.verify import verify_backup
@@ -176,6 +178,30 @@ def test_a_member_that_is_cut_off_inside() -> None:
     target.seek(0)
     with pytest.raises(BackupDamaged, match=r"in the middle of begin\.json"):
         open_backup(target)
+
+
+def test_a_newer_format_whose_first_line_looks_like_ours() -> None:
+    line = HEADER.to_line().replace(b"switchboard-backup 1 ", b"switchboard-backup 2 ")
+    with pytest.raises(NewerVersion, match="format 2"):
+        read_header(io.BytesIO(line))
+
+
+def test_a_key_that_should_fit_and_does_not_is_no_wrong_key() -> None:
+    """Whoever believed that another key is needed would look for one that there is not."""
+    ours = age.fingerprint(age.recipients_of([age.machine_identity()])[0])
+    target = io.BytesIO()
+    target.write(replace(HEADER, recipients=[ours]).to_line())
+    age.encrypt([b"x"], target, [age.new_identity()[1]])
+    target.seek(0)
+    assert "says how it is opened is damaged" in trouble(target)
+
+
+def test_whoever_stops_reading_leaves_no_thread_behind() -> None:
+    file = made(("files/keys/x", os.urandom(12 << 20)))
+    reader = open_backup(file)
+    assert [one for one in threading.enumerate() if one.name == "backup-decrypt"], "it waits to be read"
+    reader.close()
+    assert not [one for one in threading.enumerate() if one.name == "backup-decrypt"]
 
 
 def test_it_is_encrypted_to_nobody_never() -> None:

@@ -283,6 +283,49 @@ def test_one_at_a_time(data: Path) -> None:
     assert not backups.running()
 
 
+def test_whose_lock_was_taken_over_meanwhile_keeps_nothing(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other has cleared our file away as one of the dead, or is about to."""
+    from ops.locks import HeldLock, LockLost
+
+    def lost(lock: HeldLock) -> None:
+        raise LockLost("It was lost.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(HeldLock, "check", lost)
+        with pytest.raises(LockLost):
+            make()
+    assert Backup.objects.get().state == BackupState.FAILED
+    assert list(spool.folder().iterdir()) == []
+
+
+def test_what_cannot_be_read_back_is_copied_nowhere(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ops.backup import verify
+    from ops.findings import Finding
+
+    folder("here", Path("backups"))
+    folder("second", data / "second")
+    bad = verify.VerifyReport(findings=[Finding("error", "backup.damaged", "Its end is missing.")])
+    with monkeypatch.context() as patch:
+        patch.setattr(verify, "verify_backup", lambda *given, **more: bad)
+        with pytest.raises(BackupDamaged, match="cannot be read back: Its end is missing"):
+            make()
+    backup = Backup.objects.get()
+    assert backup.verify_error == "Its end is missing."
+    assert backup.verified_at is None
+    assert copies(backup)["second"] == "waiting"
+    assert backups.newest() is None
+
+
+def test_copies_that_were_fetched_stay_for_a_day(data: Path) -> None:
+    old, fresh = spool.fetched_path("old"), spool.fetched_path("fresh")
+    for path, hours in ((old, 25), (fresh, 23)):
+        path.write_bytes(b"x")
+        then = timezone.now().timestamp() - hours * 3600
+        os.utime(path, (then, then))
+    assert spool.sweep() == [old.name]
+    assert fresh.exists()
+
+
 def test_by_schedule_through_a_worker(data: Path) -> None:
     now = timezone.now()
     BackupPlan.objects.update_or_create(pk=1, defaults={"next_at": now - timedelta(minutes=1)})

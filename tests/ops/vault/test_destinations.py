@@ -77,6 +77,35 @@ class TestS3:
         assert not destination_test(destination=row, actor="test").ok
         assert "127.0.0.1:9" in row.last_error
 
+    def test_names_do_not_lead_out_of_it(self, data: Path, tmp_path: Path) -> None:
+        place = open_destination(BackupDestination(kind="s3", options={"bucket": "b", "prefix": "mine"}))
+        for name in ("../theirs/x", "a/b", ".hidden"):
+            for deed in (
+                lambda name: place.fetch(name, tmp_path / "x"),
+                place.delete,
+                lambda name: place.head(name, 9),
+            ):
+                with pytest.raises(DestinationFailed, match="is no name of a backup"):
+                    deed(name)
+
+    def test_an_object_that_came_out_shorter_is_no_copy(
+        self, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        class Short:
+            content_length = 3
+
+            def upload_file(self, *given: object, **more: object) -> None: ...
+
+            def Object(self, key: str) -> Short:
+                return self
+
+        place = open_destination(BackupDestination(kind="s3", options={"bucket": "b"}))
+        monkeypatch.setattr(place, "_bucket", Short)
+        monkeypatch.setattr(place, "_sweep", lambda: None)
+        (tmp_path / "source").write_bytes(b"content")
+        with pytest.raises(DestinationFailed, match="has 3 of the 7 bytes"):
+            place.put(tmp_path / "source", "one")
+
     def test_parts_that_a_killed_sending_left_are_given_up(
         self, s3: S3, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -147,6 +176,13 @@ class TestFolder:
         place.put(source, "one")
         assert [path.name for path in (data / "copies").iterdir()] == ["one.sbk"]
         assert (data / "copies" / "one.sbk").stat().st_mode & 0o777 == 0o600
+
+    def test_what_is_not_what_was_made_is_not_taken(self, data: Path, tmp_path: Path) -> None:
+        place = open_destination(BackupDestination(kind="folder", options={"path": "copies"}))
+        (tmp_path / "source").write_bytes(b"content")
+        with pytest.raises(DestinationFailed, match="not what it was"):
+            place.put(tmp_path / "source", "one", sha256="0" * 64)
+        assert list((data / "copies").iterdir()) == []
 
     def test_names_do_not_lead_out_of_it(self, data: Path, tmp_path: Path) -> None:
         place = open_destination(BackupDestination(kind="folder", options={"path": "copies"}))
