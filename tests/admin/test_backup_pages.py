@@ -229,6 +229,15 @@ def test_making_drilling_and_verifying_are_jobs(world: World, client: Any) -> No
     assert 'data-then="reload"' in text
 
 
+def test_looking_and_pruning_begin_with_a_post(world: World, client: Any) -> None:
+    assert client.get(reverse("admin:ops_backup_look")).status_code == 405
+    text_of(client, reverse("admin:ops_backup_prune"))
+    assert not Job.objects.filter(kind__startswith="backup.").exists()
+    for name in ("look", "prune"):
+        assert client.post(reverse(f"admin:ops_backup_{name}")).status_code == 302
+        assert Job.objects.filter(kind=f"backup.{name}").count() == 1
+
+
 @pytest.mark.parametrize("typed", ["", "Delete", "delete"])
 def test_only_the_word_deletes(world: World, client: Any, settings: Any, tmp_path: Any, typed: str) -> None:
     settings.DATA_DIR = tmp_path

@@ -78,11 +78,25 @@ def test_a_store_that_cannot_be_read_is_replaced_and_lies_aside(luggage, encrypt
     store.close()
     path = folder.path_of(USER)
     path.write_bytes(b"rubbish" * 1000)
+    for left in ("-wal", "-shm", "-journal"):
+        path.with_name(path.name + left).write_bytes(b"of the former one")
     assert luggage.put(encryption, folder.root().parent) == {"written": 0, "kept": 0, "replaced": 1}
     assert luggage.codes == ["restore.kept_aside"]
     aside = [one for one in path.parent.iterdir() if "before-restore" in one.name]
     assert [one.read_bytes()[:7] for one in aside] == [b"rubbish"]
+    assert not [one for one in path.parent.iterdir() if one.suffix in (".db-wal", ".db-shm", ".db-journal")]
     assert _count(path, "inbound") == 1
+
+
+def test_a_store_that_somebody_uses_is_waited_for(luggage, encryption, store, monkeypatch):
+    luggage.take(encryption)
+    store.close()
+    path = folder.path_of(USER)
+    held = folder.held
+    monkeypatch.setattr(folder, "held", lambda path: held(path, patience=0.05))
+    with held(path), pytest.raises(folder.Busy):
+        luggage.put(encryption, folder.root().parent)
+    assert luggage.put(encryption, folder.root().parent)["kept"] == 1
 
 
 def test_a_store_that_cannot_be_read_is_told_and_the_others_are_taken(luggage, encryption, store):
@@ -93,9 +107,11 @@ def test_a_store_that_cannot_be_read_is_told_and_the_others_are_taken(luggage, e
 
 
 @pytest.mark.parametrize("name", ["../x.db", "agent_a.db", "sb.test/agent_a.txt"])
-def test_a_name_that_is_none_is_refused(luggage, encryption, name):
-    with pytest.raises(BackupDamaged):
-        luggage.put(encryption, folder.root().parent, {name: b""})
+def test_a_name_that_is_none_is_refused(luggage, encryption, store, name):
+    (good,) = luggage.take(encryption).values()
+    with pytest.raises(BackupDamaged, match="name"):
+        luggage.put(encryption, folder.root().parent, {name: good})
+    assert not (folder.root().parent / "x.db").exists()
 
 
 @pytest.mark.parametrize("mode", ["WAL", "DELETE"])

@@ -132,6 +132,19 @@ def test_a_key_that_is_none_is_refused(luggage):
     assert _keys(luggage, "field_encryption_keys") == HERE
 
 
+def test_what_is_larger_than_any_key_is_refused(luggage):
+    with pytest.raises(BackupDamaged, match="larger than 1,048,576 bytes"):
+        luggage.put(component("keys"), luggage.folder / "data", _backup(matrix_as_token="x" * (1 << 20) + "x"))
+    assert _keys(luggage, "matrix_as_token") == "as-here"
+
+
+@pytest.mark.parametrize("name", ["../registration.yaml", "other.yaml", "keys/secret_key"])
+def test_a_registration_of_another_name_is_refused(luggage, name):
+    with pytest.raises(BackupDamaged, match="under a name that is none"):
+        luggage.put(component("registration"), luggage.folder / "data", {name: b"id: theirs\n"})
+    assert not (luggage.folder / "data" / "registration.yaml").exists()
+
+
 @pytest.mark.django_db
 def test_the_registration_is_taken_as_the_homeserver_needs_it(luggage, tmp_path):
     registration = component("registration")

@@ -262,6 +262,46 @@ class TestRemoving:
         with pytest.raises(ValueError, match="only copy of the last good"):
             destination_remove(destination=BackupDestination.objects.get(), actor="test")
 
+    def test_one_that_is_being_made_or_is_gone_from_nowhere_stays_in_the_list(self, data: Path, tmp_path: Path) -> None:
+        from ops.backup.errors import DestinationFailed
+        from ops.locks import named_lock
+
+        backup = make(verify=False)
+        Backup.objects.filter(pk=backup.pk).update(state=BackupState.RUNNING)
+        with named_lock(backups.LOCK), pytest.raises(ValueError, match="is being made"):
+            backups.backup_delete(backup=Backup.objects.get(), actor="test")
+        Backup.objects.update(state=BackupState.COMPLETE)
+        with pytest.MonkeyPatch.context() as patch:
+
+            def refuses(place: object, name: str) -> None:
+                raise DestinationFailed("It does not let go.")
+
+            patch.setattr("ops.backup.destinations.folder.FolderPlace.delete", refuses)
+            with pytest.raises(DestinationFailed, match="1 place does not let go"):
+                backups.backup_delete(backup=Backup.objects.get(), actor="test")
+        assert Backup.objects.exists(), "so that it can be tried again"
+        backups.backup_delete(backup=Backup.objects.get(), actor="person:ada")
+        event = AuditEvent.objects.get(action="backup.deleted")
+        assert (event.actor, event.target_id, event.before["size"]) == ("person:ada", str(backup.pk), backup.size)
+
+    def test_what_counts_as_good_and_as_newest(self, data: Path) -> None:
+        """By rows: damaged ones are not good, those found somewhere are not ours, those without a copy are nowhere."""
+        place = BackupDestination.objects.create(name="here", options={"path": "backups"})
+        rows = {}
+        for hours, name in enumerate(("found", "damaged", "nowhere", "ours", "older")):
+            made_at = timezone.now() - timedelta(hours=hours)
+            rows[name] = Backup.objects.create(
+                name=name, actor="test", made_at=made_at, good_at=made_at, state=BackupState.COMPLETE
+            )
+            if name != "nowhere":
+                BackupCopy.objects.create(backup=rows[name], destination=place, state=CopyState.STORED)
+        Backup.objects.filter(name="damaged").update(verify_error="It is damaged.")
+        Backup.objects.filter(name="found").update(reason=BackupReason.FOUND, good_at=None)
+        assert backups.last_good() == rows["ours"]
+        assert backups.newest() == rows["ours"]
+        BackupCopy.objects.filter(backup=rows["ours"]).update(state=CopyState.MISSING)
+        assert backups.last_good() == backups.newest() == rows["older"]
+
     def test_those_of_another_installation_are_left_alone(self, data: Path) -> None:
         theirs, ours, newest = make(verify=False), make(verify=False), make(verify=False)
         Backup.objects.filter(pk=theirs.pk).update(installation="another", made_at=timezone.now() - timedelta(days=99))

@@ -62,9 +62,29 @@ def test_an_operator_sets_the_reserve_and_may_do_without(disk):
     disk.free = 90 * MB
     assert disk_guard.may("export")
     live_set(key="disk.reserve_mb", value=0, actor="test")
-    assert disk_guard.may("export") == ""
+    assert disk_guard.may("export", needs=10**15) == "", "0 never pauses anything"
     with pytest.raises(ValidationError):
         live_set(key="disk.reserve_mb", value="many", actor="test")
+
+
+def test_files_without_a_number_left_are_as_bad_as_no_room(disk, monkeypatch):
+    numbers = SimpleNamespace(f_files=1_000_000, f_favail=999)
+    monkeypatch.setattr(disk_guard.os, "statvfs", lambda path: numbers)
+    assert "only 999 more files" in disk_guard.may("backup")
+    numbers.f_favail = 1000
+    assert disk_guard.may("backup") == ""
+    numbers.f_files = numbers.f_favail = 0
+    assert disk_guard.may("backup") == "", "this file system counts none"
+
+
+def test_a_disk_that_cannot_be_asked_is_no_full_one(disk, monkeypatch):
+    """Whoever writes there is told what is wrong with it."""
+
+    def gone(path):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(disk_guard.os, "statvfs", gone)
+    assert disk_guard.may("backup") == ""
 
 
 def test_the_limit_of_the_data_directory_counts_as_well(check, disk):
