@@ -32,6 +32,20 @@ def ago(moment: datetime | None, empty: str = "never") -> SafeString:
     )
 
 
+def exact(moment: datetime | None, empty: str = "never", *, shape: str = "minute") -> SafeString:
+    """The time itself, for those who have no pointer to hover with. Said in UTC here, and in the reader's own zone by the page's script.
+
+    ``shape``: ``minute`` (date and time), ``clock`` (time with seconds).
+    """
+    if moment is None:
+        return format_html('<span class="sb-quiet">{}</span>', empty)
+    text = f"{moment:%H:%M:%S}" if shape == "clock" else f"{moment:%Y-%m-%d %H:%M} UTC"
+    iso = moment.isoformat(timespec="milliseconds")
+    return format_html(
+        '<time datetime="{}" title="{}" data-exact="{}">{}</time>', iso, f"{moment:%Y-%m-%d %H:%M:%S} UTC", shape, text
+    )
+
+
 def relative(moment: datetime, now: datetime | None = None) -> str:
     """``just now``, ``12 s ago``, ``5 min ago``, ``3 h ago``, ``2 days ago``; ``in 5 min`` for what is to come."""
     seconds = ((now or timezone.now()) - moment).total_seconds()

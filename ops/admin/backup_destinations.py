@@ -10,6 +10,7 @@ from django.core.exceptions import ValidationError
 from django.db.models import Count, Q, Sum
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import URLPattern, path, reverse
+from django.utils.html import format_html
 from unfold.decorators import display
 
 from ops import html
@@ -159,7 +160,7 @@ def keeps_words(row: BackupDestination) -> str:
 
 @admin.register(BackupDestination)
 class BackupDestinationAdmin(OperatorAdmin):
-    list_display = ("name", "state_lamp", "place", "copies_count", "copies_size", "keeps", "last_ok")
+    list_display = ("name", "state_lamp", "place", "holds", "last_ok")
     list_display_links = ("name",)
     list_filter = ("kind", "enabled")
     search_fields = ("name",)
@@ -197,19 +198,15 @@ class BackupDestinationAdmin(OperatorAdmin):
 
     @display(description="Where")
     def place(self, row: BackupDestination) -> str:
-        return place_words(row)
+        lamp, _, sentence = place_state(row)
+        if lamp is not Lamp.TROUBLE:
+            return place_words(row)
+        return format_html('{}<br><span class="sb-quiet sb-small">{}</span>', place_words(row), sentence)
 
-    @display(description="Copies", ordering="stored")
-    def copies_count(self, row: Any) -> str:
-        return f"{row.stored:,}"
-
-    @display(description="Size", ordering="stored_size")
-    def copies_size(self, row: Any) -> str:
-        return size(row.stored_size) if row.stored_size else ""
-
-    @display(description="Keeps")
-    def keeps(self, row: BackupDestination) -> str:
-        return keeps_words(row)
+    @display(description="Holds", ordering="stored_size")
+    def holds(self, row: Any) -> str:
+        held = counted(row.stored, "copy", "copies")
+        return f"{held}, {size(row.stored_size)}" if row.stored_size else held
 
     @display(description="Last worked", ordering="last_ok_at")
     def last_ok(self, row: BackupDestination) -> str:

@@ -61,8 +61,8 @@ def key_state(row: BackupKey) -> tuple[Lamp, str, str]:
 
 @admin.register(BackupKey)
 class BackupKeyAdmin(OperatorAdmin):
-    list_display = ("label", "state_lamp", "print", "proven", "created_by")
-    list_display_links = ("label",)
+    list_display = ("kept_by", "state_lamp", "print", "proven", "created_by")
+    list_display_links = ("kept_by",)
     search_fields = ("label", "fingerprint", "recipient")
     detail_template = "switchboard/backup_key.html"
     intro = (
@@ -85,6 +85,10 @@ class BackupKeyAdmin(OperatorAdmin):
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         buttons = [Button("Make a recovery key…", reverse("admin:ops_backupkey_new"), primary=True)]
         return super().changelist_view(request, {"list_buttons": buttons, **(extra_context or {})})
+
+    @display(description="Who keeps it, and where", ordering="label")
+    def kept_by(self, row: BackupKey) -> str:
+        return row.label
 
     @display(description="State")
     def state_lamp(self, row: BackupKey) -> str:

@@ -6,13 +6,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from django.db.models import Count, Q
+from django.db.models import Count, Exists, OuterRef, Q
 from django.utils import timezone
 
 from ops import html
 from ops.choices import Lamp
 from ops.models import (
     Backup,
+    BackupCopy,
     BackupDestination,
     BackupKey,
     BackupPlan,
@@ -28,14 +29,19 @@ WHOLE = (BackupState.COMPLETE, BackupState.PARTIAL)
 _LATE = timedelta(hours=12)
 
 
-def goodness(row: Backup) -> tuple[Lamp, str, str]:
-    """Lamp, word and sentence: only a backup that a drill restored is good. Wants ``drills`` prefetched, newest first."""
+def goodness(row: Backup, *, proven: Backup | None = None) -> tuple[Lamp, str, str]:
+    """Lamp, word and sentence: only a backup that a drill restored, and that still lies somewhere, is good.
+
+    Wants ``drills`` (newest first) and ``copies`` prefetched. ``proven`` is the last good one: nobody waits for a drill of those from before it.
+    """
     if row.state == BackupState.RUNNING:
         return Lamp.WORKING, "Being made", "It is being made."
     if row.state == BackupState.FAILED:
         return Lamp.TROUBLE, "Failed", row.error or "It was not finished."
     if row.verify_error:
         return Lamp.TROUBLE, "Damaged", row.verify_error
+    if not any(one.state in (CopyState.STORED, CopyState.WAITING) for one in row.copies.all()):
+        return Lamp.TROUBLE, "Gone", "No destination has it any more, so it cannot be restored. Its file may still be brought from elsewhere."
     last = next(iter(row.drills.all()), None)
     if last is not None and last.state == DrillState.RUNNING:
         return Lamp.WORKING, "Being drilled", "It is being restored into a scratch place right now."
@@ -44,7 +50,8 @@ def goodness(row: Backup) -> tuple[Lamp, str, str]:
     if last is not None and last.state == DrillState.FAILED:
         return Lamp.TROUBLE, "Drill failed", last.error or "The drill failed; its steps say where."
     # One from before a change is there to take that change back; nobody waits for its drill.
-    lamp = Lamp.OFF if row.reason == BackupReason.SAFETY else Lamp.ATTENTION
+    awaited = row.reason != BackupReason.SAFETY and (proven is None or proven.made_at < row.made_at)
+    lamp = Lamp.ATTENTION if awaited else Lamp.OFF
     said = "It was read to its end and is undamaged. " if row.verified_at else ""
     return lamp, "Not drilled", f"{said}Nobody has tried to restore it yet."
 
@@ -144,16 +151,27 @@ def standing(now: datetime | None = None) -> Standing:
     now = now or timezone.now()
     # The manifest of a large installation is long, and no line of it is shown here.
     rows = Backup.objects.defer("manifest", "parts", "missing")
-    last_good = rows.filter(state__in=WHOLE, good_at__isnull=False, verify_error="").order_by("-made_at").first()
-    newest = rows.filter(state__in=WHOLE).order_by("-made_at").first()
+    # One whose copies are gone restores nothing, whatever its drill said.
+    here = rows.filter(Exists(BackupCopy.objects.filter(backup=OuterRef("pk"), state=CopyState.STORED)), state__in=WHOLE)
+    last_good = here.filter(good_at__isnull=False, verify_error="").order_by("-made_at").first()
+    newest = here.order_by("-made_at").first()
     running = rows.filter(state=BackupState.RUNNING).order_by("-made_at").first()
     plan = BackupPlan.objects.order_by("pk").first()
     keys = BackupKey.objects.filter(confirmed_at__isnull=False, retired_at=None).count()
     places = BackupDestination.objects.filter(enabled=True).aggregate(
         all=Count("pk"), bad=Count("pk", filter=~Q(last_error=""))
     )
-    lamp, word, sentence = _verdict(last_good, newest, plan, now)
+    gone = newest is None and rows.filter(state__in=WHOLE).exists()
+    lamp, word, sentence = _nowhere() if gone else _verdict(last_good, newest, plan, now)
     return Standing(lamp, word, sentence, list(_hints(keys, places, plan)), last_good, newest, running, plan)
+
+
+def _nowhere() -> tuple[Lamp, str, str]:
+    return (
+        Lamp.TROUBLE,
+        "Gone",
+        "Backups were made, and no destination has one any more. Bring a file that you still have, or make a new backup now.",
+    )
 
 
 def _verdict(
@@ -175,13 +193,26 @@ def _verdict(
                 f"The only backup was made {age}, and no drill has shown yet that it restores.",
             )
         return Lamp.TROUBLE, "Not proven", f"No backup is known to restore: the newest is {age} and passed no drill."
-    newer = ""
-    if newest.pk != last_good.pk:
-        newer = f" The newest was made {html.relative(newest.made_at, now)} and is not drilled."
+    lamp, newer = _newer(newest, last_good, now)
     age = html.relative(last_good.made_at, now)
     if now - last_good.made_at > late_after(plan):
         return Lamp.TROUBLE, "Too old", f"The last good backup is {age.removesuffix(' ago')} old.{newer}"
-    return Lamp.GOOD, "Safe", f"The last good backup was made {age}.{newer}"
+    return lamp, "Safe" if lamp is Lamp.GOOD else "Look", f"The last good backup was made {age}.{newer}"
+
+
+def _newer(newest: Backup, last_good: Backup, now: datetime) -> tuple[Lamp, str]:
+    """What is to be said of a newest backup that is not the last good one."""
+    if newest.pk == last_good.pk:
+        return Lamp.GOOD, ""
+    age = html.relative(newest.made_at, now)
+    if newest.verify_error:
+        return Lamp.ATTENTION, f" The newest was made {age} and is damaged."
+    state = newest.drills.order_by("-id").values_list("state", flat=True).first()
+    if state == DrillState.FAILED:
+        return Lamp.ATTENTION, f" The newest was made {age}, and its drill failed."
+    if state == DrillState.RUNNING:
+        return Lamp.GOOD, f" The newest was made {age} and is being drilled."
+    return Lamp.GOOD, f" The newest was made {age} and waits for its drill."
 
 
 def _hints(keys: int, places: dict[str, int], plan: BackupPlan | None) -> Iterable[tuple[Lamp, str, str, str]]:

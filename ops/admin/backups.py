@@ -10,6 +10,8 @@ from django.core.exceptions import ValidationError
 from django.db.models import Prefetch
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
+from django.utils.html import format_html
+from django.utils.text import Truncator
 from unfold.decorators import display
 
 from ops import html
@@ -20,10 +22,12 @@ from ops.admin.base import Deed, OperatorAdmin, actor_of
 from ops.admin.jobs import strip_address
 from ops.admin.panels import Button, Panel, register_panel
 from ops.backup.errors import BackupError
-from ops.choices import OPEN_JOB_STATES
+from ops.choices import OPEN_JOB_STATES, Lamp
 from ops.evidence_html import size
 from ops.models import Backup, BackupCopy, BackupDrill, BackupState, Job, JobTrigger, Restore
+from ops.services.backups import last_good
 from ops.services.jobs import job_start
+from ops.words import counted
 
 _DRILLS = 10
 _TABLES = 60
@@ -50,8 +54,9 @@ class WordForm(forms.Form):
 
 @admin.register(Backup)
 class BackupAdmin(BackupFiles, BackupPlanPage, OperatorAdmin):
-    list_display = ("made", "worth", "state_lamp", "file_size", "row_count", "where", "who", "why")
+    list_display = ("made", "worth", "where", "who", "holds", "why")
     list_display_links = ("made",)
+    list_per_page = 25
     list_filter = ("state", "reason", "pinned", "copies__destination")
     search_fields = ("name", "note", "version", "sha256")
     search_help_text = "Name, note, version or checksum"
@@ -88,9 +93,9 @@ class BackupAdmin(BackupFiles, BackupPlanPage, OperatorAdmin):
         """Who opens the rows of this page is asked for once, for all of them."""
         cl = super().get_changelist_instance(request)
         rows = list(cl.result_list)
-        found = words.openers(rows)
+        found, proven = words.openers(rows), last_good()
         for row in rows:
-            row.openers = found[row.pk]
+            row.openers, row.proven = found[row.pk], proven
         cl.result_list = rows
         return cl
 
@@ -98,24 +103,16 @@ class BackupAdmin(BackupFiles, BackupPlanPage, OperatorAdmin):
 
     @display(description="Made", ordering="made_at")
     def made(self, row: Backup) -> str:
-        return html.ago(row.made_at)
+        return format_html('{} <span class="bk-exact">{}</span>', html.ago(row.made_at), html.exact(row.made_at))
 
     @display(description="Worth")
-    def worth(self, row: Backup) -> str:
-        lamp, word, _ = words.goodness(row)
+    def worth(self, row: Any) -> str:
+        lamp, word, _ = words.goodness(row, proven=row.proven)
         return html.lamp(lamp, word)
 
-    @display(description="State", ordering="state")
-    def state_lamp(self, row: Backup) -> str:
-        return html.lamp(row.lamp, row.get_state_display())
-
-    @display(description="Size", ordering="size")
-    def file_size(self, row: Backup) -> str:
-        return size(row.size) if row.size else ""
-
-    @display(description="Rows", ordering="rows")
-    def row_count(self, row: Backup) -> str:
-        return f"{row.rows:,}" if row.rows else ""
+    @display(description="Holds", ordering="size")
+    def holds(self, row: Backup) -> str:
+        return f"{size(row.size)}, {counted(row.rows, 'row')}" if row.size else ""
 
     @display(description="Where")
     def where(self, row: Backup) -> str:
@@ -123,11 +120,15 @@ class BackupAdmin(BackupFiles, BackupPlanPage, OperatorAdmin):
 
     @display(description="Opened by")
     def who(self, row: Any) -> str:
-        return html.lamp(*words.openers_words(row.openers))
+        if row.state not in words.WHOLE:
+            return ""
+        lamp, word = words.openers_words(row.openers)
+        return html.lamp(lamp, Truncator(word).chars(40))
 
     @display(description="Why")
     def why(self, row: Backup) -> str:
-        return f"{row.get_reason_display()}{', pinned' if row.pinned else ''}"
+        note = f": {Truncator(row.note).chars(60)}" if row.note else ""
+        return f"{row.get_reason_display()}{', pinned' if row.pinned else ''}{note}"
 
     # One backup
 
@@ -191,10 +192,14 @@ class BackupAdmin(BackupFiles, BackupPlanPage, OperatorAdmin):
         drills = list(row.drills.select_related("destination")[:_DRILLS])
         copies = list(row.copies.select_related("destination"))
         row._prefetched_objects_cache = {"drills": drills, "copies": copies}  # type: ignore[attr-defined]
-        lamp, word, sentence = words.goodness(row)
+        proven = last_good()
+        lamp, word, sentence = words.goodness(row, proven=proven)
         job = row.job if row.job is not None and row.job.state in OPEN_JOB_STATES else _job_about(row)
         return {
             "worth": (lamp, word, sentence),
+            # Where this one does not help, the one that does is a click away.
+            "instead": proven if lamp is Lamp.TROUBLE and proven is not None and proven.pk != row.pk else None,
+            "again": reverse("admin:ops_backup_new") if row.state == BackupState.FAILED else "",
             "job": job,
             "job_live": strip_address(job),
             "copies": copies,
@@ -266,7 +271,7 @@ def _buttons(request: HttpRequest, row: Backup) -> Panel:
     restore = f"{reverse('admin:ops_restore_start')}?backup={row.pk}"
     return Panel(
         buttons=(
-            Button("Restore…", restore, primary=True),
+            Button("Restore…", restore, primary=not row.verify_error),
             Button("Download", reverse("admin:ops_backup_download", args=[row.pk])),
         )
     )

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
+from ops import html
 from ops.backup.scopes import kinds
 
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
@@ -111,7 +113,7 @@ def text_of(value: Any) -> str | None:
         return json.dumps(value, ensure_ascii=False, sort_keys=True) if value else "empty"
     text = str(value)
     if _MOMENT.fullmatch(text):
-        return text.replace("T", " ").removesuffix("Z").removesuffix(".000000") + " UTC"
+        return html.exact(datetime.fromisoformat(text))
     return text or "empty"
 
 

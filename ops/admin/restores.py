@@ -21,8 +21,10 @@ from ops.admin.restore_plan import groups_of, parts_lines, report_lines, totals_
 from ops.admin.restore_start import RestoreForm, opens_here
 from ops.backup.errors import BackupError, WrongKey
 from ops.backup.scopes import kinds
+from ops.choices import Lamp
 from ops.locks import LockHeld
 from ops.models import Backup, JobTrigger, Restore, RestoreState
+from ops.services.backups import last_good
 from ops.words import counted
 
 WORD = "restore"
@@ -161,15 +163,27 @@ class RestoreAdmin(ResetPages, OperatorAdmin):
         """The first two steps: which backup, then its key (when this machine's does not open it) and what of it."""
         chosen = _backup(request.POST.get("backup", "") or request.GET.get("backup", ""))
         if chosen is None:
+            if request.GET.get("backup"):
+                messages.warning(
+                    request, "That backup cannot be restored: it is not whole, or not listed any more. Choose another."
+                )
             rows = Backup.objects.filter(state__in=words.WHOLE).defer("manifest", "parts").order_by("-made_at")
-            found = list(rows.prefetch_related("copies__destination", "drills")[:_CHOICES])
-            keys = words.openers(found)
+            found = list(rows.prefetch_related("copies__destination", "drills")[: _CHOICES + 1])
+            more, found = len(found) > _CHOICES, found[:_CHOICES]
+            keys, proven = words.openers(found), last_good()
+            shown = [
+                (row, *words.goodness(row, proven=proven)[:2], *words.openers_words(keys[row.pk])) for row in found
+            ]
             return self.page(
                 request,
                 "switchboard/restore_start.html",
                 title="Restore",
                 standing=words.standing(),
-                rows=[(row, *words.goodness(row)[:2], *words.openers_words(keys[row.pk])) for row in found],
+                rows=shown,
+                more=more,
+                # The newest of which nothing bad is known; what is known to restore is marked.
+                first=next((row.pk for row, lamp, *_ in shown if lamp is not Lamp.TROUBLE), None),
+                proven=proven.pk if proven is not None else None,
                 back=reverse("admin:ops_backup_changelist"),
             )
         form = RestoreForm(request.POST or None, backup=chosen)

@@ -14,6 +14,12 @@ from ops.choices import Lamp
 
 register = template.Library()
 
+_NAMES = {
+    "backup destinations": "destinations",
+    "backup keys": "recovery keys",
+    "object versions": "what it was",
+}
+
 
 @register.simple_tag
 def lamp(state: Lamp | str | None, word: str = "") -> SafeString:
@@ -25,6 +31,18 @@ def lamp(state: Lamp | str | None, word: str = "") -> SafeString:
 def ago(moment: datetime | None, empty: str = "never") -> SafeString:
     """``{% ago job.created_at %}``"""
     return html.ago(moment, empty)
+
+
+@register.simple_tag
+def exact(moment: datetime | None, empty: str = "never", shape: str = "minute") -> SafeString:
+    """``{% exact backup.made_at %}``, ``{% exact line.at "" "clock" %}``"""
+    return html.exact(moment, empty, shape=shape)
+
+
+@register.filter
+def page_name(title: Any) -> Any:
+    """What a list of the operator's site is called on its page: the word that the navigation has for it."""
+    return _NAMES.get(str(title), title)
 
 
 @register.simple_tag

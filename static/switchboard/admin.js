@@ -21,6 +21,14 @@
       element.textContent = relative(date);
       element.title = date.toLocaleString(undefined, { dateStyle: "medium", timeStyle: "long" });
     }
+    for (const element of root.querySelectorAll("time[data-exact]")) {
+      const date = new Date(element.dateTime);
+      if (Number.isNaN(date.getTime())) continue;
+      element.textContent = element.dataset.exact === "clock"
+        ? date.toLocaleTimeString(undefined, { timeStyle: "medium" })
+        : date.toLocaleString(undefined, { dateStyle: "medium", timeStyle: "short" });
+      element.title = `${relative(date)}, ${date.toLocaleString(undefined, { dateStyle: "medium", timeStyle: "long" })}`;
+    }
   }
 
   async function copy(text) {
@@ -59,6 +67,18 @@
     voice.dataset.said = text;
   }
 
+  // What a page that waits says when nobody answers it: the work is done elsewhere, and goes on without this page.
+  function lost(part) {
+    if (part.querySelector("[data-lost]")) return;
+    const line = document.createElement("p");
+    line.className = "sb-lost sb-small";
+    line.dataset.lost = "";
+    line.textContent = "▲ Switchboard does not answer at the moment. What it was doing goes on there; this page asks again by itself.";
+    part.append(line);
+    const voice = document.querySelector("[data-voice]");
+    if (voice) voice.textContent = line.textContent;
+  }
+
   // A part with data-live="address" is fetched again every data-every milliseconds until it comes back without data-live.
   function follow(part) {
     let failures = 0;
@@ -73,6 +93,7 @@
         if (answer.redirected || answer.status === 403) return location.reload();
         if (!answer.ok) throw new Error(String(answer.status));
         failures = 0;
+        part.querySelector("[data-lost]")?.remove();
         const fresh = new DOMParser().parseFromString(await answer.text(), "text/html").body.firstElementChild;
         if (!fresh) return;
         if (fresh.innerHTML !== part.dataset.seen) {
@@ -94,6 +115,7 @@
         if (!fresh.dataset.live) { part.removeAttribute("data-live"); part.removeAttribute("aria-busy"); return; }
       } catch {
         failures += 1;
+        if (failures > 1) lost(part);
       }
       again(Math.min(30000, Number(part.dataset.every || 1500) * 2 ** Math.min(failures, 5)));
     }
@@ -104,6 +126,24 @@
   document.addEventListener("change", (event) => {
     if (event.target.matches("input[type=file]")) event.stopPropagation();
   }, true);
+
+  // A button that was pressed is not pressed twice: what it asked for is under way. Some answers are files and leave the page where it is,
+  // and a page that is gone back to can be used again.
+  document.addEventListener("submit", (event) => {
+    const form = event.target;
+    if (event.defaultPrevented || form.method !== "post") return;
+    if ("sent" in form.dataset) { event.preventDefault(); return; }
+    form.dataset.sent = "";
+    event.submitter?.setAttribute("aria-busy", "true");
+    setTimeout(() => free(form), 10000);
+  });
+  function free(form) {
+    delete form.dataset.sent;
+    for (const button of document.querySelectorAll("[type=submit][aria-busy]")) button.removeAttribute("aria-busy");
+  }
+  window.addEventListener("pageshow", () => {
+    for (const form of document.querySelectorAll("form[data-sent]")) free(form);
+  });
 
   document.addEventListener("change", (event) => {
     const all = event.target.closest("[data-check-all]");

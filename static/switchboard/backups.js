@@ -64,4 +64,18 @@
       setTimeout(() => URL.revokeObjectURL(link.href), 1000);
     });
   }
+
+  for (const button of document.querySelectorAll("[data-print]")) {
+    button.hidden = false;
+    button.addEventListener("click", () => window.print());
+  }
+
+  // A key that is shown once is gone with its page: whoever has neither taken it nor typed it back is asked first.
+  if (document.querySelector("[data-once]")) {
+    let kept = false;
+    const keep = () => { kept = true; };
+    for (const button of document.querySelectorAll("[data-copy], [data-save], [data-print]")) button.addEventListener("click", keep);
+    for (const one of document.querySelectorAll("form")) one.addEventListener("submit", keep);
+    window.addEventListener("beforeunload", (event) => { if (!kept) event.preventDefault(); });
+  }
 })();
