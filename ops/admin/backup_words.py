@@ -41,7 +41,11 @@ def goodness(row: Backup, *, proven: Backup | None = None) -> tuple[Lamp, str, s
     if row.verify_error:
         return Lamp.TROUBLE, "Damaged", row.verify_error
     if not any(one.state in (CopyState.STORED, CopyState.WAITING) for one in row.copies.all()):
-        return Lamp.TROUBLE, "Gone", "No destination has it any more, so it cannot be restored. Its file may still be brought from elsewhere."
+        return (
+            Lamp.TROUBLE,
+            "Gone",
+            "No destination has it any more, so it cannot be restored. Its file may still be brought from elsewhere.",
+        )
     last = next(iter(row.drills.all()), None)
     if last is not None and last.state == DrillState.RUNNING:
         return Lamp.WORKING, "Being drilled", "It is being restored into a scratch place right now."
@@ -152,7 +156,9 @@ def standing(now: datetime | None = None) -> Standing:
     # The manifest of a large installation is long, and no line of it is shown here.
     rows = Backup.objects.defer("manifest", "parts", "missing")
     # One whose copies are gone restores nothing, whatever its drill said.
-    here = rows.filter(Exists(BackupCopy.objects.filter(backup=OuterRef("pk"), state=CopyState.STORED)), state__in=WHOLE)
+    here = rows.filter(
+        Exists(BackupCopy.objects.filter(backup=OuterRef("pk"), state=CopyState.STORED)), state__in=WHOLE
+    )
     last_good = here.filter(good_at__isnull=False, verify_error="").order_by("-made_at").first()
     newest = here.order_by("-made_at").first()
     running = rows.filter(state=BackupState.RUNNING).order_by("-made_at").first()
