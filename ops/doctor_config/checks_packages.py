@@ -29,15 +29,24 @@ def mixed_venv() -> CheckOutcome:
     prefixes = sorted({sys.prefix, *(row.prefix for row in here)})
     broken: dict[str, list[str]] = {}
     shared: dict[str, list[str]] = {}
+    silent: list[str] = []
     for prefix in prefixes:
         found = conflicts(prefix)
+        if found is None:
+            silent.append(prefix)
         if found:
             broken[prefix] = found[:20]
         others = [f"{name} {version}" for name, version in foreign_here(prefix)]
         if others:
             shared[prefix] = others
     unlike = _digests(processes)
-    evidence = {"prefixes": prefixes, "conflicts": broken, "shared_with": shared, "digests": unlike}
+    evidence = {
+        "prefixes": prefixes,
+        "conflicts": broken,
+        "shared_with": shared,
+        "digests": unlike,
+        "not_asked": silent,
+    }
     if broken:
         prefix, lines = next(iter(broken.items()))
         more = f" ({len(lines) - 1} more)" if len(lines) > 1 else ""
@@ -51,6 +60,13 @@ def mixed_venv() -> CheckOutcome:
         return CheckOutcome(
             "fail",
             f"Processes run with {len(unlike)} different sets of packages: {_groups(unlike)}. Restart the older ones.",
+            evidence,
+        )
+    if silent:
+        # Nothing found is not the same as nothing wrong.
+        return CheckOutcome(
+            "skip",
+            f"Whether the packages in {', '.join(silent)} fit together is not known: pip gave no answer there.",
             evidence,
         )
     words = "environment is" if len(prefixes) == 1 else "environments are"

@@ -329,6 +329,12 @@ class TestEnvironments:
         guide = guide_for("config.mixed_venv", "", found.evidence)
         assert f"python3 -m venv {prefix}" in guide.steps[0].snippet
 
+    def test_no_answer_is_not_taken_for_a_good_one(self, prefix, monkeypatch):
+        monkeypatch.setattr("ops.configuration.packages.PIP_SECONDS", 0.001)
+        found = state("config.mixed_venv")
+        assert found.status == "skip"
+        assert "pip gave no answer there" in found.sentence
+
     def test_another_program_in_the_same_environment(self, prefix):
         self.row(prefix)
         self.plant(prefix, "livekit-agents")
