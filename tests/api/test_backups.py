@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from typing import Any
 
@@ -11,11 +12,13 @@ from django.core.cache import cache
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 
 from agents.models import Agent
 from agents.services.agents import agent_pause
 from ops.api.problems import MEDIA_TYPE
-from ops.models import AuditEvent, Backup, BackupKey, Job, ObjectVersion, Restore
+from ops.backup import age
+from ops.models import AuditEvent, Backup, BackupKey, IdempotencyRecord, Job, ObjectVersion, Restore
 from ops.services.backups import backup_now
 from ops.services.jobs import run_job
 from tests.admin.backups import SECRET_KEY, make_backup, make_place
@@ -157,13 +160,15 @@ def test_a_restore_from_comparing_to_taking_back(house: Any, api: Api, demo: Any
     assert planned["state"] == "planned"
     counts = {one["model"]: one["changed"] for one in planned["plan"]["models"]}
     assert counts["agents.Agent"] == 1
-    api("post", f"restores/{row['id']}/apply", {"typed": "yes"}, status=422, code="request.invalid")
+    for word in ("yes", "do not restore", "Restore"):
+        api("post", f"restores/{row['id']}/apply", {"typed": word}, status=422, code="request.invalid")
     assert Agent.objects.get().paused
     api("post", f"restores/{row['id']}/apply", {"typed": "restore"}, status=202)
     run_all()
     assert api("get", f"restores/{row['id']}")["state"] == "done"
     assert not Agent.objects.get().paused
     api("post", f"restores/{row['id']}/apply", {"typed": "restore"}, status=409)
+    api("post", f"restores/{row['id']}/undo", {"typed": "restore"}, status=422, code="request.invalid")
     api("post", f"restores/{row['id']}/undo", {"typed": "undo"}, status=202)
     run_all()
     assert Agent.objects.get().paused
@@ -204,6 +209,62 @@ def test_versions_are_listed_compared_and_brought_back(api: Api, ada: Agent) -> 
     api("post", f"versions/{first.pk}/bring-back", status=409, code="version.refused")
     assert "agents.agent" in {one["model"] for one in api("get", "versions/kinds")["items"]}
     api("get", "releases")
+
+
+def test_lists_are_filtered_and_walked_whole(api: Api) -> None:
+    place, now = make_place(), timezone.now()
+    rows = [make_backup(number, place=place, good=number % 2 == 0) for number in range(1, 8)]
+    Backup.objects.update(made_at=now)  # by their time alone nobody could go on
+    ids = [str(row.pk) for row in rows]
+    assert sorted(one["id"] for one in api.walk("/api/v1/backups?limit=2")) == sorted(ids)
+    Backup.objects.filter(pk=rows[1].pk).update(verify_error="It is damaged.")
+    Backup.objects.filter(pk=rows[2].pk).update(state="failed", reason="safety")
+
+    def found(query: str) -> set[str]:
+        return {one["id"] for one in api("get", f"backups?{query}")["items"]}
+
+    assert found("good=true") == {ids[3], ids[5]}
+    assert found("good=false") == {ids[0], ids[1], ids[2], ids[4], ids[6]}
+    assert {one["id"] for one in api("get", "backups")["items"] if one["good"]} == {ids[3], ids[5]}
+    assert found("state=failed") == found("reason=safety") == {ids[2]}
+    restores = [Restore.objects.create(source=f"r{number}", actor="test") for number in range(3)]
+    assert [one["id"] for one in api("get", "restores")["items"]] == [str(one.pk) for one in restores[::-1]]
+    api("get", f"backups/{ids[2]}/file", status=409, code="backup.refused")
+    for deed in ("verify", "drill"):
+        api("post", f"backups/{ids[2]}/{deed}", {}, status=409, code="backup.refused")
+
+
+def test_another_key_is_used_and_shown_nowhere(house: Any, api: Api, settings: Any) -> None:
+    backup_now(actor="test")
+    theirs = settings.BACKUP_MACHINE_KEY
+    settings.BACKUP_MACHINE_KEY = age.new_identity()[0]
+    body = {"backup": str(Backup.objects.get().pk), "kinds": ["settings"]}
+    api("post", "restores", body, status=422, code="backup.wrong_key")
+    row = api("post", "restores", {**body, "key": f" {theirs.lower()}\n"}, status=202, key="once")
+    run_all()
+    assert api("get", f"restores/{row['id']}")["state"] == "planned"
+    kept = cache.get(f"restore-key:{row['id']}")
+    assert theirs not in kept
+    stored = str([list(model.objects.values()) for model in (Restore, Job, AuditEvent, IdempotencyRecord)])
+    assert theirs not in stored.upper()
+    api("post", f"restores/{row['id']}/discard")
+    assert cache.get(f"restore-key:{row['id']}") is None
+
+
+def test_whoever_may_only_read_changes_nothing(api: Api, reader: Api) -> None:
+    """Every operation of backups, restores, resets and histories."""
+    from controlplane.api import api as described
+
+    tried = 0
+    for path, methods in described.get_openapi_schema()["paths"].items():
+        for method, operation in methods.items():
+            if set(operation["tags"]) & {"Backups", "Restores", "Resets", "History"} and method != "get":
+                address = re.sub(r"\{\w+_id\}", "00000000-0000-4000-8000-000000000000", path)
+                tried += 1
+                refused = getattr(reader.client, method)(address, headers=reader.headers)
+                assert (refused.status_code, refused.json()["code"]) == (403, "auth.scope"), (method, path)
+                assert getattr(Client(), method)(address).status_code == 401, (method, path)
+    assert tried >= 20
 
 
 def test_lists_ask_the_same_however_long_they_are(api: Api, monkeypatch: Any) -> None:

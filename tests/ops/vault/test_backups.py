@@ -199,6 +199,35 @@ class TestDamage:
         assert list((tmp_path / "late").iterdir()) == []
 
 
+class TestWhatSaysNothing:
+    """A key that is not here and a format of tomorrow say nothing about the file, neither that it is well nor that it is damaged."""
+
+    def test_a_key_that_is_not_here(self, data: Path, settings) -> None:
+        from ops.backup import age
+        from ops.backup.errors import WrongKey
+
+        backup = make(verify=False)
+        settings.BACKUP_MACHINE_KEY = age.new_identity()[0]
+        found = backups.backup_verify(backup=backup, actor="test")
+        assert [one["code"] for one in found] == ["backup.not_opened"]
+        assert (backup.verify_error, backup.verified_at is not None) == ("", True), "its checksum was compared"
+        Backup.objects.update(sha256="", verified_at=None)
+        with pytest.raises(WrongKey):
+            backups.backup_verify(backup=Backup.objects.get(), actor="test")
+        assert Backup.objects.get().verified_at is None
+
+    def test_a_format_of_tomorrow(self, data: Path) -> None:
+        from ops.backup.errors import NewerVersion
+
+        backup = make(verify=False)
+        path = spool.path_of(backup.name)
+        path.write_bytes(path.read_bytes().replace(b"switchboard-backup 1", b"switchboard-backup 2", 1))
+        Backup.objects.update(sha256="")
+        with pytest.raises(NewerVersion, match="format 2"):
+            backups.backup_verify(backup=Backup.objects.get(), actor="test")
+        assert Backup.objects.get().verified_at is None
+
+
 class TestFoundAgain:
     def test_after_the_rows_were_lost(self, data: Path) -> None:
         backup = make()
@@ -311,6 +340,113 @@ class TestRemoving:
         assert spool.path_of(theirs.name).exists()
         assert not spool.path_of(ours.name).exists()
         assert spool.path_of(newest.name).exists()
+
+
+class TestRules:
+    """By rows: what the rules of a destination are asked with."""
+
+    def rows(self, *facts: dict) -> list[Backup]:
+        place, _ = BackupDestination.objects.get_or_create(name="here", defaults={"options": {"path": "backups"}})
+        made = []
+        for number, fact in enumerate(facts):
+            copied = fact.pop("copied", True)
+            row = Backup.objects.create(
+                **{
+                    "name": f"b{number}",
+                    "actor": "test",
+                    "installation": spool.installation(),
+                    "state": "complete",
+                    **fact,
+                }
+            )
+            if copied:
+                spool.path_of(row.name).write_bytes(b"x")
+                BackupCopy.objects.create(backup=row, destination=place, state=CopyState.STORED)
+            made.append(row)
+        BackupDestination.objects.update(keep_last=0, keep_daily=0, keep_weekly=0, keep_monthly=0)
+        return made
+
+    def ago(self, days: float) -> dict:
+        return {"made_at": timezone.now() - timedelta(days=days)}
+
+    def going(self) -> list[str]:
+        return [verdict.copy.name for _, verdict in backup_pruning.prune(dry_run=True, actor="test").going]
+
+    def test_those_before_a_change_stay_and_damaged_ones_fill_no_place(self, data: Path) -> None:
+        self.rows(
+            self.ago(0),
+            {**self.ago(1), "verify_error": "It is damaged."},
+            self.ago(2),
+            {**self.ago(3), "reason": BackupReason.SAFETY},
+            self.ago(4),
+            {**self.ago(40), "reason": BackupReason.SAFETY},
+        )
+        BackupDestination.objects.update(keep_last=2)
+        assert self.going() == ["b1", "b4", "b5"]
+
+    def test_days_begin_where_the_plan_says(self, data: Path) -> None:
+        yesterday = (timezone.now() - timedelta(days=2)).replace(hour=20, minute=0)
+        self.rows({"made_at": yesterday + timedelta(hours=3.5)}, {"made_at": yesterday})
+        BackupDestination.objects.update(keep_daily=2)
+        assert self.going() == ["b1"]
+        BackupPlan.objects.update_or_create(pk=1, defaults={"timezone": "Europe/Berlin"})
+        assert self.going() == []
+
+    def test_whoever_was_pinned_since_the_plan_stays(self, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.rows(self.ago(0), self.ago(9), self.ago(10))
+        planned = backup_pruning.plan_for
+
+        def then_pinned(*given):
+            found = planned(*given)
+            Backup.objects.filter(name="b1").update(pinned=True)
+            return found
+
+        monkeypatch.setattr(backup_pruning, "plan_for", then_pinned)
+        assert backup_pruning.prune(dry_run=False, actor="test").removed == 1
+        assert {path.stem for path in spool.folder().iterdir()} == {"b0", "b1"}
+
+    def test_rows_without_copies_are_forgotten_when_they_are_old(self, data: Path) -> None:
+        self.rows(
+            self.ago(0),
+            {**self.ago(91), "pinned": True, "copied": False},
+            {**self.ago(91), "state": BackupState.RUNNING, "copied": False},
+            {**self.ago(91), "state": BackupState.FAILED, "copied": False},
+            {**self.ago(89), "state": BackupState.FAILED, "copied": False},
+            {**self.ago(91), "reason": BackupReason.FOUND, "installation": "another"},
+        )
+        backup_pruning.prune(dry_run=False, actor="test")
+        assert set(Backup.objects.values_list("name", flat=True)) == {"b0", "b1", "b2", "b4", "b5"}
+
+
+def test_without_a_destination_the_only_file_stays(data: Path) -> None:
+    backups_here = folder("here", Path("backups"))
+    BackupDestination.objects.update(enabled=False)
+    backup = make()
+    assert copies(backup) == {}
+    backups.copies_store(backup=backup, actor="test")
+    assert spool.path_of(backup.name).is_file()
+    assert backups_here.pk
+
+
+def test_a_copy_that_failed_is_no_copy_to_read(data: Path) -> None:
+    folder("second", data / "second")
+    backup = make()
+    BackupCopy.objects.update(state=CopyState.FAILED)
+    with pytest.raises(BackupError, match="There is no copy"):
+        backups.backup_fetch(backup)
+
+
+def test_one_copy_at_a_time_goes_to_a_destination(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ops.locks import named_lock
+    from ops.services import backup_copies
+
+    place = folder("second", data / "second")
+    monkeypatch.setattr(backup_copies, "named_lock", lambda name, wait: named_lock(name, wait=0.0))
+    with named_lock(f"backup.destination:{place.pk}"):
+        backup = make()
+    assert copies(backup) == {"second": "waiting"}
+    assert backup.state == BackupState.PARTIAL
+    assert backups.copies_store(backup=backup, actor="test")
 
 
 def test_one_at_a_time(data: Path) -> None:

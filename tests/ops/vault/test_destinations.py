@@ -151,6 +151,7 @@ class TestS3:
             backups.backup_verify(backup=backup, actor="test", destination=far)
         copy = BackupCopy.objects.get(destination=far)
         assert copy.state == "failed"
+        assert not list((data / "backups").rglob(".fetched/*")), "what is damaged is not kept"
         assert backups.copies_store(backup=backup, actor="test")
         assert backups.backup_verify(backup=backup, actor="test", destination=far) == []
 

@@ -80,5 +80,9 @@ def test_what_is_damaged_takes_no_ones_place() -> None:
     assert set(kept) == {"b0", "b1", "b2", "b4"}
 
 
+def test_of_damaged_ones_and_well_ones_the_newest_stays() -> None:
+    assert set(stays([*copies(0, well=False), *copies(1, 2)], Kept(0, 0, 0, 0))) == {"b0", "b1"}
+
+
 def test_all_rules_at_zero_keep_the_newest() -> None:
     assert set(stays(copies(0, 1, 2), Kept(0, 0, 0, 0))) == {"b0"}

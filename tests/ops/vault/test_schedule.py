@@ -6,6 +6,7 @@ from datetime import UTC, datetime, time, timedelta
 
 import pytest
 from django.core.exceptions import ValidationError
+from django.utils import timezone
 
 from ops.models import Job
 from ops.models.backup import Backup, BackupCopy, BackupDestination, BackupDrill, BackupPlan
@@ -52,6 +53,16 @@ class TestNextRun:
         assert first == at("2026-06-02T01:45:00")
         assert next_run(row, first, spread=0.0) == at("2026-06-03T01:15:00")
 
+    def test_the_day_is_that_of_the_people(self) -> None:
+        """In Los Angeles it is still the first of June, and its 22:15 is to come."""
+        row = daily("America/Los_Angeles", hour=22)
+        assert next_run(row, at("2026-06-02T03:00:00")) == at("2026-06-02T05:15:00")
+
+    def test_jitter_never_makes_it_earlier_and_has_an_end(self) -> None:
+        row, noon = daily(), at("2026-06-01T12:00:00")
+        assert next_run(row, noon, spread=-3.0) == next_run(row, noon, spread=0.0) == at("2026-06-02T01:15:00")
+        assert next_run(row, noon, spread=3.0) == at("2026-06-02T01:45:00")
+
     def test_without_a_time_of_day_it_is_counted_from_the_last(self) -> None:
         row = BackupPlan(every_hours=6, jitter_minutes=10)
         assert next_run(row, at("2026-06-01T12:00:00"), spread=0.5) == at("2026-06-01T18:05:00")
@@ -94,11 +105,34 @@ class TestTick:
     def test_switched_off_nothing_is_made(self) -> None:
         now = at("2026-06-10T12:00:00")
         BackupPlan.objects.update_or_create(pk=1, defaults={"enabled": False, "next_at": now - timedelta(days=1)})
+        row = Backup.objects.create(name="b", actor="test", made_at=now, state="complete", finished_at=now)
+        place = BackupDestination.objects.create(name="here", enabled=False, options={"path": "backups"})
+        BackupCopy.objects.create(backup=row, destination=place, state="stored")
+        assert drill_due(plan(), now) == (row, None)
         assert tick(now=now) == {}
 
-    def test_a_run_that_failed_is_tried_again_soon(self) -> None:
-        from django.utils import timezone
+    def test_a_step_that_fails_leaves_the_others(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def fails(now: datetime) -> int:
+            raise RuntimeError("The destination is on fire.")
 
+        now = at("2026-06-10T12:00:00")
+        BackupPlan.objects.update_or_create(pk=1, defaults={"next_at": now + timedelta(hours=1)})
+        BackupDestination.objects.create(name="here", options={"path": "backups"})
+        monkeypatch.setattr(backup_schedule, "_copies", fails)
+        assert tick(now=now) == {"look": 1}
+
+    def test_every_six_hours_destinations_are_looked_at(self) -> None:
+        now = timezone.now()
+        BackupPlan.objects.update_or_create(pk=1, defaults={"next_at": now + timedelta(days=1)})
+        assert tick(now=now) == {}, "there is none"
+        BackupDestination.objects.create(name="here", options={"path": "backups"})
+        assert tick(now=now) == {"look": 1}
+        assert tick(now=now) == {}, "one is open"
+        Job.objects.update(state="succeeded")
+        assert tick(now=now + timedelta(hours=5)) == {}
+        assert tick(now=now + timedelta(hours=7)) == {"look": 1}
+
+    def test_a_run_that_failed_is_tried_again_soon(self) -> None:
         now = timezone.now()
         BackupPlan.objects.update_or_create(pk=1, defaults={"next_at": now + timedelta(hours=20)})
         backup_schedule.after_run(complete=False)
