@@ -37,6 +37,6 @@ class ChatConfig(AppConfig):
             targets,
         )
         from chat.importing import parts  # noqa: F401
-        from chat.restoring import fence, forget, reconcile, stillness  # noqa: F401
+        from chat.restoring import fence, forget, reconcile, since, stillness  # noqa: F401
         from chat.services import exports, shares  # noqa: F401
         from chat.socket import protocol  # noqa: F401

@@ -24,6 +24,7 @@ from chat.models import (
     Delivery,
     DeliveryState,
     Message,
+    MessageState,
     Participant,
     ParticipantKind,
     Person,
@@ -115,11 +116,14 @@ def _note_encryption(room: Room) -> None:
 
 
 def _apply(past: Past) -> None:
-    """What changed messages that were known before."""
+    """What changed messages that were known before; those that read so already are left alone."""
+    known = Message.objects.filter(transport=MATRIX)
     for event_id, sender, text in past.edits:
-        message_services.message_edit(transport=MATRIX, external_id=event_id, sender_id=sender, text=text)
+        if known.filter(external_id=event_id).exclude(text=text).exists():
+            message_services.message_edit(transport=MATRIX, external_id=event_id, sender_id=sender, text=text)
     for event_id in past.redactions:
-        message_services.message_redact(transport=MATRIX, external_id=event_id)
+        if known.filter(external_id=event_id).exclude(state=MessageState.REDACTED).exists():
+            message_services.message_redact(transport=MATRIX, external_id=event_id)
 
 
 class _Writer:
@@ -148,11 +152,21 @@ class _Writer:
     def _row(self, said: Said) -> Message | None:
         """The message that the events were made of, where the backup has it."""
         asked_for = number(said.marker, "message")
-        row = Message.objects.filter(pk=asked_for, conversation=self.conversation).first() if asked_for else None
+        if not asked_for:
+            return self._answer(said)
+        row = Message.objects.filter(pk=asked_for, conversation=self.conversation).first()
         # The same number may stand for something else by now: a row cannot be younger than its event.
         if row is None or (said.at is not None and row.stored_at > said.at + _TOLERANCE):
             return None
         return row
+
+    def _answer(self, said: Said) -> Message | None:
+        """The answer of which the room shows a preview only: its last edit never got there, and what there is names the turn."""
+        asked_for = number(said.marker, "turn")
+        turn = Turn.objects.filter(pk=asked_for, conversation=self.conversation).first() if asked_for else None
+        if turn is None or (said.at is not None and turn.created_at > said.at + _TOLERANCE):
+            return None
+        return turn.reply
 
     def _note_sent(self, message: Message, said: Said) -> None:
         """It stands in the room: a delivery that the backup knows as waiting has been made since."""

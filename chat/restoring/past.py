@@ -46,7 +46,10 @@ class Said:
 
 @dataclass(slots=True)
 class Past:
-    """``edits`` and ``redactions`` concern events that are not among what was said here: ``(event id, sender, text)``, and event ids."""
+    """``edits`` and ``redactions`` are what became of messages, for those that are known by now: ``(event id, sender, text)``, and event ids.
+
+    What is told of in ``said`` reads as it does in the end already.
+    """
 
     said: list[Said] = field(default_factory=list)
     edits: list[tuple[str, str, str]] = field(default_factory=list)
@@ -94,12 +97,14 @@ def put_together(events: Iterable[dict[str, Any]], is_ours: Callable[[str], bool
         if target in base:
             if base[target].sender == edit.sender:
                 base[target] = _edited(base[target], edit)
+                if base[target].marker is None:
+                    past.edits.append((target, edit.sender, edit.body))
         elif is_ours(edit.sender) and edit.marker is not None:
             # The event itself stands further back than anybody looked: its text is known all the same.
             base[target] = _edited(edit, edit)
         else:
             past.edits.append((target, edit.sender, edit.body))
-    past.redactions = [target for target in gone if target not in base]
+    past.redactions = sorted(gone)
     groups: dict[tuple[str, str], Said] = {}
     for event_id, parsed in base.items():
         if event_id in gone:

@@ -35,6 +35,7 @@ class RestoreForm(forms.Form):
         initial="yes",
     )
     kinds = forms.MultipleChoiceField(required=False, widget=forms.CheckboxSelectMultiple, label="These kinds")
+    without_words = forms.BooleanField(required=False, label="Remove what was said since")
 
     def __init__(self, data: Any = None, *, backup: Backup) -> None:
         super().__init__(data, initial={"backup": backup.pk})

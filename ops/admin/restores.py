@@ -219,6 +219,7 @@ class RestoreAdmin(ResetPages, OperatorAdmin):
             backup=chosen,
             identities=form.identities(),
             kinds=form.chosen_kinds(),
+            words_since=not form.cleaned_data["without_words"],
             actor=actor_of(request),
             trigger=JobTrigger.ADMIN,
         )
@@ -262,6 +263,7 @@ def can_undo(row: Restore) -> bool:
 def explain_apply(row: Restore) -> str:
     """What will happen, before it does."""
     totals = totals_of(row.plan)
+    said = row.plan.get("since", {}).get("words", {})
     lines = [
         f"{counted(totals['added'], 'row')} come back, {totals['changed']:,} are set as they were, {totals['removed']:,} that came since "
         "are removed.",
@@ -270,6 +272,10 @@ def explain_apply(row: Restore) -> str:
         "Who is signed in may have to sign in again.",
         "Afterwards nothing old is answered or sent again, and what the homeserver has is taken in: rooms are adopted, never made twice.",
     ]
+    if said.get("messages"):
+        number = said["messages"]
+        stays = "stay as history" if said["kept"] else "are removed, as was asked for"
+        lines.insert(1, f"{counted(number, 'message')} from since then {stays}.")
     if row.made_at:
         lines.insert(0, f"{kinds_words(row)} become what they were {html.relative(row.made_at)}.")
     return "\n".join(lines)
@@ -279,6 +285,6 @@ def explain_undo(row: Restore) -> str:
     """What taking it back means."""
     name = row.safety.name if row.safety is not None else "the backup from before"
     return (
-        f"The backup from before the restore ({name}) is restored, of the same kinds. What was said and changed since the restore is not in "
-        "it. A backup of what is here now is made first."
+        f"The backup from before the restore ({name}) is restored, of the same kinds. What was changed since the restore is not in "
+        "it; what was said since stays as history. A backup of what is here now is made first."
     )

@@ -27,6 +27,10 @@ class RestoreIn(Body):
     kinds: list[Text] = Field(
         default=[], max_length=20, description="settings, people, mappings, conversations, history; all when empty."
     )
+    words_since: bool = Field(
+        True,
+        description="What was said since the backup was made stays as history. False: it is removed; rooms are read again all the same.",
+    )
     key: Text = Field(
         "",
         max_length=500,
@@ -70,7 +74,11 @@ class RestoreOut(Schema):
 
 
 class RestoreDetailOut(RestoreOut):
-    """With what it would change: `plan.models` are `{model, label, kind, added, changed, removed, kept, same, examples}`."""
+    """With what it would change: `plan.models` are `{model, label, kind, added, changed, removed, kept, same, examples}`.
+
+    `plan.since.words` says what becomes of what was said since: `{kept, messages, conversations, made, without_room, drafts, examples}`, what is
+    `lost` and what is `returning`.
+    """
 
     plan: dict[str, Any]
     parts: dict[str, Any]
@@ -150,6 +158,7 @@ def restores_plan(request: HttpRequest, body: RestoreIn) -> HttpResponse:
             backup=backup_of(body.backup),
             identities=["".join(body.key.split()).upper()] if body.key.strip() else None,
             kinds=body.kinds,
+            words_since=body.words_since,
             actor=principal_of(request).actor,
             trigger=JobTrigger.API,
         )

@@ -25,6 +25,7 @@ from ops.backup.scopes import kinds as all_kinds
 from ops.backup.scopes import tables
 from ops.backup.sealed import SealedRows
 from ops.backup.shapes import TableShape
+from ops.backup.since import Choice
 from ops.backup.staging import Staging
 from ops.findings import Finding
 from ops.models.restore import RestoreEpoch
@@ -54,10 +55,12 @@ def apply_staged(
     backup_keys: Collection[str],
     cut_at: datetime,
     restore_id: uuid.UUID | None,
+    choice: Choice | None = None,
     in_transaction: Callable[[Applied], None] = lambda applied: None,
     progress: Callable[[str], None] = lambda text: None,
 ) -> Applied:
     """Compare what was staged with the database and change what differs, in one transaction, which ``in_transaction`` may add to.
+    ``choice``: what becomes of what was made since the cut (``ops.backup.since``).
 
     Whoever calls it holds everybody else still; PostgreSQL's tables are locked all the same. Raises ``BackupError`` with a sentence;
     then nothing is changed.
@@ -68,7 +71,7 @@ def apply_staged(
         with transaction.atomic(using=alias):
             _lock(connection)
             progress("Comparing")
-            difference = compare(staging, alias, kinds, sealed)
+            difference = compare(staging, alias, kinds, sealed, choice)
             progress("Changing rows")
             follow(staging, alias, difference.chosen)
             with audit_guard.lifted(connection):

@@ -19,6 +19,7 @@ from ops.backup.rows import read_rows
 from ops.backup.scopes import kinds as all_kinds
 from ops.backup.sealed import SealedRows
 from ops.backup.shapes import TableShape, table_shapes
+from ops.backup.since import Choice, Since, look_since
 from ops.backup.staging import Operation, Staging
 
 _EXAMPLES = 5
@@ -57,6 +58,7 @@ class Difference:
     sealed: SealedRows
     untouched: list[str]
     chosen: set[str]
+    since: Since | None = None
 
     @property
     def changes(self) -> int:
@@ -71,8 +73,13 @@ def chosen_labels(kinds: Collection[str]) -> set[str]:
     return {shape.label for shape in table_shapes() if shape.policy != "lookup" and (not kinds or shape.kind in kinds)}
 
 
-def compare(staging: Staging, alias: str, kinds: Collection[str], sealed: SealedRows) -> Difference:
-    """Compare what was staged with the rows of a database. The staging is used up by it: it holds then what has to be done."""
+def compare(
+    staging: Staging, alias: str, kinds: Collection[str], sealed: SealedRows, choice: Choice | None = None
+) -> Difference:
+    """Compare what was staged with the rows of a database. The staging is used up by it: it holds then what has to be done.
+
+    ``choice``: what becomes of what was made since the cut and may stay; None: nobody looks, and it goes.
+    """
     shapes = table_shapes()
     wanted = chosen_labels(kinds)
     chosen = wanted & set(staging.shapes)
@@ -84,15 +91,18 @@ def compare(staging: Staging, alias: str, kinds: Collection[str], sealed: Sealed
     settle_present(staging, alias, chosen, resolution)
     revoked = carry(staging, [shape for shape in ordered if shape.label in chosen])
     take_kept(staging)
+    since = look_since(staging, alias, chosen, choice) if choice is not None else None
     found = []
     for shape in ordered:
         if shape.label in chosen:
-            table = TableDifference(shape, kept=resolution.kept[shape.label])
+            table = TableDifference(
+                shape, kept=resolution.kept[shape.label] + (since.kept[shape.label] if since else 0)
+            )
             changes = _added_only if shape.policy == "added" else _equal
             staging.plan(_sealed(changes(staging, alias, table, sealed), shape, sealed))
             table.same -= min(table.same, table.kept)
             found.append(table)
-    return Difference(found, resolution, revoked, sealed, sorted(wanted - chosen), chosen)
+    return Difference(found, resolution, revoked, sealed, sorted(wanted - chosen), chosen, since)
 
 
 Change = tuple[str, Operation, Any, "list[Any] | None"]

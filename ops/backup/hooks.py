@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ops.findings import Finding
+
+if TYPE_CHECKING:
+    from ops.backup.since import Since
 
 
 @dataclass(slots=True)
@@ -52,9 +55,12 @@ ReconcileFunction = Callable[[Reconcile], "dict[str, Any] | None"]
 # ``before`` and ``after`` get the connection of the database that is being filled.
 BulkFunction = Callable[[Any], Any]
 
+SinceFunction = Callable[["Since"], None]
+
 _fences: dict[str, FenceFunction] = {}
 _reconciles: dict[str, ReconcileFunction] = {}
 _bulk: dict[str, tuple[BulkFunction, BulkFunction]] = {}
+_since: dict[str, SinceFunction] = {}
 
 
 def register_fence(name: str, function: FenceFunction) -> None:
@@ -65,6 +71,11 @@ def register_fence(name: str, function: FenceFunction) -> None:
 def register_reconcile(name: str, function: ReconcileFunction) -> None:
     """Have something done after every restore, once it is committed; in the order of registration. ``name`` is shown."""
     _reconciles[name] = function
+
+
+def register_since(name: str, function: SinceFunction) -> None:
+    """Have something looked at whenever a backup is compared with what is here: which of the present rows that the backup does not know stay."""
+    _since[name] = function
 
 
 def register_bulk(name: str, *, before: BulkFunction, after: BulkFunction) -> None:
@@ -80,6 +91,11 @@ def fences() -> dict[str, FenceFunction]:
 def reconciles() -> dict[str, ReconcileFunction]:
     """All steps of the reconciliation by name."""
     return dict(_reconciles)
+
+
+def since_steps() -> dict[str, SinceFunction]:
+    """What looks at present rows that the backup does not know, by name."""
+    return dict(_since)
 
 
 def bulk_steps() -> dict[str, tuple[BulkFunction, BulkFunction]]:

@@ -37,8 +37,8 @@ _HIDDEN = frozenset({"password", "digest", "secret", "salt"})
 
 
 def plan_json(difference: Difference) -> dict[str, Any]:
-    """``{"models": [...], "added", "changed", "removed", "kept", "same", "kinds": {kind: {...}}}``; tables without a row on either side are
-    left out."""
+    """``{"models": [...], "added", "changed", "removed", "kept", "same", "kinds": {kind: {...}}, "since": {name: what was made since the cut
+    and stays}}``; tables without a row on either side are left out."""
     tables = [_table(one, difference.resolution) for one in difference.tables]
     shown = [one for one in tables if any(one[what] for what in _COUNTS)]
     sums = {what: sum(one[what] for one in shown) for what in _COUNTS}
@@ -48,7 +48,8 @@ def plan_json(difference: Difference) -> dict[str, Any]:
         for kind in kinds()
         if any(one["kind"] == kind.name for one in shown)
     }
-    return {"models": shown, "kinds": by_kind, **sums}
+    since = difference.since
+    return {"models": shown, "kinds": by_kind, **sums, **({"since": since.report} if since is not None else {})}
 
 
 _COUNTS = ("added", "changed", "removed", "kept", "same")
@@ -121,7 +122,7 @@ def row_label(shape: TableShape, row: list[Any]) -> str:
 
 def findings_of(difference: Difference) -> list[Finding]:
     """What somebody should know before agreeing."""
-    found: list[Finding] = []
+    found: list[Finding] = [*difference.since.findings] if difference.since is not None else []
     resolution = difference.resolution
     for what, number in resolution.left_out.items():
         label = what.rpartition(".")[0]

@@ -32,17 +32,25 @@ def _order(connection: BaseDatabaseWrapper, shape: TableShape) -> str:
     return quoted
 
 
-def select(connection: BaseDatabaseWrapper, shape: TableShape, *, after: Any = None) -> tuple[str, list[Any]]:
-    """The statement that reads a table in the order of its primary key, from behind ``after`` (a portable value), with its parameters."""
+def select(
+    connection: BaseDatabaseWrapper, shape: TableShape, *, after: Any = None, where: tuple[str, list[Any]] | None = None
+) -> tuple[str, list[Any]]:
+    """The statement that reads a table in the order of its primary key, from behind ``after`` (a portable value), with its parameters.
+
+    ``where``: a condition of the database's own, and its parameters.
+    """
     quote = connection.ops.quote_name
     values = ", ".join(
         codecs.select_expression(connection.vendor, column, quote(column.name)) for column in shape.columns
     )
-    statement, parameters = f"SELECT {values} FROM {quote(shape.table)}", []
+    statement, parameters = f"SELECT {values} FROM {quote(shape.table)}", list[Any]()
+    if where is not None:
+        statement += f" WHERE {where[0]}"
+        parameters += where[1]
     if after is not None:
         for _, store in codecs.storers(connection.vendor, (shape.column(shape.pk),)):
             after = store(after)
-        statement += f" WHERE {_order(connection, shape)} > %s"
+        statement += f" {'WHERE' if where is None else 'AND'} {_order(connection, shape)} > %s"
         parameters.append(after)
     return f"{statement} ORDER BY {_order(connection, shape)}", parameters
 
@@ -60,15 +68,17 @@ def _canonical_json(text: str | None) -> str | None:
     return None if text is None else codecs.canonical_json(text)
 
 
-def read_rows(alias: str, shape: TableShape, *, after: Any = None) -> Iterator[list[Any]]:
+def read_rows(
+    alias: str, shape: TableShape, *, after: Any = None, where: tuple[str, list[Any]] | None = None
+) -> Iterator[list[Any]]:
     """The rows in the order of the primary key (integers by value, texts by code point, UUIDs by their digits), one list each.
 
-    ``after``: only those whose primary key is greater. On PostgreSQL a server-side cursor is used: call it inside a transaction
+    ``after``: only those whose primary key is greater; ``where``: only those that meet this condition (in brackets where it needs them). On PostgreSQL a server-side cursor is used: call it inside a transaction
     or the cursor outlives one (``consistent_cut`` is one).
     """
     connection = connections[alias]
     prepare(connection)
-    statement, parameters = select(connection, shape, after=after)
+    statement, parameters = select(connection, shape, after=after, where=where)
     finish = codecs.finishers(connection.vendor, shape.columns)
     with closing(connection.chunked_cursor()) as cursor:
         cursor.execute(statement, parameters)

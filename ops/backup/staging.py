@@ -59,9 +59,9 @@ class Staging:
         )
         self.sql.execute(f"CREATE TABLE {quoted(shape.label)} ({columns})")
 
-    def add(self, shape: TableShape, rows: Iterable[list[Any]]) -> Iterator[int]:
-        """Insert rows; gives the number of each batch."""
-        statement = f"INSERT INTO {quoted(shape.label)} VALUES ({', '.join('?' * len(shape.columns))})"
+    def add(self, shape: TableShape, rows: Iterable[list[Any]], *, into: str = "") -> Iterator[int]:
+        """Insert rows; gives the number of each batch. ``into``: another table (as a statement wants its name) with the same columns."""
+        statement = f"INSERT INTO {into or quoted(shape.label)} VALUES ({', '.join('?' * len(shape.columns))})"
         waiting = iter(rows)
         while batch := list(islice(waiting, _BATCH)):
             self.sql.execute("BEGIN")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,14 @@ from django.utils import timezone
 
 from ops.backup.components import component
 from ops.backup.cut import consistent_cut
-from ops.backup.diff import compare
+from ops.backup.diff import Difference, compare
 from ops.backup.errors import BackupError
 from ops.backup.files import encryption_keys
 from ops.backup.plan import findings_of, plan_json
 from ops.backup.read import Member, open_backup, read_header
 from ops.backup.scopes import kinds as all_kinds
 from ops.backup.sealed import SealedRows
+from ops.backup.since import OPEN_FOR, Choice
 from ops.backup.source import rows_in_present_shape
 from ops.backup.staging import Staging, staging
 from ops.locks import LockHeld
@@ -61,12 +62,14 @@ def restore_plan_start(
     kinds: Collection[str] = (),
     trigger: str = JobTrigger.SYSTEM,
     undoes: Restore | None = None,
+    words_since: bool = True,
 ) -> Restore:
     """Begin to compare a backup with what is here, as a job; returns its row at once. ``identities`` None: the installation's own key.
+    ``words_since``: what was said here since the backup's cut is kept as history.
 
     Raises ``WrongKey``, ``NotABackup``, ``NewerVersion`` or ``RestoreRefused`` for what can be seen at once.
     """
-    restore = new_restore(actor, backup, path, identities, kinds, undoes)
+    restore = new_restore(actor, backup, path, identities, kinds, undoes, words_since)
     return give_to_job(restore, "restore.plan", f"Compare {restore.source}", actor=actor, trigger=trigger)
 
 
@@ -89,10 +92,11 @@ def restore_plan(
     identities: Sequence[str] | None = None,
     kinds: Collection[str] = (),
     undoes: Restore | None = None,
+    words_since: bool = True,
     progress: Progress = silent,
 ) -> Restore:
     """Compare a backup with what is here, in this process. Returns the row, planned. Raises ``BackupError``."""
-    restore = new_restore(actor, backup, path, identities, kinds, undoes)
+    restore = new_restore(actor, backup, path, identities, kinds, undoes, words_since)
     return plan_now(restore, progress=progress)
 
 
@@ -103,6 +107,7 @@ def new_restore(
     identities: Sequence[str] | None,
     kinds: Collection[str],
     undoes: Restore | None,
+    words_since: bool = True,
 ) -> Restore:
     if (backup is None) == (path is None):
         raise ValueError("Name a backup or a file.")
@@ -126,10 +131,10 @@ def new_restore(
             kinds=[] if set(chosen) == set(known) else chosen,
             actor=actor[:255],
             undoes=undoes,
+            plan={"words_since": words_since},
         )
-        audit.record(
-            actor=actor, action="restore.planned", target=restore, after={"source": source, "kinds": restore.kinds}
-        )
+        after = {"source": source, "kinds": restore.kinds, "words_since": words_since}
+        audit.record(actor=actor, action="restore.planned", target=restore, after=after)
     remember_key(restore, identities)
     return restore
 
@@ -172,15 +177,31 @@ def plan_now(restore: Restore, *, progress: Progress = silent) -> Restore:
             keys, parts = stage(staged, path, identities, progress)
             progress(0, 0, "Comparing")
             with consistent_cut() as alias:
-                difference = compare(staged, alias, restore.kinds, SealedRows(keys))
+                difference = compare(staged, alias, restore.kinds, SealedRows(keys), choice_of(restore))
         findings = [finding.to_dict() for finding in findings_of(difference)]
-        restore.plan, restore.parts = plan_json(difference), _wanted_parts(parts, restore.kinds)
+        restore.plan, restore.parts = plan_of(restore, difference), _wanted_parts(parts, restore.kinds)
         restore.findings = findings
         to_state(restore, RestoreState.PLANNING, RestoreState.PLANNED, "plan", "parts", "findings")
     except Exception as error:
         fail(restore, error)
         raise
     return restore
+
+
+def choice_of(restore: Restore) -> Choice:
+    """What becomes of what was made since the cut. What an undo goes back to was made while nobody wrote."""
+    assert restore.made_at is not None
+    return Choice(restore.made_at - (OPEN_FOR if restore.undoes_id is None else timedelta()), words_since(restore))
+
+
+def words_since(restore: Restore) -> bool:
+    """Whether what was said since the cut is kept."""
+    return bool(restore.plan.get("words_since", True))
+
+
+def plan_of(restore: Restore, difference: Difference) -> dict[str, Any]:
+    """The difference as ``Restore.plan`` holds it, with what was chosen."""
+    return plan_json(difference) | {"words_since": words_since(restore)}
 
 
 def stage(

@@ -19,7 +19,7 @@ from ops.backup.apply import Applied, apply_staged
 from ops.backup.components import Component, Putting
 from ops.backup.errors import BackupError
 from ops.backup.files import KEYS_COMPONENT, look_through, put_files
-from ops.backup.plan import findings_of, plan_json
+from ops.backup.plan import findings_of
 from ops.backup.staging import Staging, staging
 from ops.findings import Finding
 from ops.locks import LockHeld, named_lock
@@ -32,12 +32,14 @@ from ops.services.restore_planning import (
     LOCK,
     Progress,
     RestoreRefused,
+    choice_of,
     fail,
     file_of,
     give_to_job,
     key_of,
     new_restore,
     plan_now,
+    plan_of,
     remember_key,
     restore_plan,
     restore_plan_start,
@@ -189,7 +191,7 @@ def _apply_rows(restore: Restore, staged: Staging, keys: tuple[str, ...], actor:
     assert restore.made_at is not None
 
     def in_transaction(applied: Applied) -> None:
-        said = plan_json(applied.difference)
+        said = plan_of(restore, applied.difference)
         restore.applied_at = timezone.now()
         restore.plan = said
         restore.findings = [one.to_dict() for one in findings_of(applied.difference)]
@@ -207,7 +209,7 @@ def _apply_rows(restore: Restore, staged: Staging, keys: tuple[str, ...], actor:
             action="restore.applied",
             target=restore,
             message=rows_sentence(said),
-            after={"source": restore.source, "kinds": restore.kinds, "epoch": applied.epoch},
+            after={"source": restore.source, "kinds": restore.kinds, "epoch": applied.epoch, "words": _words(said)},
         )
 
     return apply_staged(
@@ -217,8 +219,15 @@ def _apply_rows(restore: Restore, staged: Staging, keys: tuple[str, ...], actor:
         backup_keys=keys,
         cut_at=restore.made_at,
         restore_id=restore.pk,
+        choice=choice_of(restore),
         in_transaction=in_transaction,
     )
+
+
+def _words(plan: dict[str, Any]) -> dict[str, Any]:
+    """What became of words since the cut, in numbers."""
+    said = plan.get("since", {}).get("words", {})
+    return {name: said[name] for name in ("kept", "messages", "conversations") if name in said}
 
 
 def rows_sentence(plan: dict[str, Any]) -> str:

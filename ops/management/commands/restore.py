@@ -44,6 +44,11 @@ class Command(BaseCommand):
         parser.add_argument("--dry-run", action="store_true", help="Only say what would change.")
         names = ", ".join(kind.name for kind in all_kinds())
         parser.add_argument("--only", default="", metavar="KINDS", help=f"Parts, separated by commas: {names}.")
+        parser.add_argument(
+            "--without-words-since",
+            action="store_true",
+            help="Remove what was said since the backup was made; it stays as history otherwise.",
+        )
         parser.add_argument("--into", default="", metavar="URL", help="Load it into this empty database instead.")
         parser.add_argument("--yes", action="store_true", help="Do not ask.")
         parser.add_argument(
@@ -83,7 +88,13 @@ class Command(BaseCommand):
         self._refuse_other_tables()
         backup, path = self._source(options["what"])
         restore = restores.restore_plan(
-            backup=backup, path=path, identities=identities, kinds=kinds, actor=ACTOR, progress=self._progress
+            backup=backup,
+            path=path,
+            identities=identities,
+            kinds=kinds,
+            words_since=not options["without_words_since"],
+            actor=ACTOR,
+            progress=self._progress,
         )
         self._show(restore)
         if options["dry_run"]:
