@@ -64,12 +64,6 @@ def note_lost(since: Since) -> None:
     """Conversations made since whose room, agent or people the backup does not know."""
     report = since.report.setdefault("words", {})
     rooms, gone = _counted(since, "rooms"), _counted(since, "gone")
-    rooms["lost"] = int(
-        since.one(
-            f"SELECT COUNT(*) FROM {here(MESSAGE)} one JOIN _talk ON _talk.id = one.conversation_id AND _talk.fate = 'rooms' "
-            "WHERE one.transport <> 'matrix' AND one.role = 'user'"
-        )
-    )
     report |= {"in_other_rooms": rooms, "lost": gone}
     if rooms["messages"]:
         since.findings.append(

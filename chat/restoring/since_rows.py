@@ -97,7 +97,8 @@ def keep_work(since: Since) -> None:
     _take_over(
         since,
         TURN,
-        f"there.state IN {OPEN} OR (there.reply_id IS NULL AND EXISTS ({answered}))",
+        f"(there.state IN {OPEN} OR (there.reply_id IS NULL AND EXISTS ({answered}))) "
+        f"AND {one}.conversation_id NOT IN (SELECT id FROM _talk WHERE fate IN ('rooms', 'gone'))",
         ("agent_id", "message_id", "conversation_id"),
     )
     run(f"CREATE INDEX _turn_place ON {there} (message_id, agent_id)")

@@ -12,6 +12,25 @@ Person.objects.update(first_name="Changed since")
 Message.objects.update(text="Changed since")
 print(0)
 """
+SAY = """
+from django.utils import timezone
+from chat.models import Conversation, Message, Participant
+old, new = Participant.objects.order_by("pk").first(), Conversation.objects.create(title="Begun since")
+fresh = Participant.objects.create(conversation=new, kind="guest", external_id="x")
+for speaker, seq in ((old, 100_000), (fresh, 1)):
+    now = timezone.now()
+    Message.objects.create(
+        conversation=speaker.conversation, seq=seq, sender=speaker, role="user", text="Said since", transport="portal",
+        received_at=now, stored_at=now,
+    )
+print(0)
+"""
+HEARD = """
+import json
+from chat.models import Message
+said = Message.objects.filter(text="Said since").order_by("pk")
+print(json.dumps(list(said.values_list("pk", "seq", "conversation__title", "sender__external_id"))))
+"""
 STATES = "import json; from ops.models.restore import Restore; print(json.dumps([r.state for r in Restore.objects.order_by('created_at')]))"
 
 
@@ -73,6 +92,21 @@ def test_a_full_disk_stops_it_while_nothing_is_changed(begun):
     assert house.contents() == changed
 
 
+def words_since_outlive_kills(begun):
+    """What was said since is there once, at whatever point somebody pulls the plug."""
+    house = begun.house
+    house.ask(SAY)
+    heard = house.ask(HEARD)
+    assert len(heard) == 2
+    for point in ("before the commit", "after the commit"):
+        done = house.inside(point, "restore", str(begun.file), "--yes", check=False)
+        assert done.returncode == -9, done.stdout + done.stderr
+        assert house.ask(HEARD) == heard
+    house.inside("-", "restore", "--go-on")
+    assert house.ask(HEARD) == heard
+    assert house.ask(STATES)[-1] == "done"
+
+
 @pytest.mark.parametrize("point", ["writing", "written"])
 def test_a_backup_that_was_killed_is_none_and_leaves_nothing(begun, point):
     house = begun.house
@@ -95,3 +129,4 @@ def test_killed_on_postgresql_nothing_has_changed(tmp_path, postgres):
     assert begun.house.contents() == changed
     begun.house.inside("-", "restore", str(begun.file), "--yes")
     assert begun.house.contents() == begun.before
+    words_since_outlive_kills(begun)
