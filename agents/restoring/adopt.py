@@ -10,6 +10,7 @@ from agents.matrix.errors import MatrixError
 from agents.models import Room
 from agents.restoring.chats import adopt_chats
 from agents.restoring.order import ADOPTING
+from agents.restoring.waiting import unless_started
 from agents.services.backends import NoHomeserver, open_homeserver
 from agents.services.rebuild import rebuild_apply, rebuild_plan
 from agents.services.sync import SyncBusy, sync_agents
@@ -26,6 +27,7 @@ def adopt(work: Reconcile) -> dict[str, Any] | None:
     """Returns ``{"sentence", "adopted": [names], "written": counts}``."""
     if not {"mappings", "conversations"} & set(work.kinds):
         return None
+    unless_started("accounts and rooms that were made since the backup are taken up then.")
     work.progress("Looking for accounts and rooms on the homeserver")
     try:
         homeserver = open_homeserver()
@@ -58,6 +60,7 @@ def chats(work: Reconcile) -> dict[str, Any] | None:
     """See ``agents.restoring.chats``."""
     if not {"mappings", "conversations"} & set(work.kinds):
         return None
+    unless_started("chats that were opened since are taken up then.")
     work.progress("Looking for chats that were opened since")
     try:
         return adopt_chats(work, history_of(work))
@@ -74,6 +77,7 @@ def history_of(work: Reconcile) -> History:
 
 def sync(work: Reconcile) -> dict[str, Any] | None:
     """One pass over all servers: what the backup did not know of them is made or mended. Returns ``{"sentence", "run", "applied"}``."""
+    unless_started("all servers are compared then.")
     work.progress("Comparing with the agents' servers")
     try:
         report = sync_agents(actor=work.actor, trigger="restore", wait=120.0)

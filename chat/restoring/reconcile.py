@@ -10,6 +10,7 @@ from agents.backends.base import BackendError
 from agents.backends.registry import open_backend
 from agents.matrix.errors import MatrixError
 from agents.models import Room
+from agents.restoring.waiting import unless_started
 from agents.services.backends import homeserver_service, spec_of
 from chat.matrix import gaps
 from chat.matrix.events import catch_up
@@ -32,6 +33,7 @@ def read_rooms(work: Reconcile) -> dict[str, Any] | None:
     service = homeserver_service()
     if service is None or not {"conversations", "mappings"} & set(work.kinds):
         return None
+    unless_started("rooms are read then, and what was said since becomes history.")
     epoch = gaps.current_epoch(service)
     total = (
         Room.objects.filter(homeserver=service, room_id__isnull=False, caught_up_epoch__lt=epoch)

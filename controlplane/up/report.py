@@ -20,6 +20,7 @@ from controlplane.up.terminal import Terminal
 from ops.choices import Lamp, ServiceStatus
 from ops.models import Service
 from ops.registry import service_kind
+from ops.services.reconciling import reconcile_what_waits
 from ops.services.services import service_test
 from ops.terminal import lamp_text
 from ops.words import counted
@@ -30,6 +31,22 @@ if TYPE_CHECKING:
 MOST_AGENTS = 15
 _TEST_SECONDS = 3.0
 _SEVERITY = {"info": Lamp.OFF, "warning": Lamp.ATTENTION}
+
+
+def after_restore(terminal: Terminal) -> None:
+    """What a restore could not do while the homeserver was not started; before anything new is made there."""
+    restore = None
+    with terminal.working("Taking up what was made since the backup") as progress:
+        restore = reconcile_what_waits(actor="system", progress=lambda done, total, text: progress(text))
+    if restore is None:
+        return
+    failed = [str(said["label"]) for said in restore.report.values() if said.get("error")]
+    if failed:
+        terminal.say(
+            Lamp.ATTENTION, f"The restore could not be brought together with: {', '.join(failed)}. Its page says why."
+        )
+    else:
+        terminal.say(Lamp.GOOD, "The restored backup is brought together with the homeserver.")
 
 
 def first_sync(terminal: Terminal, *, should_stop: Callable[[], bool]) -> None:

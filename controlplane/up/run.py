@@ -192,6 +192,8 @@ class Up:
             self._reporter.ready()
         good_start(role="up")
         ready = time.monotonic() - self._started
+        if not self._stopping.is_set():
+            report.after_restore(self.terminal)
         if self.with_sync and not self._stopping.is_set():
             report.first_sync(self.terminal, should_stop=self._stopping.is_set)
         if not self._stopping.is_set():

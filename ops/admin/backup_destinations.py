@@ -201,7 +201,7 @@ class BackupDestinationAdmin(OperatorAdmin):
         lamp, _, sentence = place_state(row)
         if lamp is not Lamp.TROUBLE:
             return place_words(row)
-        return format_html('{}<br><span class="sb-quiet sb-small">{}</span>', place_words(row), sentence)
+        return format_html('<span>{}<br><span class="sb-quiet sb-small">{}</span></span>', place_words(row), sentence)
 
     @display(description="Holds", ordering="stored_size")
     def holds(self, row: Any) -> str:

@@ -86,7 +86,7 @@ class BackupKeyAdmin(OperatorAdmin):
         buttons = [Button("Make a recovery key…", reverse("admin:ops_backupkey_new"), primary=True)]
         return super().changelist_view(request, {"list_buttons": buttons, **(extra_context or {})})
 
-    @display(description="Who keeps it, and where", ordering="label")
+    @display(description="Kept by", ordering="label")
     def kept_by(self, row: BackupKey) -> str:
         return row.label
 

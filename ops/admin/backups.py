@@ -103,7 +103,9 @@ class BackupAdmin(BackupFiles, BackupPlanPage, OperatorAdmin):
 
     @display(description="Made", ordering="made_at")
     def made(self, row: Backup) -> str:
-        return format_html('{} <span class="bk-exact">{}</span>', html.ago(row.made_at), html.exact(row.made_at))
+        return format_html(
+            '<span>{} <span class="bk-exact">{}</span></span>', html.ago(row.made_at), html.exact(row.made_at)
+        )
 
     @display(description="Worth")
     def worth(self, row: Any) -> str:

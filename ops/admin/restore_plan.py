@@ -139,7 +139,8 @@ def report_lines(report: dict[str, Any]) -> list[tuple[str, str, list[str]]]:
         if isinstance(one, dict):
             sentences = _sentences(one)
             failed = bool(one.get("error")) or one.get("ok") is False
-            lines.append(("trouble" if failed else "good", str(one.get("label") or title), sentences))
+            mark = "trouble" if failed else "off" if one.get("waits") else "good"
+            lines.append((mark, str(one.get("label") or title), sentences))
         elif isinstance(one, list):
             lines.append(("good", title, [_said(each) for each in one]))
         elif one not in (None, "", 0, False):

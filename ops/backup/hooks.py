@@ -31,6 +31,10 @@ class Fence:
     say: Callable[[Finding], None]
 
 
+class NotYet(Exception):
+    """A step of the reconciliation has to wait for something that comes by itself, and is done then. The text says for what, to people."""
+
+
 @dataclass(slots=True)
 class Reconcile:
     """What a step of the reconciliation gets in hand, after the commit. It may take long, and may be done again after a kill.

@@ -6,7 +6,7 @@ from typing import Any
 
 from ops.backup.errors import BackupError, BackupStopped
 from ops.job_kinds import JobFailed, JobHandle, JobStopped, job_kind
-from ops.models.backup import Backup, BackupDestination, BackupReason, BackupState
+from ops.models.backup import Backup, BackupDestination, BackupReason, BackupState, CopyState
 from ops.words import counted
 
 
@@ -42,7 +42,8 @@ def create(
         raise
     if scheduled:
         after_run(complete=True)
-    for copy in backup.copies.select_related("destination"):
+    backup = Backup.objects.prefetch_related("copies__destination").get(pk=backup.pk)
+    for copy in backup.copies.all():
         if copy.error:
             job.log("error", f"{copy.destination.name}: {copy.error}")
     for part, why in backup.missing.items():
@@ -50,7 +51,13 @@ def create(
     pruned = prune(dry_run=False, actor=job.actor)
     if pruned.removed:
         job.log("info", f"{counted(pruned.removed, 'older copy was', 'older copies were')} removed.")
-    result: dict[str, Any] = {"backup": str(backup.pk), "name": backup.name, "state": backup.state, "size": backup.size}
+    result: dict[str, Any] = {
+        "backup": str(backup.pk),
+        "name": backup.name,
+        "state": backup.state,
+        "size": backup.size,
+        "sentence": _sentence(backup),
+    }
     if drill:
         from ops.services.drills import drill_start
 
@@ -58,6 +65,18 @@ def create(
     elif scheduled:
         drill_if_due()
     return result
+
+
+def _sentence(backup: Backup) -> str:
+    """What came of it, for whoever waited."""
+    there = [copy.destination.name for copy in backup.copies.all() if copy.state == CopyState.STORED]
+    gone = [copy.destination.name for copy in backup.copies.all() if copy.error]
+    said = f"The backup is made and lies at {', '.join(there)}." if there else "The backup is made."
+    if gone:
+        said += f" It could not be brought to {', '.join(gone)}; that is tried again by itself."
+    if backup.missing:
+        said += f" {counted(len(backup.missing), 'part is', 'parts are')} not in it; its page says why."
+    return said
 
 
 @job_kind("backup.copy", label="Bring copies of backups to their destinations", resumable=True)

@@ -113,9 +113,12 @@ def _kept_here(backup: Backup) -> bool:
 
 def _store(copy: BackupCopy, backup: Backup, actor: str, progress: Progress | None) -> None:
     destination = copy.destination
+    # What cannot be had from elsewhere is no fault of the place that it should be brought to.
+    to_blame = False
     try:
-        place = open_destination(destination)
         source = backup_fetch(backup)
+        to_blame = True
+        place = open_destination(destination)
         label = f"to {destination.name}"
         size = place.put(
             source, backup.name, sha256=backup.sha256,
@@ -127,10 +130,10 @@ def _store(copy: BackupCopy, backup: Backup, actor: str, progress: Progress | No
     except Exception as failure:
         logger.exception("backup_copy_failed", destination=destination.name, backup=backup.name)
         size, error = 0, redact_text(f"{type(failure).__name__}: {failure}")
-    _result(copy, backup, size, error, actor)
+    _result(copy, backup, size, error, actor, to_blame=to_blame)
 
 
-def _result(copy: BackupCopy, backup: Backup, size: int, error: str, actor: str) -> None:
+def _result(copy: BackupCopy, backup: Backup, size: int, error: str, actor: str, *, to_blame: bool = True) -> None:
     now = timezone.now()
     with transaction.atomic():
         if error:
@@ -140,7 +143,10 @@ def _result(copy: BackupCopy, backup: Backup, size: int, error: str, actor: str)
                 copy.attempts + 1,
                 now,
             )
-            BackupDestination.objects.filter(pk=copy.destination_id).update(last_error=error[:500], last_error_at=now)
+            if to_blame:
+                BackupDestination.objects.filter(pk=copy.destination_id).update(
+                    last_error=error[:500], last_error_at=now
+                )
         else:
             copy.state, copy.error, copy.size, copy.stored_at, copy.checked_at = CopyState.STORED, "", size, now, now
             copy.attempts += 1

@@ -8,7 +8,7 @@ from typing import Any
 from django.utils import timezone
 
 from ops.backup import hooks
-from ops.backup.hooks import Reconcile
+from ops.backup.hooks import NotYet, Reconcile
 from ops.backup.scopes import kinds as all_kinds
 from ops.findings import Finding
 from ops.logs import get_logger
@@ -29,7 +29,8 @@ def reconcile(
     steps = hooks.reconciles()
     for number, (name, function) in enumerate(steps.items()):
         key = f"outside.{name}"
-        if key in restore.report and not restore.report[key].get("error"):
+        said = restore.report.get(key)
+        if said is not None and not said.get("error") and not said.get("waits"):
             continue  # from before a kill
         progress(number, len(steps), name)
         work = Reconcile(
@@ -58,9 +59,26 @@ def reconcile(
     return restore
 
 
+def reconcile_what_waits(*, actor: str, progress: Callable[[int, int, str], None]) -> Restore | None:
+    """What the last restore had to leave because something was not started yet. None: nothing waits. Called when all of it has started."""
+    last = Restore.objects.filter(state=RestoreState.DONE, applied_at__isnull=False).order_by("-applied_at").first()
+    if last is None or not waiting(last):
+        return None
+    fresh = bool(last.report.get("rows", {}).get("fresh"))
+    return reconcile(last, actor=actor, fresh=fresh, progress=progress)
+
+
+def waiting(restore: Restore) -> list[str]:
+    """The steps that wait, by their labels."""
+    return [str(said["label"]) for said in restore.report.values() if isinstance(said, dict) and said.get("waits")]
+
+
 def _step(name: str, function: hooks.ReconcileFunction, work: Reconcile) -> dict[str, Any]:
     try:
         return dict(redact(function(work) or {"sentence": "Nothing had to be done."}))
+    except NotYet as error:
+        # Nothing failed: the report says so calmly, and what was left is done when its time comes.
+        return {"sentence": str(error), "waits": True}
     except Exception as error:
         logger.exception("reconcile_failed", step=name)
         said = redact_text(" ".join(str(error).split()))[:500] or type(error).__name__

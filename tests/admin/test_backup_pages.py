@@ -54,6 +54,31 @@ def test_the_list_says_whether_anything_could_be_lost(world: World, client: Any)
     assert "broken disk" in text
 
 
+def test_a_backup_that_lies_nowhere_any_more_makes_nothing_safe(world: World, client: Any) -> None:
+    place = make_place()
+    older, newer = make_backup(1, place=place, age=timedelta(days=2)), make_backup(2, place=place)
+    BackupCopy.objects.filter(backup=newer).update(state=CopyState.MISSING)
+    assert "The last good backup was made 2 days ago." in text_of(client, reverse(LIST))
+    gone = text_of(client, reverse("admin:ops_backup_change", args=[newer.pk]))
+    assert "No destination has it any more" in gone
+    assert reverse("admin:ops_backup_change", args=[older.pk]) in gone
+    # Of those that may be restored, the one that can be is chosen.
+    chosen = re.search(r'value="([0-9a-f-]+)" checked', text_of(client, reverse("admin:ops_restore_start")))
+    assert chosen
+    assert chosen.group(1) == str(older.pk)
+    BackupCopy.objects.update(state=CopyState.MISSING)
+    text = text_of(client, reverse("admin:index"))
+    assert "no destination has one any more" in text
+    assert "Safe" not in text
+
+
+def test_a_drill_that_failed_is_said_even_when_an_older_one_is_good(world: World, client: Any) -> None:
+    place = make_place()
+    make_backup(1, place=place, age=timedelta(days=1))
+    make_drill(make_backup(2, place=place, good=False), timezone.now(), state=DrillState.FAILED, error="No.")
+    assert "and its drill failed" in text_of(client, reverse(LIST))
+
+
 def test_what_is_too_old_is_trouble_on_the_dashboard(world: World, client: Any) -> None:
     BackupPlan.objects.create(every_hours=24, drill_every_days=7)
     old = make_backup(1, place=make_place(), age=timedelta(days=8))

@@ -17,6 +17,7 @@ from ops.backup.errors import BackupDamaged, DestinationFailed
 from ops.models import AuditEvent
 from ops.models.backup import Backup, BackupCopy, BackupDestination
 from ops.services import backups
+from ops.services.backup_copies import copies_store
 from ops.services.backup_destinations import destination_save, destination_test
 from tests.peers.s3 import ACCESS_KEY, S3, SECRET_KEY
 
@@ -234,3 +235,22 @@ def test_the_command_knows_them(s3: S3, data: Path, tmp_path: Path, capsys: pyte
     call_command("backup", "destination", "remove", "far")
     assert not BackupDestination.objects.exists()
     assert not BackupCopy.objects.exists()
+
+
+@pytest.mark.django_db
+def test_what_another_place_does_not_give_is_no_fault_of_this_one(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = destination_save(actor="test", name="nas", kind="folder", options={"path": str(tmp_path)}, credentials={})
+    backup = Backup.objects.create(name="switchboard-x", state="complete", actor="test", made_at=place.created_at)
+    copy = BackupCopy.objects.create(backup=backup, destination=place)
+
+    def lost(row: Backup) -> Path:
+        raise DestinationFailed("offsite does not answer.")
+
+    monkeypatch.setattr("ops.services.backup_copies.backup_fetch", lost)
+    assert not copies_store(backup=backup, actor="test")
+    place.refresh_from_db()
+    copy.refresh_from_db()
+    assert copy.error == "offsite does not answer."
+    assert (place.last_error, place.last_error_at) == ("", None)
