@@ -19,6 +19,46 @@ def template(installation, passed):
     path.write_bytes(before)
 
 
+def failed_in(found: dict, step: str) -> str:
+    """The sentence of the step that failed, which is the last one; nothing was left behind, and the backup is not good."""
+    assert (found["state"], found["good"], found["left"]) == ("failed", False, [])
+    assert list(found["steps"])[-1] == step
+    assert [one["ok"] for one in found["steps"].values()] == [True] * (len(found["steps"]) - 1) + [False]
+    assert found["error"] == found["verify_error"] == found["steps"][step]["sentence"]
+    return found["error"]
+
+
+def test_tables_that_cannot_be_made_are_noticed(installation, passed, template):
+    template.write_bytes(b"rubbish" * 1000)
+    assert "not a database" in failed_in(drill_of(installation, passed["id"]), "tables")
+
+
+def test_rows_that_are_not_taken_are_noticed(installation, passed, template):
+    with closing(sqlite3.connect(template)) as database, database:
+        database.execute(
+            "CREATE TRIGGER refuse AFTER INSERT ON chat_message BEGIN SELECT RAISE(ABORT, 'no messages today'); END"
+        )
+    assert "no messages today" in failed_in(drill_of(installation, passed["id"]), "rows")
+
+
+def test_a_database_that_is_damaged_afterwards_is_noticed(installation, passed, template):
+    with closing(sqlite3.connect(template)) as database, database:
+        database.execute("CREATE TABLE odd (n INTEGER CHECK (n > 0))")
+        database.execute("PRAGMA ignore_check_constraints = ON")
+        database.execute("INSERT INTO odd VALUES (0)")
+    said = failed_in(drill_of(installation, passed["id"]), "constraints")
+    assert said == "The restored database is damaged: CHECK constraint failed in odd"
+
+
+def test_a_fence_that_does_not_stand_is_noticed(installation, passed, template):
+    """What comes after it would answer what is old."""
+    with closing(sqlite3.connect(template)) as database, database:
+        database.execute(
+            "CREATE TRIGGER refuse AFTER INSERT ON ops_maintenancewindow BEGIN SELECT RAISE(ABORT, 'no windows today'); END"
+        )
+    assert "no windows today" in failed_in(drill_of(installation, passed["id"]), "fences")
+
+
 def test_a_row_that_comes_back_as_another_is_noticed(installation, passed, template):
     with closing(sqlite3.connect(template)) as database, database:
         database.execute(
