@@ -25,7 +25,7 @@ from ops.choices import Lamp
 from ops.locks import LockHeld
 from ops.models import Backup, JobTrigger, Restore, RestoreState
 from ops.services.backups import last_good
-from ops.words import counted
+from ops.words import counted, verb
 
 WORD = "restore"
 UNDO_WORD = "undo"
@@ -274,7 +274,11 @@ def explain_apply(row: Restore) -> str:
     ]
     if said.get("messages"):
         number = said["messages"]
-        stays = "stay as history" if said["kept"] else "are removed, as was asked for"
+        stays = (
+            f"{verb(number, 'stays', 'stay')} as history"
+            if said["kept"]
+            else f"{verb(number, 'is', 'are')} removed, as was asked for"
+        )
         lines.insert(1, f"{counted(number, 'message')} from since then {stays}.")
     if row.made_at:
         lines.insert(0, f"{kinds_words(row)} become what they were {html.relative(row.made_at)}.")

@@ -12,6 +12,8 @@ from django.urls import reverse
 from agents.models import Agent
 from agents.services.agents import agent_pause
 from chat.models import Person
+from chat.services.messages import message_send
+from chat.services.portal import conversation_start
 from ops.models import Backup, Job, ObjectVersion, Restore, RestoreState, Service
 from ops.services.backup_keys import key_confirm, key_new
 from ops.services.backups import backup_now
@@ -121,6 +123,24 @@ def test_only_some_kinds(house: Client) -> None:
     house.post(reverse("admin:ops_restore_deed", args=[row.pk, "discard"]))
     row.refresh_from_db()
     assert row.state == RestoreState.DISCARDED
+
+
+def test_what_was_said_since_is_told_and_goes_only_when_that_is_ticked(house: Client) -> None:
+    backup = backup_now(actor="person:ada")
+    assert "Remove what was said since" in page(house, f"{reverse('admin:ops_restore_start')}?backup={backup.pk}")
+    ada = Person.objects.get()
+    talk = conversation_start(person=ada, agent=Agent.objects.get(), title="Plans", actor="person:ada").conversation
+    message_send(agent=Agent.objects.get(), text="Said since", person=ada, conversation=talk, transport="portal")
+
+    row, address = compare(house, backup)
+    assert row.plan["words_since"]
+    assert "1 message in 1 conversation from after the backup is kept as history (Plans (1))" in page(house, address)
+    assert "1 message from since then stays as history" in page(
+        house, reverse("admin:ops_restore_deed", args=[row.pk, "apply"])
+    )
+    row, address = compare(house, backup, without_words="on")
+    assert not row.plan["words_since"]
+    assert "1 message in 1 conversation from after the backup is removed (Plans (1))" in page(house, address)
 
 
 def test_a_key_is_asked_for_when_this_machine_s_own_does_not_open_it(house: Client, settings: Any) -> None:

@@ -160,6 +160,11 @@ def test_a_restore_from_comparing_to_taking_back(house: Any, api: Api, demo: Any
     assert planned["state"] == "planned"
     counts = {one["model"]: one["changed"] for one in planned["plan"]["models"]}
     assert counts["agents.Agent"] == 1
+    assert planned["plan"]["words_since"]
+    other = api("post", "restores", {"backup": str(backup.pk), "words_since": False}, status=202)
+    run_all()
+    assert api("get", f"restores/{other['id']}")["plan"]["since"]["words"]["kept"] is False
+    api("post", f"restores/{other['id']}/discard")
     for word in ("yes", "do not restore", "Restore"):
         api("post", f"restores/{row['id']}/apply", {"typed": word}, status=422, code="request.invalid")
     assert Agent.objects.get().paused
@@ -172,7 +177,7 @@ def test_a_restore_from_comparing_to_taking_back(house: Any, api: Api, demo: Any
     api("post", f"restores/{row['id']}/undo", {"typed": "undo"}, status=202)
     run_all()
     assert Agent.objects.get().paused
-    assert {one["state"] for one in api("get", "restores")["items"]} == {"done", "undone"}
+    assert {one["state"] for one in api("get", "restores")["items"]} == {"done", "undone", "discarded"}
     api("post", "restores", {"backup": str(backup.pk), "kinds": ["nothing"]}, status=409, code="backup.refused")
 
 

@@ -17,6 +17,7 @@ THERE = (
     "turns/test_places.py",
     "turns/test_files.py",
     "test_reset_rows.py",
+    "restoring/test_words_since.py",
 )
 
 

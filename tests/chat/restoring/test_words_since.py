@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.core.management import call_command
 from django.utils import timezone
 
 from agents.models import Agent, Room
@@ -191,6 +192,11 @@ def test_words_go_when_that_is_asked_for_and_an_undo_brings_them_back(house: Sta
     house.run_turns()
     before = rows(talk)
 
+    told = io.StringIO()
+    call_command("restore", str(path), "--dry-run", "--without-words-since", stdout=told)
+    assert "warning: 2 messages in 1 conversation from after the backup are removed" in " ".join(
+        told.getvalue().split()
+    )
     planned = compared(path, words_since=False)
     assert (
         "2 messages in 1 conversation from after the backup are removed"
@@ -350,13 +356,14 @@ def test_words_that_go_are_read_again_from_a_room_that_still_has_them(house: Sta
     assert [text for _, _, _, text, *_ in rows(Conversation.objects.get())] == texts
 
 
-def test_what_was_taken_back_and_put_away_since_stays_so(house: Stage, backup: Any) -> None:
+def test_what_was_taken_back_put_away_and_held_since_stays_so(house: Stage, backup: Any) -> None:
     house.enters(house.agent())
     house.says(house.fresh(), "A secret")
     house.drain()
     talk = talk_of(house, "Put away", name="Bob")
     path = backup()
     message_redact(transport="matrix", external_id=message("A secret").external_id)
+    Conversation.objects.exclude(pk=talk.pk).update(hold="Case 7")
     portal.membership_remove(membership=Membership.objects.get(conversation=talk), actor="person:grace")
 
     done = restored(path)
@@ -364,7 +371,8 @@ def test_what_was_taken_back_and_put_away_since_stays_so(house: Stage, backup: A
     assert not Message.objects.filter(text="A secret").exists()
     assert Message.objects.get(state="redacted").text == ""
     assert Membership.objects.get(conversation=talk).removed_at is not None
-    assert words(done)["returning"]["stays"] == {"removed": 1, "held": 0, "taken_back": 1}
+    assert words(done)["returning"]["stays"] == {"removed": 1, "held": 1, "taken_back": 1}
+    assert Conversation.objects.exclude(pk=talk.pk).get().hold == "Case 7"
     assert (
         "1 message that their senders took back, 1 conversation that people deleted"
         in sentences(done, "restore.stays_taken_back")[0]
@@ -383,15 +391,6 @@ def test_what_was_deleted_on_purpose_does_not_come_back_unsaid(house: Stage, bac
     assert "2 messages in 1 conversation that are not here any more come back (To be forgotten (2))" in sentence
     assert "1 conversation was deleted" in sentence
     assert next(one for one in planned.findings if one["code"] == "restore.words_return")["severity"] == "warning"
-
-
-def test_a_legal_hold_of_since_holds(house: Stage, backup: Any) -> None:
-    talk = talk_of(house, "Held")
-    path = backup()
-    Conversation.objects.filter(pk=talk.pk).update(hold="Case 7")
-    restored(path)
-    talk.refresh_from_db()
-    assert talk.hold == "Case 7"
 
 
 def test_numbers_that_the_backup_uses_for_something_else_are_no_trouble(house: Stage, backup: Any) -> None:
