@@ -14,7 +14,7 @@ from django.apps import apps
 from django.db import models
 
 from ops.backup.identity import births, carry, pair
-from ops.backup.references import Resolution, resolve, settle_present, take_kept
+from ops.backup.references import Resolution, counts, resolve, settle_present, take_kept
 from ops.backup.rows import read_rows
 from ops.backup.scopes import kinds as all_kinds
 from ops.backup.sealed import SealedRows
@@ -156,6 +156,8 @@ def _added_only(staging: Staging, alias: str, table: TableDifference, sealed: Se
     """What adds the rows that are missing. One whose number something else has here gets another; nobody refers to them by number."""
     shape = table.shape
     born = [place for place, column in enumerate(shape.columns) if column.field in births(shape)]
+    # What does not say when it began is known by what it must be alone with.
+    known_by = born or [place for place, column in enumerate(shape.columns) if column.field in _alone(shape)]
     highest = 0
     others = []
     for pk, wanted, present in _merged(staging, alias, shape):
@@ -163,7 +165,7 @@ def _added_only(staging: Staging, alias: str, table: TableDifference, sealed: Se
         if wanted is None:
             continue
         if present is not None:
-            if wanted == present or all(wanted[place] == present[place] for place in born):
+            if wanted == present or all(wanted[place] == present[place] for place in known_by):
                 table.same += 1
             else:
                 others.append(wanted)
@@ -182,6 +184,12 @@ def _added_only(staging: Staging, alias: str, table: TableDifference, sealed: Se
         yield shape.label, "insert", highest, wanted
 
 
+def _alone(shape: TableShape) -> set[str]:
+    """Fields of which a table has each combination once."""
+    constraints = apps.get_model(shape.label)._meta.constraints
+    return {name for one in constraints if isinstance(one, models.UniqueConstraint) for name in one.fields}
+
+
 def _stands_already(alias: str, shape: TableShape, row: list[Any], born: Collection[int] = ()) -> bool:
     """Whether a row that is the same thing, or that must be alone, is here under another number."""
     model = apps.get_model(shape.label)
@@ -193,7 +201,7 @@ def _stands_already(alias: str, shape: TableShape, row: list[Any], born: Collect
             continue
         same = {by_field[name]: values[by_field[name]] for name in constraint.fields}
         if constraint.condition is not None:
-            if not constraint.condition.check({column.field: values[column.name] for column in shape.columns}):
+            if not counts(constraint.condition, shape, row):
                 continue
             rows_that_count = rows.filter(constraint.condition)
         else:

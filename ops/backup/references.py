@@ -289,17 +289,25 @@ def _same_unique(staging: Staging, shape: TableShape, row: list[Any]) -> Any:
     """The number of a wanted row that has the same value where it must be unique; None without one."""
     for names, condition in unique_sets(shape):
         values = [row[shape.names.index(name)] for name in names]
-        if any(value is None for value in values) or not _counts(condition, shape, row):
+        if any(value is None for value in values) or not counts(condition, shape, row):
             continue
         where = " AND ".join(f"{quoted(name)} = ?" for name in names)
         for other in staging.rows(shape.label, where, values):
-            if _counts(condition, shape, other):
+            if counts(condition, shape, other):
                 return other[shape.pk_index]
     return None
 
 
-def _counts(condition: models.Q | None, shape: TableShape, row: list[Any]) -> bool:
+def counts(condition: models.Q | None, shape: TableShape, row: list[Any]) -> bool:
     """Whether a constraint with this condition is about this row."""
     if condition is None:
         return True
-    return condition.check({column.field: value for column, value in zip(shape.columns, row, strict=True)})
+    meta = apps.get_model(shape.label)._meta
+    values: dict[str, Any] = {}
+    for column, value in zip(shape.columns, row, strict=True):
+        field = meta.get_field(column.field)
+        while isinstance(field, models.ForeignKey):
+            field = field.target_field
+        # Nothing has no type by itself, and a condition on it wants one.
+        values[column.field] = models.Value(None, output_field=field) if value is None else value
+    return condition.check(values)

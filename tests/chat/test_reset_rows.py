@@ -20,6 +20,7 @@ from chat.models import (
     Message,
     Participant,
     Person,
+    ShareLink,
     Turn,
 )
 from chat.services.conversations import next_seq, participant
@@ -130,6 +131,7 @@ def remove(*names: str) -> dict[str, int]:
 
 
 def test_conversations_go_and_rooms_begin_behind_the_newest_word(world):
+    ShareLink.objects.create(conversation=world.talk, digest="d" * 64, hint="x", through_seq=1)
     counted = {line["model"]: line["count"] for line in reset_plan(scopes=["conversations"]).lines}
     gone = remove("conversations")
     assert counted["chat.Message"] == gone["chat.Message"] == 6
@@ -137,6 +139,7 @@ def test_conversations_go_and_rooms_begin_behind_the_newest_word(world):
     assert Turn.objects.get().conversation_id == Delivery.objects.get().turn.conversation_id == world.held.pk
     assert Attachment.objects.get().conversation_id == world.held.pk
     assert set(Conversation.objects.values_list("pk", flat=True)) == {world.talk.pk, world.chat.pk, world.held.pk}
+    assert not ShareLink.objects.exists(), "of a room's conversation, which stays, as well"
     world.talk.refresh_from_db()
     assert (world.talk.head_id, world.talk.next_seq) == (None, 3), "no number is given twice"
     assert list(Participant.objects.filter(conversation=world.chat).values_list("kind", "backend_ref")) == [
@@ -194,6 +197,80 @@ def test_all_is_done_whole_with_its_backup(world):
     assert Service.objects.count() == 2
     assert AuditEvent.objects.count() > before
     assert RestoreEpoch.objects.get().number == 1
+
+
+def test_everybody_is_held_still_while_it_removes_and_one_at_a_time(world, monkeypatch):
+    from ops import quiet
+    from ops.locks import LockHeld, named_lock
+    from ops.services import resets
+
+    seen, remove_rows = [], resets._remove
+    monkeypatch.setattr(resets, "_remove", lambda *given: seen.append(quiet.held_here()) or remove_rows(*given))
+    with named_lock("reset"), pytest.raises(LockHeld):
+        reset_now(scopes=["people"], typed="reset people", actor="test")
+    assert Person.objects.count() == 2
+    assert not Backup.objects.exists()
+    reset_now(scopes=["people"], typed="reset people", actor="test")
+    assert seen == [True]
+
+
+def test_it_removes_all_or_nothing(world, monkeypatch):
+    from ops.services import resets
+
+    def fails(**named):
+        raise RuntimeError("The log of what was done cannot be written.")
+
+    monkeypatch.setattr(resets, "record", fails)
+    with pytest.raises(RuntimeError):
+        reset_now(scopes=["people", "conversations"], typed="reset conversations people", actor="test")
+    assert (Person.objects.count(), Message.objects.count(), Invite.objects.count()) == (2, 8, 1)
+    assert open_reset() is None
+
+
+def test_what_was_not_found_again_is_remembered_until_it_is(world, monkeypatch):
+    from ops.services import resets
+
+    monkeypatch.setattr(resets, "_find_again", lambda parts, work: ["The homeserver could not be asked."])
+    done = reset_now(scopes=["mappings"], typed="reset mappings", actor="person:ada")
+    note = open_reset()
+    assert done["left"] == note["left"] == ["The homeserver could not be asked."]
+    assert (note["scopes"], note["backup"], note["actor"]) == (["mappings"], done["backup"], "person:ada")
+    monkeypatch.setattr(resets, "_find_again", lambda parts, work: [])
+    assert resets.reset_finish(actor="person:ada")["left"] == []
+    assert open_reset() is None
+    with pytest.raises(ResetRefused, match="No reset waits"):
+        resets.reset_finish(actor="person:ada")
+
+
+def test_taken_back_only_what_was_reset_is_as_it_was(world, monkeypatch):
+    from ops.services.resets import kinds_of, reset_undo
+
+    assert kinds_of(["people", "mappings", "conversations"]) == ("conversations", "mappings", "people")
+    assert kinds_of(["all"]) == ()
+    monkeypatch.setattr("ops.backup.hooks._reconciles", {})
+    reset_now(scopes=["people"], typed="reset people", actor="test")
+    Conversation.objects.filter(pk=world.portal.pk).update(title="Since")
+    reset_undo(actor="test")
+    assert Person.objects.filter(username="bea").exists()
+    assert Conversation.objects.get(pk=world.portal.pk).title == "Since"
+
+
+def test_settings_go_and_so_do_those_that_this_process_remembers(world):
+    from ops.live import live
+    from ops.models import AlertChannel, ErrorSignature, MaintenanceWindow, RepairPolicy
+
+    usual = live("disk.reserve_mb")
+    live_set(key="disk.reserve_mb", value=usual + 7, actor="test")
+    now = timezone.now()
+    AlertChannel.objects.create(name="Night", url="json://127.0.0.1:9/")
+    MaintenanceWindow.objects.create(starts_at=now, ends_at=now, reason="x", created_by="test")
+    assert live("disk.reserve_mb") == usual + 7
+    gone = remove("settings")
+    assert (gone["ops.AlertChannel"], gone["ops.MaintenanceWindow"]) == (1, 1)
+    for model in (AlertChannel, MaintenanceWindow, ErrorSignature, RepairPolicy):
+        assert not model.objects.exists(), model
+    assert live("disk.reserve_mb") == usual
+    assert Service.objects.count() == 2
 
 
 def test_legal_hold_stops_it(world):

@@ -10,7 +10,9 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.db import connections
+from asgiref.sync import async_to_sync
+from django.db import OperationalError, connections
+from django.test import AsyncClient
 from django.utils import timezone
 
 from agents.models import SyncRun, SyncState
@@ -125,6 +127,13 @@ def test_people_and_programs_are_told_to_come_back(house: Stage, client: Any):
         page = client.post("/account/login/", {"login": "ada"})
         assert page.status_code == 503
         assert REASON in page.content.decode()
+        # As it is served: through the asynchronous half of every middleware.
+        served = async_to_sync(AsyncClient().post)("/api/v1/services", "{}", content_type="application/json")
+        assert (served.status_code, served.json()["code"]) == (503, "installation.quiet")
+        # A homeserver knows its own errors only.
+        told = client.put("/_matrix/app/v1/transactions/7", "{}", content_type="application/json")
+        assert told["Content-Type"].startswith("application/json")
+        assert "errcode" in told.json()
         assert client.get("/api/v1/chat/conversations").status_code == 200
         with pytest.raises(Quiet):
             message_send(agent=house.fresh(), text="Hello", person=person)
@@ -178,15 +187,30 @@ def test_a_sync_under_way_is_waited_for_and_never_cut_off(house: Stage, monkeypa
         pytest.fail("it has begun")
     assert quiet.is_quiet() == ""
     SyncRun.objects.filter(pk=run.pk).update(state=SyncState.DONE)
-    with quiet.quiet(REASON), quiet.quiet("Something within"):
+    with quiet.quiet(REASON):
+        with quiet.quiet("Something within"):
+            assert quiet.is_quiet() == REASON
+            quiet.refuse_when_quiet()
+        assert quiet.held_here(), "the outer one goes on"
         assert quiet.is_quiet() == REASON
         quiet.refuse_when_quiet()
+
+        def down() -> str:
+            raise OperationalError("the database is gone")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(quiet, "_look", down)
+            assert quiet.is_quiet() == REASON, "what was known last counts"
     assert not NamedLock.objects.filter(name__startswith="quiet:").exists()
 
 
 def test_every_process_drops_what_it_remembers_when_rows_were_put_back(house: Stage, monkeypatch: pytest.MonkeyPatch):
     forgotten: list[int] = []
-    monkeypatch.setattr(quiet, "_after", [lambda: forgotten.append(1)])
+
+    def fails() -> None:
+        raise RuntimeError("It forgets nothing.")
+
+    monkeypatch.setattr(quiet, "_after", [fails, lambda: forgotten.append(1)])
     quiet.is_quiet()
     forgotten.clear()
     quiet.is_quiet()

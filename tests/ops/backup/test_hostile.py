@@ -17,6 +17,7 @@ from ops.backup import age, archive, read
 from ops.backup.errors import BackupDamaged, BackupError, NewerVersion, NotABackup
 from ops.backup.manifest import Header
 from ops.backup.read import open_backup, read_header
+from ops.backup.source import tables_of
 from ops.backup.verify import verify_backup
 
 BEGIN = {"id": "x", "version": "0", "made_at": "2026-01-01T00:00:00Z", "vendor": "sqlite", "migrations": {}, "tables": [], "parts": []}  # fmt: skip
@@ -119,6 +120,11 @@ def test_members_that_the_manifest_does_not_name_so(members: tuple[tuple[str, by
 )  # fmt: skip
 def test_rows_that_the_manifest_counts_otherwise(lie: object) -> None:
     assert "The rows of ops.Service are not those" in trouble(made(*MEMBERS, manifest(tables={"ops.Service": lie})))
+
+
+def test_rows_of_a_table_that_the_beginning_does_not_name() -> None:
+    with open_backup(made(*MEMBERS, manifest())) as reader, pytest.raises(BackupDamaged, match="does not name"):
+        list(tables_of(reader))
 
 
 def test_another_first_line_than_the_manifest_was_made_with() -> None:

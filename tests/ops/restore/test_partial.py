@@ -230,6 +230,25 @@ def test_history_is_only_added_to(house, backup_of):
     assert AuditEvent.objects.filter(action="since.event").count() == 1
 
 
+def test_history_whose_number_something_else_has_comes_in_once(service, backup_of):
+    ada = agent(service, "ada")
+    days = [UsageDay.objects.create(day=f"2026-01-0{number}", agent=ada, messages=number) for number in (1, 2)]
+    numbers = [one.pk for one in days]
+    path = backup_of()
+    UsageDay.objects.all().delete()
+    # The first is a guest's, who is nobody here. Its number is another day's by now, and the second stands here under another number.
+    UsageDay.objects.create(pk=numbers[0], day="2026-02-01", agent=ada, messages=5)
+    UsageDay.objects.create(pk=numbers[1] + 10, day="2026-01-02", agent=ada, messages=7)
+
+    for _ in range(2):
+        restored(path)
+        assert sorted(f"{one.day} {one.messages}" for one in UsageDay.objects.all()) == [
+            "2026-01-01 1",
+            "2026-01-02 7",
+            "2026-02-01 5",
+        ]
+
+
 def test_numbers_that_changed_places_and_what_must_be_alone(house, backup_of):
     """Two services that swapped their names, which are unique."""
     one = Service.objects.create(name="one", kind="demo")

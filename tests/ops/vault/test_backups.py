@@ -37,6 +37,21 @@ def folder(name: str, path: Path, **more: int) -> BackupDestination:
     return destination_save(actor="test", name=name, kind="folder", options={"path": str(path)}, **more)
 
 
+def failing_at(path: Path):
+    """Listing that fails there and nowhere else."""
+    from ops.backup.destinations.folder import FolderPlace
+    from ops.backup.errors import DestinationFailed
+
+    usual = FolderPlace.entries
+
+    def entries(place: FolderPlace):
+        if place.folder == path:
+            raise DestinationFailed("It does not answer.")
+        return usual(place)
+
+    return entries
+
+
 def copies(backup: Backup) -> dict[str, str]:
     return {copy.destination.name: copy.state for copy in BackupCopy.objects.filter(backup=backup)}
 
@@ -266,8 +281,42 @@ class TestFoundAgain:
         assert backups.backup_verify(backup=again, actor="test") == []
         with brought.open("rb") as stream:
             stream.seek(10)
+            before = sorted(spool.folder().iterdir())
             with pytest.raises(NotABackup):
                 backups.backup_upload(name="x.sbk", stream=stream, actor="person:ada")
+        assert sorted(spool.folder().iterdir()) == before, "nothing of it is kept"
+        assert AuditEvent.objects.get(action="backup.uploaded").actor == "person:ada"
+        with brought.open("rb") as stream:
+            twice = backups.backup_upload(name=f"../../{brought.name}", stream=stream, actor="person:ada")
+        assert twice.name.startswith("frommysafe-"), "one that is here already is not overwritten"
+        assert spool.path_of(again.name).is_file()
+        with brought.open("rb") as stream, pytest.MonkeyPatch.context() as patch:
+            patch.setattr(spool, "may", lambda work, **more: "Backups wait: there is no room.")
+            with pytest.raises(NoRoom):
+                backups.backup_upload(name="more.sbk", stream=stream, actor="person:ada")
+
+    def test_a_copy_that_became_shorter_and_a_place_that_fails(self, data: Path, tmp_path: Path) -> None:
+        folder("first", tmp_path / "gone")  # asked first, and it fails
+        folder("here", Path("backups"))
+        backup = make()
+        path = spool.path_of(backup.name)
+        whole = path.read_bytes()
+        path.write_bytes(whole[:-1])
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("ops.backup.destinations.folder.FolderPlace.entries", failing_at(tmp_path / "gone"))
+            codes = [one.code for one in backups.backup_sync_list(actor="test")]
+        assert codes == ["backup.destination_failed", "backup.copy_short"]
+        assert copies(backup)["here"] == "failed"
+        path.write_bytes(whole)
+        backups.backup_sync_list(actor="test")
+        assert copies(backup)["here"] == "stored"
+
+    def test_one_that_is_being_written_is_no_copy_yet(self, data: Path) -> None:
+        backup = make()
+        Backup.objects.update(state=BackupState.RUNNING)
+        BackupCopy.objects.all().delete()
+        backups.backup_sync_list(actor="test")
+        assert copies(backup) == {}
 
 
 class TestRemoving:

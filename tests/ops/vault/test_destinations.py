@@ -13,6 +13,7 @@ from django.core.management import call_command
 from django.db import connection
 
 from ops.backup.destinations import open_destination
+from ops.backup.destinations.folder import FolderPlace
 from ops.backup.errors import BackupDamaged, DestinationFailed
 from ops.models import AuditEvent
 from ops.models.backup import Backup, BackupCopy, BackupDestination
@@ -178,6 +179,18 @@ class TestFolder:
         place.put(source, "one")
         assert [path.name for path in (data / "copies").iterdir()] == ["one.sbk"]
         assert (data / "copies" / "one.sbk").stat().st_mode & 0o777 == 0o600
+
+    @pytest.mark.parametrize(("broken", "said"), [("fetch", "gives back something else"), ("entries", "does not list")])
+    def test_a_place_that_lies_does_not_pass_its_test(
+        self, data: Path, monkeypatch: pytest.MonkeyPatch, broken: str, said: str
+    ) -> None:
+        row = destination_save(actor="test", name="odd", options={"path": "copies"})
+        lies = {"fetch": lambda place, name, target: target.write_bytes(b"x"), "entries": lambda place: []}
+        monkeypatch.setattr(FolderPlace, broken, lies[broken])
+        outcome = destination_test(destination=row, actor="test")
+        assert not outcome.ok
+        assert said in outcome.sentence
+        assert list((data / "copies").iterdir()) == []
 
     def test_what_is_not_what_was_made_is_not_taken(self, data: Path, tmp_path: Path) -> None:
         place = open_destination(BackupDestination(kind="folder", options={"path": "copies"}))

@@ -15,6 +15,7 @@ from django.db import connection
 
 from ops.backup import age
 from ops.backup.read import open_backup
+from ops.models import AuditEvent
 from ops.models.backup import BackupKey
 from ops.redaction import redact, redact_text
 from ops.services import backup_keys, backups
@@ -58,6 +59,9 @@ class TestCeremony:
         assert key.recipient not in backup_keys.recipients()
         with pytest.raises(ValidationError, match="is retired"):
             backup_keys.key_confirm(key=key, secret=secret, actor="test")
+        events = AuditEvent.objects.filter(action__startswith="backupkey.").order_by("id")
+        assert [one.action for one in events] == ["backupkey.made", "backupkey.confirmed", "backupkey.retired"]
+        assert {(one.actor, one.after["fingerprint"]) for one in events} == {("test", key.fingerprint)}
 
 
 def test_the_recovery_key_alone_opens_the_backup_and_any_age_program_too(data: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 from django.core.exceptions import ValidationError
 from django.utils import timezone
 
-from ops.models import Job
+from ops.models import AuditEvent, Job
 from ops.models.backup import Backup, BackupCopy, BackupDestination, BackupDrill, BackupPlan
 from ops.services import backup_schedule
 from ops.services.backup_schedule import FIRST_AFTER, drill_due, next_run, plan, plan_save, tick
@@ -202,6 +202,12 @@ def test_a_changed_plan_runs_at_its_new_time() -> None:
     from zoneinfo import ZoneInfo
 
     assert row.next_at.astimezone(ZoneInfo("Europe/Berlin")).time() == time(4, 0)
+    event = AuditEvent.objects.get(action="backupplan.changed")
+    assert event.after["timezone"] == "Europe/Berlin"
+    # Counted from the last one, it would be long past: it is due now, and not in the past.
+    BackupPlan.objects.update(last_complete_at=timezone.now() - timedelta(days=9))
+    before = timezone.now()
+    assert plan_save(actor="test", every_hours=6, jitter_minutes=0).next_at >= before
     assert (
         plan_save(actor="test", enabled=False, at=time(4, 0), timezone="Europe/Berlin", jitter_minutes=0).next_at
         is None
