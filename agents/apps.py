@@ -19,7 +19,6 @@ class AgentsConfig(AppConfig):
             jobs,
             kinds,
             metrics,
-            resetting,
             support,
         )
         from agents import history as own_history  # noqa: F401
@@ -28,4 +27,6 @@ class AgentsConfig(AppConfig):
         from agents.doctor.recovery import moved  # noqa: F401
         from agents.importing import parts  # noqa: F401
         from agents.matrix.crypto import rotation  # noqa: F401
+        from agents.resetting import agents as agents_reset  # noqa: F401
+        from agents.resetting import mappings as mappings_reset  # noqa: F401
         from agents.restoring import adopt, devices, invited, letta_files, stillness  # noqa: F401

@@ -17,7 +17,6 @@ class ChatConfig(AppConfig):
             checks,
             jobs,
             metrics,
-            resetting,
             retention,
             support,
             wiring,
@@ -37,6 +36,7 @@ class ChatConfig(AppConfig):
             targets,
         )
         from chat.importing import parts  # noqa: F401
+        from chat.resetting import conversations, people  # noqa: F401
         from chat.restoring import fence, forget, reconcile, since, stillness  # noqa: F401
         from chat.services import exports, shares  # noqa: F401
         from chat.socket import protocol  # noqa: F401

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
 from django.db import transaction
+from django.db.models import QuerySet
 from django.utils import timezone
 
 from agents.models import Agent
@@ -17,14 +19,26 @@ _IDENTITY = ("username", "display_name", "email", "matrix_user_id", "is_active",
 _OWN = ("language", "time_zone")
 
 
-def _more_of_people(rows: list[Person]) -> dict[int, dict[str, Any]]:
-    found: dict[int, dict[str, Any]] = {row.pk: {"agents": []} for row in rows}
-    limited = [row.pk for row in rows if not row.all_agents]
-    if limited:
-        grants = AgentGrant.objects.filter(person__in=limited).order_by("agent_id")
-        for person, agent in grants.values_list("person_id", "agent_id"):
-            found[person]["agents"].append(agent)
+def _agents(pairs: QuerySet[Any], owner: str) -> dict[int, list[int]]:
+    """Which agents those may talk to, or invite to, that may not all: ``{owner's key: agents' keys}``."""
+    found: dict[int, list[int]] = {}
+    for key, agent in pairs.order_by("agent_id").values_list(owner, "agent_id"):
+        found.setdefault(key, []).append(agent)
     return found
+
+
+def _more_of_people(rows: list[Person]) -> dict[int, dict[str, Any]]:
+    limited = [row.pk for row in rows if not row.all_agents]
+    agents = _agents(AgentGrant.objects.filter(person__in=limited), "person_id")
+    return {row.pk: {"agents": agents.get(row.pk, [])} for row in rows}
+
+
+def _set(person: Person, names: Iterable[str], state: Mapping[str, Any]) -> list[str]:
+    """Give a person these values of a state; returns the names of those that were others."""
+    changed = [name for name in names if getattr(person, name) != state[name]]
+    for name in changed:
+        setattr(person, name, state[name])
+    return changed
 
 
 def _person(wanted: Wanted) -> Done:
@@ -44,15 +58,9 @@ def _person(wanted: Wanted) -> Done:
             person = Person()
             person.set_unusable_password()
             said.append("They have no password and nothing open: give them a reset link.")
-        changed = [name for name in _IDENTITY if getattr(person, name) != state[name]]
-        for name in changed:
-            setattr(person, name, state[name])
-        if changed:
+        if changed := _set(person, _IDENTITY, state):
             person = person_save(person=person, changed=changed, actor=wanted.actor)
-        own = [name for name in _OWN if getattr(person, name) != state[name]]
-        for name in own:
-            setattr(person, name, state[name])
-        person_profile_save(person=person, changed=own, actor=wanted.actor)
+        person_profile_save(person=person, changed=_set(person, _OWN, state), actor=wanted.actor)
         if not person.is_staff:
             agents = list(Agent.objects.filter(pk__in=state["agents"]))
             person_agents_set(person=person, all_agents=state["all_agents"], agents=agents, actor=wanted.actor)
@@ -65,13 +73,9 @@ def _person(wanted: Wanted) -> Done:
 
 
 def _more_of_invites(rows: list[Invite]) -> dict[int, dict[str, Any]]:
-    found: dict[int, dict[str, Any]] = {row.pk: {"revoked": row.revoked_at is not None, "agents": []} for row in rows}
     limited = [row.pk for row in rows if not row.all_agents]
-    if limited:
-        chosen = Invite.agents.through.objects.filter(invite__in=limited).order_by("agent_id")
-        for invite, agent in chosen.values_list("invite_id", "agent_id"):
-            found[invite]["agents"].append(agent)
-    return found
+    agents = _agents(Invite.agents.through.objects.filter(invite__in=limited), "invite_id")
+    return {row.pk: {"revoked": row.revoked_at is not None, "agents": agents.get(row.pk, [])} for row in rows}
 
 
 def _invite(wanted: Wanted) -> Done:

@@ -120,6 +120,15 @@ def line_of(rows: models.QuerySet[Any], label: str) -> ResetLine:
     return ResetLine(rows.model._meta.label, label, rows.order_by().count())
 
 
+def delete_rows(*each: models.QuerySet[Any]) -> dict[str, int]:
+    """Delete rows with what hangs on them, in this order and in the caller's transaction. Returns how many of each model went that was named."""
+    gone: dict[str, int] = {}
+    for rows in each:
+        label = rows.model._meta.label
+        gone[label] = gone.get(label, 0) + rows.delete()[1].get(label, 0)
+    return gone
+
+
 def remove_rows(rows: models.QuerySet[Any]) -> int:
     """Delete rows in one statement, in the caller's transaction; whatever refers to them has to be gone, or to go before the commit."""
     return int(rows.order_by()._raw_delete(DEFAULT_DB_ALIAS) or 0)

@@ -8,7 +8,7 @@ from django.db import models
 
 from ops.findings import Finding
 from ops.models import AlertChannel, ErrorSignature, LiveSetting, MaintenanceWindow, RepairPolicy, Service
-from ops.resets import ResetLine, ResetScope, ResetWork, line_of, register_reset
+from ops.resets import ResetLine, ResetScope, ResetWork, delete_rows, line_of, register_reset
 from ops.words import counted
 
 
@@ -49,16 +49,13 @@ def _outside() -> Iterable[Finding]:
 def _remove(work: ResetWork) -> dict[str, int]:
     from ops.live import forget
 
-    gone = {
-        rows.model._meta.label: rows.delete()[1].get(rows.model._meta.label, 0)
-        for rows in (
-            _settings(),
-            AlertChannel.objects.all(),
-            MaintenanceWindow.objects.all(),
-            ErrorSignature.objects.all(),
-            RepairPolicy.objects.all(),
-        )
-    }
+    gone = delete_rows(
+        _settings(),
+        AlertChannel.objects.all(),
+        MaintenanceWindow.objects.all(),
+        ErrorSignature.objects.all(),
+        RepairPolicy.objects.all(),
+    )
     forget()
     return gone
 

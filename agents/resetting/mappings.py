@@ -6,7 +6,7 @@ on them) and lose what says which room of the homeserver they are; a rebuild in 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 from django.db.models import QuerySet
@@ -15,7 +15,6 @@ from agents.matrix.errors import MatrixError
 from agents.models import (
     Account,
     AccountWay,
-    Agent,
     AgentState,
     Drift,
     Invitation,
@@ -30,21 +29,10 @@ from agents.services.rebuild import rebuild_apply, rebuild_plan
 from agents.services.sync import SyncBusy
 from agents.sync.takeover import TAKEOVER_FIELDS
 from ops.findings import Finding
-from ops.resets import Instead, ResetLine, ResetScope, ResetWork, line_of, register_reset
+from ops.resets import Instead, ResetLine, ResetScope, ResetWork, delete_rows, line_of, register_reset
 from ops.words import counted, verb
 
 _LINES = "agents.lines"
-# Gives the ids of agents and of rooms that something holds (a legal hold): they stay whatever is reset.
-Held = Callable[[], tuple[set[int], set[int]]]
-_held: list[Held] = []
-
-
-def register_held(held: Held) -> None:
-    """Let the app above say which agents and rooms must stay."""
-    if held not in _held:
-        _held.append(held)
-
-
 _BATCH = 500
 
 
@@ -115,13 +103,13 @@ def _remove(work: ResetWork) -> dict[str, int]:
         for row in rooms.only("pk", "room_id", *TAKEOVER_FIELDS).iterator(chunk_size=2000)
     }
     keys = list(rooms.values_list("pk", flat=True))
-    gone = {
-        "agents.Invitation": Invitation.objects.filter(room__in=_rooms()).delete()[0],
-        "agents.Drift": Drift.objects.all().delete()[0],
-        "agents.InviteePause": InviteePause.objects.all().delete()[0],
-        "agents.MappingImport": MappingImport.objects.all().delete()[1].get("agents.MappingImport", 0),
-        "agents.Mapping": _mappings().delete()[1].get("agents.Mapping", 0),
-    }
+    gone = delete_rows(
+        Invitation.objects.filter(room__in=_rooms()),
+        Drift.objects.all(),
+        InviteePause.objects.all(),
+        MappingImport.objects.all(),
+        _mappings(),
+    )
     for start in range(0, len(keys), _BATCH):
         Room.objects.filter(pk__in=keys[start : start + _BATCH]).update(
             room_id=None, in_space=False, child_order="", switchboard_joined=False
@@ -190,55 +178,5 @@ register_reset(
         remove=_remove,
         find_again=_find_again,
         order=30,
-    )
-)
-
-
-def _agent_lines() -> list[ResetLine]:
-    return [
-        line_of(Agent.objects.all(), "agents, with their settings here"),
-        line_of(Room.objects.all(), "rooms, chats that people opened among them"),
-        line_of(Account.objects.exclude(way=AccountWay.SESSION), "accounts of agents"),
-    ]
-
-
-def _agents_outside() -> Iterable[Finding]:
-    yield Finding(
-        "info",
-        "reset.agents_return",
-        "The agents themselves are on their servers, with their memory, and come back from there; their settings here (pauses, limits, notes) do "
-        "not. Archived agents do not come back.",
-    )
-
-
-def _agents_remove(work: ResetWork) -> dict[str, int]:
-    """Runs before the mappings': with everything gone there is no row that a room could go on with."""
-    agents: set[int] = set()
-    rooms: set[int] = set()
-    for held in _held:
-        some_agents, some_rooms = held()
-        agents |= some_agents
-        rooms |= some_rooms
-    own = Room.objects.filter(mapping__agent__in=agents).values_list("pk", flat=True)
-    rooms |= set(own)
-    gone = {"agents.Invitation": Invitation.objects.exclude(room__in=rooms).delete()[0]}
-    gone["agents.Agent"] = Agent.objects.exclude(pk__in=agents).delete()[1].get("agents.Agent", 0)
-    gone["agents.Room"] = Room.objects.exclude(pk__in=rooms).delete()[1].get("agents.Room", 0)
-    accounts = Account.objects.exclude(way=AccountWay.SESSION).exclude(mapping__isnull=False)
-    gone["agents.Account"] = accounts.delete()[1].get("agents.Account", 0)
-    return gone
-
-
-register_reset(
-    ResetScope(
-        name="agents",
-        label="Agents",
-        sentence="Agents with their rooms and accounts here; they come back from their servers.",
-        kind="mappings",
-        lines=_agent_lines,
-        outside=_agents_outside,
-        remove=_agents_remove,
-        alone=False,
-        order=25,
     )
 )

@@ -1,4 +1,4 @@
-"""Beginning anew with what was said, and with people."""
+"""Beginning anew with what was said."""
 
 from __future__ import annotations
 
@@ -6,40 +6,31 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
-from allauth.usersessions.models import UserSession
-from django.db.models import Exists, Max, OuterRef, Q, QuerySet
+from django.db.models import Max, Q, QuerySet
 
 from agents.models import Room, RoomKind
-from agents.resetting import register_held
+from agents.resetting.agents import register_held
 from chat.models import (
-    AgentGrant,
     Attachment,
     ClientPrefix,
     Conversation,
     Delivery,
     ImportedRow,
-    Invite,
     Link,
     LinkKind,
     Membership,
     Message,
     Participant,
     ParticipantKind,
-    Person,
-    ProgramLogin,
     ShareLink,
     Turn,
 )
 from chat.models.turn import OPEN_TURN_STATES
-from chat.services.sessions import end_all
 from ops.findings import Finding
 from ops.resets import Instead, ResetLine, ResetScope, ResetWork, line_of, register_reset, remove_rows
 from ops.words import counted, verb
 
 _BATCH = 200
-
-
-# What was said
 
 
 def _free() -> QuerySet[Conversation]:
@@ -175,68 +166,5 @@ register_reset(
         instead=_instead,
         remove=_remove,
         order=10,
-    )
-)
-
-
-# People
-
-
-def _people() -> QuerySet[Person]:
-    """Everybody but operators: whoever resets must be able to sign in afterwards."""
-    return Person.objects.filter(is_staff=False, is_superuser=False)
-
-
-def _people_lines() -> list[ResetLine]:
-    people = _people()
-    return [
-        line_of(people, "people"),
-        line_of(ProgramLogin.objects.filter(person__in=people, revoked_at=None), "programs that are signed in"),
-        line_of(AgentGrant.objects.filter(person__in=people), "permissions to talk to agents"),
-        line_of(Invite.objects.all(), "invites"),
-    ]
-
-
-def _people_outside() -> Iterable[Finding]:
-    accounts = _people().exclude(matrix_user_id="").count()
-    if accounts:
-        yield Finding(
-            "warning",
-            "reset.accounts_stay",
-            f"{counted(accounts, 'Matrix account')} of people {verb(accounts, 'stays', 'stay')} on the homeserver, in the rooms "
-            f"{verb(accounts, 'it is', 'they are')} in, and can go on writing there as {verb(accounts, 'a guest', 'guests')}.",
-        )
-    operators = Person.objects.count() - _people().count()
-    yield Finding(
-        "info", "reset.operators_stay", f"{counted(operators, 'operator')} {verb(operators, 'stays', 'stay')}."
-    )
-    yield Finding(
-        "info",
-        "reset.words_stay",
-        "What people said stays, under the names that they had, unless conversations are reset too.",
-    )
-
-
-def _remove_people(work: ResetWork) -> dict[str, int]:
-    programs = ProgramLogin.objects.filter(person=OuterRef("pk"), revoked_at=None)
-    browsers = UserSession.objects.filter(user=OuterRef("pk"))
-    for person in _people().filter(Exists(programs) | Exists(browsers)):
-        end_all(person=person, reason="reset", tokens=True)
-    gone = {"chat.Invite": Invite.objects.all().delete()[1].get("chat.Invite", 0), "chat.Person": 0}
-    while batch := list(_people().order_by("pk").values_list("pk", flat=True)[:_BATCH]):
-        gone["chat.Person"] += Person.objects.filter(pk__in=batch).delete()[1].get("chat.Person", 0)
-    return gone
-
-
-register_reset(
-    ResetScope(
-        name="people",
-        label="People",
-        sentence="Everybody but operators, with their sign-ins, tokens, permissions, quotas and invites.",
-        kind="people",
-        lines=_people_lines,
-        outside=_people_outside,
-        remove=_remove_people,
-        order=20,
     )
 )
