@@ -51,18 +51,19 @@ def load_into(
     progress: Progress = no_progress,
     sealed: SealedRows | None = None,
     in_transaction: Callable[[LoadReport], None] = lambda report: None,
+    whole: bool = True,
 ) -> LoadReport:
     """Put all rows of a backup into an empty database that has the present schema. What migrations made there is replaced.
 
     ``sealed``: write secrets with this installation's keys (they stay as they are otherwise). ``in_transaction`` may add to the one transaction.
 
-    The reader is read to its end. Raises ``BackupError`` when the database is not empty, ``BackupDamaged`` when the backup is: then nothing
-    is changed.
+    The reader is read to its end before the commit; with ``whole=False``, for a file that was verified before, to the end of the rows. Raises
+    ``BackupError`` when the database is not empty, ``BackupDamaged`` when the backup is: then nothing is changed.
     """
     from ops.backup.source import rows_in_present_shape
 
     refuse_unless_empty(alias)
-    with rows_in_present_shape(reader, progress=progress) as tables:
+    with rows_in_present_shape(reader, progress=progress, whole=whole) as tables:
         return load_tables(alias, tables, progress=progress, sealed=sealed, in_transaction=in_transaction)
 
 

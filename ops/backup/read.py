@@ -73,7 +73,9 @@ class BackupReader:
     ) -> None:
         self._source, self._owned = source, owned
         self._stream, self._hashing = stream, hashing
-        self._members = archive.read_members(cast("BinaryIO", stream))
+        self._archive = archive.read_members(cast("BinaryIO", stream))
+        self._members = self._walk()
+        self._waiting: Member | None = None
         self._seen: list[dict[str, Any]] = []
         self._tables: dict[str, list[Any]] = {}
         self._manifest: Manifest | None = None
@@ -88,7 +90,7 @@ class BackupReader:
         return self._manifest
 
     def _first(self) -> Begin:
-        name, size, stream = next(self._members, ("", 0, None))
+        name, size, stream = next(self._archive, ("", 0, None))
         if name != archive.BEGIN or stream is None:
             raise BackupDamaged(f"The backup does not begin with {archive.BEGIN}. Use another copy of it.")
         data = _whole(name, size, stream)
@@ -99,9 +101,24 @@ class BackupReader:
         self._seen.append({"name": name, "size": size, "sha256": stream.drain()})
 
     def members(self) -> Iterator[Member]:
-        """All members in order, the manifest last. Raises ``BackupDamaged`` at the latest after the last one: what was read before is
-        certain only then."""
-        for name, size, stream in self._members:
+        """All members in order (those that were not given out yet), the manifest last. Raises ``BackupDamaged`` at the latest after the last
+        one: what was read before is certain only then."""
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None:
+            yield waiting
+        yield from self._members
+
+    def row_members(self) -> Iterator[Member]:
+        """The members of rows, which stand before all others; ``members`` goes on behind them. Nothing is certain yet when they end."""
+        for member in self._members:
+            if member.kind != "rows":
+                self._waiting = member
+                return
+            yield member
+
+    def _walk(self) -> Iterator[Member]:
+        behind_rows = False
+        for name, size, stream in self._archive:
             if self._manifest is not None:
                 raise BackupDamaged(f"{name} stands behind the end of the backup.")
             if name == archive.MANIFEST:
@@ -112,7 +129,11 @@ class BackupReader:
             label, _, path = rest.partition("/")
             if folder not in ("rows", "files") or not label or not path or not _is_safe(path):
                 raise BackupDamaged(f"The backup holds {name!r}, which nothing of ours writes.")
-            yield Member("rows" if folder == "rows" else "file", name, label, path, size, stream, self)
+            kind = "rows" if folder == "rows" else "file"
+            if kind == "rows" and behind_rows:
+                raise BackupDamaged(f"{name} stands behind files. Rows come first in what is ours.")
+            behind_rows = kind == "file"
+            yield Member(kind, name, label, path, size, stream, self)
             self._note(name, size, stream)
         while self._stream.read(archive.BLOCK):
             pass  # to the end of the encrypted part, whose last block says that it is the last

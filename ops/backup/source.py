@@ -20,10 +20,15 @@ Progress = Callable[[int, int, str], None]
 Tables = Iterator[tuple[TableShape, Iterator[list[Any]]]]
 
 
-def tables_of(reader: BackupReader, seen: Callable[[Member], None] = lambda member: None) -> Tables:
+def _passed_over(member: Member) -> None:
+    """For whoever wants rows only."""
+
+
+def tables_of(reader: BackupReader, seen: Callable[[Member], None] = _passed_over, *, whole: bool = True) -> Tables:
     """The rows as they lie in the file, table by table in its order. The reader is at its end afterwards, so everything is verified then.
 
-    ``seen`` gets the members that hold no rows, while they can be read.
+    ``seen`` gets the members that hold no rows, while they can be read. With ``whole=False`` the reader stops behind the rows, for somebody
+    who goes on with the files: only for a file that was read to its end before.
     """
     shapes = {shape.label: shape for shape in reader.begin.tables}
 
@@ -34,7 +39,7 @@ def tables_of(reader: BackupReader, seen: Callable[[Member], None] = lambda memb
             else:
                 seen(member)
 
-    members, filled = rows_only(), set()
+    members, filled = rows_only() if whole else reader.row_members(), set()
     for label, parts in groupby(members, key=lambda member: member.label):
         if label not in shapes:
             raise BackupDamaged(f"It holds rows of {label}, which its table of contents does not name.")
@@ -69,22 +74,26 @@ def needs_upgrade(migrations: dict[str, list[str]]) -> bool:
 
 @contextmanager
 def rows_in_present_shape(
-    reader: BackupReader, *, progress: Progress, seen: Callable[[Member], None] = lambda member: None
+    reader: BackupReader,
+    *,
+    progress: Progress,
+    seen: Callable[[Member], None] = _passed_over,
+    whole: bool = True,
 ) -> Iterator[Tables]:
     """The backup's rows, table by table, in the shapes of the present models. A backup of an older version goes through its migrations first,
-    in a scratch database. Raises ``NewerVersion``."""
+    in a scratch database. ``seen`` and ``whole`` as in ``tables_of``. Raises ``NewerVersion``."""
     if not needs_upgrade(reader.begin.migrations):
-        yield _fitting(reader, seen)
+        yield _fitting(reader, seen, whole)
         return
     from ops.backup.upgrade import scratch_database
 
-    with scratch_database(reader, progress=progress, seen=seen) as alias:
+    with scratch_database(reader, progress=progress, seen=seen, whole=whole) as alias:
         yield _of_scratch(alias, {shape.label for shape in reader.begin.tables})
 
 
-def _fitting(reader: BackupReader, seen: Callable[[Member], None]) -> Tables:
+def _fitting(reader: BackupReader, seen: Callable[[Member], None], whole: bool) -> Tables:
     present = {shape.label: shape for shape in table_shapes()}
-    for shape, rows in tables_of(reader, seen):
+    for shape, rows in tables_of(reader, seen, whole=whole):
         wanted = present.get(shape.label)
         if wanted is None:
             for _ in rows:  # nobody keeps these any more; they are read all the same, to be verified

@@ -29,8 +29,10 @@ def scratch_database(
     *,
     progress: Callable[[int, int, str], None] = _silent,
     seen: Callable[[Member], None] = lambda member: None,
+    whole: bool = True,
 ) -> Iterator[str]:
-    """The backup's rows in a scratch SQLite database with the present schema; gives its alias. The reader is read to its end.
+    """The backup's rows in a scratch SQLite database with the present schema; gives its alias. The reader is read to its end, or with
+    ``whole=False`` to the end of the rows.
 
     The database is migrated to where the backup's was, filled, and migrated on. Raises ``BackupError`` when a migration fails.
     """
@@ -43,7 +45,7 @@ def scratch_database(
             with connection.cursor() as cursor:
                 for shape in reader.begin.tables:
                     cursor.execute(f"DELETE FROM {connection.ops.quote_name(shape.table)}")
-            for shape, rows in tables_of(reader, seen):
+            for shape, rows in tables_of(reader, seen, whole=whole):
                 progress(0, 0, f"Reading {shape.label}")
                 connection.set_autocommit(False)
                 try:

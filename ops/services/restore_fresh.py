@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -18,9 +18,9 @@ from ops.backup import scratch
 from ops.backup.apply import fence_in
 from ops.backup.components import Putting
 from ops.backup.errors import BackupError
-from ops.backup.files import KEYS_COMPONENT, look_through, put_files
+from ops.backup.files import KEYS_COMPONENT, Looked, look_through, put_files_of, put_keys
 from ops.backup.load import LoadReport, load_into, refuse_unless_empty
-from ops.backup.read import open_backup
+from ops.backup.read import BackupReader, open_backup
 from ops.backup.sealed import SealedRows
 from ops.findings import Finding
 from ops.models.restore import Restore, RestoreState
@@ -62,17 +62,31 @@ def restore_fresh(*, path: Path, identities: Sequence[str] | None, actor: str, p
     """
     prepare()
     refuse_unless_empty(DEFAULT_DB_ALIAS)
-    reader, keys = look_through(path, identities, progress)
+    # Two passes, over one and the same opened file: nothing is put anywhere before all of it was verified, and the keys without which the rows
+    # cannot be written stand behind them.
+    with path.open("rb") as file:
+        looked = look_through(file, identities, progress)
+        file.seek(0)
+        with open_backup(file, identities=identities) as reader:
+            restore = _fill(path, looked, reader, actor, progress)
+    return reconcile(restore, actor=actor, fresh=True, progress=progress)
+
+
+def _fill(path: Path, looked: Looked, reader: BackupReader, actor: str, progress: Progress) -> Restore:
+    """The second pass: keys, rows, and the files behind them."""
     findings: list[Finding] = []
     putting = Putting(
-        Path(settings.DATA_DIR), DEFAULT_DB_ALIAS, drill=False, say=findings.append, keys=keys, extra={"fresh": True}
+        Path(settings.DATA_DIR),
+        DEFAULT_DB_ALIAS,
+        drill=False,
+        say=findings.append,
+        keys=looked.keys,
+        extra={"fresh": True},
     )
     # First, so that whatever looks at rows can read what is sealed.
-    files = put_files(
-        path, identities, putting, wanted=lambda one: one.name == KEYS_COMPONENT, progress=_texts(progress)
-    )
-    sealed = SealedRows(keys)
-    cut_at = datetime.fromisoformat(reader.header.made_at)
+    files = put_keys(looked, putting)
+    sealed = SealedRows(looked.keys)
+    cut_at = datetime.fromisoformat(looked.header.made_at)
     restored: list[Restore] = []
 
     def in_transaction(report: LoadReport) -> None:
@@ -99,14 +113,13 @@ def restore_fresh(*, path: Path, identities: Sequence[str] | None, actor: str, p
         )
         restored.append(restore)
 
-    with open_backup(path, identities=identities) as again:
-        load_into(DEFAULT_DB_ALIAS, again, progress=progress, sealed=sealed, in_transaction=in_transaction)
+    load_into(DEFAULT_DB_ALIAS, reader, progress=progress, sealed=sealed, in_transaction=in_transaction, whole=False)
     restore = restored[0]
-    files |= put_files(
-        path, identities, putting, wanted=lambda one: one.name != KEYS_COMPONENT, progress=_texts(progress)
+    files |= put_files_of(
+        reader, putting, wanted=lambda one: one.name != KEYS_COMPONENT, progress=lambda text: progress(0, 0, text)
     )
     note_files(restore, files, findings)
-    return reconcile(restore, actor=actor, fresh=True, progress=progress)
+    return restore
 
 
 @dataclass(slots=True)
@@ -121,8 +134,9 @@ def restore_elsewhere(*, path: Path, url: str, identities: Sequence[str] | None,
     """Put a backup's rows into the empty database that ``url`` names. Secrets are written with this installation's keys; files stay in the
     backup. Raises ``BackupError`` with a sentence; then that database is as empty as before."""
     findings: list[Finding] = []
-    reader, keys = look_through(path, identities, progress)
-    sealed = SealedRows(keys)
+    # Before the rows, because the keys for their secrets stand behind them.
+    looked = look_through(path, identities, progress)
+    sealed = SealedRows(looked.keys)
     with scratch.database_at(url) as alias:
         if not is_fresh(alias):
             with suppress(DatabaseError):
@@ -131,7 +145,7 @@ def restore_elsewhere(*, path: Path, url: str, identities: Sequence[str] | None,
                 "The database holds tables that are not ours, or of another version. Name an empty one."
             )
         prepare(alias)
-        cut_at = datetime.fromisoformat(reader.header.made_at)
+        cut_at = datetime.fromisoformat(looked.header.made_at)
         with open_backup(path, identities=identities) as again:
             report = load_into(
                 alias,
@@ -186,10 +200,6 @@ def findings_of_load(report: LoadReport, sealed: SealedRows) -> list[Finding]:
             )
         )
     return found
-
-
-def _texts(progress: Progress) -> Callable[[str], None]:
-    return lambda text: progress(0, 0, text)
 
 
 def as_json(restore: Restore) -> dict[str, Any]:

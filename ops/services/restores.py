@@ -117,14 +117,15 @@ def _apply(restore: Restore, actor: str, progress: Progress) -> None:
     try:
         path, identities = file_of(restore), key_of(restore)
         with staging() as staged:
-            keys, _ = stage(staged, path, identities, progress)
+            keys, parts = stage(staged, path, identities, progress)
             with quiet("A backup is being restored"):
                 progress(0, 0, "Making a backup of what is here")
                 _safety(restore, actor)
-                # Files of conversations come before their rows: a disk that is full stops it while nothing is changed.
+                # Files of conversations come before their rows: a disk that is full stops it while nothing is changed. The others follow
+                # the commit; in the file they may stand before these, so each needs a pass of its own, and none when it has nothing.
                 putting = _putting(restore, keys)
                 files = put_files(
-                    path, identities, putting, wanted=lambda one: _first(one) and _is_wanted(one, restore)
+                    path, identities, putting, wanted=lambda one: _first(one) and _is_wanted(one, restore), parts=parts
                 )
                 if broken := [said for said in files.values() if said["error"]]:
                     raise BackupError(f"{broken[0]['label']} could not be put back: {broken[0]['error']}")
@@ -132,7 +133,11 @@ def _apply(restore: Restore, actor: str, progress: Progress) -> None:
                 applied = _apply_rows(restore, staged, keys, actor)
                 progress(0, 0, "Putting back files")
                 files |= put_files(
-                    path, identities, putting, wanted=lambda one: not _first(one) and _is_wanted(one, restore, keys)
+                    path,
+                    identities,
+                    putting,
+                    wanted=lambda one: not _first(one) and _is_wanted(one, restore, keys),
+                    parts=parts,
                 )
         note_files(restore, files, [*applied.findings])
     except (StillBusy, LockHeld) as error:
@@ -153,7 +158,7 @@ def _put_what_is_missing(restore: Restore, progress: Progress) -> None:
         return
     progress(0, 0, "Putting back files")
     path, identities = file_of(restore), key_of(restore)
-    _, keys = look_through(path, identities)
+    keys = look_through(path, identities).keys
     putting = _putting(restore, keys)
     putting.extra["fresh"] = _was_fresh(restore)
     note_files(restore, put_files(path, identities, putting, wanted=lambda one: _is_wanted(one, restore, keys)), [])

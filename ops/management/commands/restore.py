@@ -128,11 +128,11 @@ class Command(BaseCommand):
         if options["dry_run"]:
             from ops.backup.files import look_through
 
-            reader, _ = look_through(path, identities, self._progress)
-            self.console.print(Text(f"Nothing is here yet. {reader.manifest.rows:,} rows would be loaded."))
+            looked = look_through(path, identities, self._progress)
+            self.console.print(Text(f"Nothing is here yet. {looked.manifest.rows:,} rows would be loaded."))
             if self.as_json:
                 self.stdout.write(
-                    json.dumps({"fresh": True, "rows": reader.manifest.rows, "tables": reader.manifest.tables})
+                    json.dumps({"fresh": True, "rows": looked.manifest.rows, "tables": looked.manifest.tables})
                 )
             return
         self._say(restore_fresh.restore_fresh(path=path, identities=identities, actor=ACTOR, progress=self._progress))

@@ -6,7 +6,7 @@ import io
 
 import pytest
 
-from ops.backup import age
+from ops.backup import age, components
 from ops.backup.write import write_backup
 
 
@@ -36,3 +36,14 @@ def make_backup():
         return target, manifest
 
     return make
+
+
+@pytest.fixture
+def lots(monkeypatch):
+    """``lots(component, ...)``: these are all components."""
+
+    def use(*given):
+        monkeypatch.setattr(components, "_components", {one.name: one for one in given})
+        return [one.name for one in given]
+
+    return use

@@ -12,7 +12,7 @@ import pyrage
 import pytest
 import zstandard
 
-from ops.backup import age, components
+from ops.backup import age
 from ops.backup.codecs import canonical_json
 from ops.backup.components import FilePart
 from ops.backup.cut import consistent_cut, readers_of
@@ -23,43 +23,8 @@ from ops.backup.shapes import table_shapes
 from ops.backup.verify import verify_backup
 from ops.models import Service
 from tests.ops.backup.hard import hard_rows, lines_of
+from tests.ops.backup.lots import Lot, part
 from tests.support.every_model import fill
-
-
-class Lot:
-    """A component of files that a test gives."""
-
-    label, kind, optional = "A lot", "settings", False
-
-    def __init__(self, name="lot", files=(), why="", optional=False):
-        self.name, self._files, self._why, self.optional = name, files, why, optional
-
-    def unavailable(self):
-        return self._why
-
-    def files(self, cut):
-        for file in self._files:
-            if isinstance(file, Exception):
-                raise file
-            yield file
-
-    def put(self, files, putting):
-        return {}
-
-
-@pytest.fixture
-def lots(monkeypatch):
-    """``lots(component, ...)``: these are all components."""
-
-    def use(*given):
-        monkeypatch.setattr(components, "_components", {one.name: one for one in given})
-        return [one.name for one in given]
-
-    return use
-
-
-def part(name, data, size=None):
-    return FilePart(name, len(data) if size is None else size, lambda: io.BytesIO(data))
 
 
 def test_both_ways_of_reading_give_the_same_bytes(house):
