@@ -18,7 +18,9 @@ from agents.models import Agent, Room
 from agents.services.backends import Homeserver, homeserver_of
 from chat import live
 from chat.deliveries.outbox import MATRIX, room_lane
-from chat.matrix import encrypted, events, state_events
+from chat.matrix import encrypted, one_event, state_events
+from chat.matrix.report import refuse
+from chat.matrix.whose import agent_id_of, is_ours
 from chat.models import (
     Conversation,
     Delivery,
@@ -66,7 +68,7 @@ def take_in(room: Room, found: Sequence[dict[str, Any]], agent: Agent | None) ->
     """Store what was said. Returns how many messages are new. Safe to repeat. Raises ``MatrixError`` and ``DatabaseError``."""
     homeserver = homeserver_of(room.homeserver)
     opened = list(_opened(room, [event for event in found if not _is_somebody_elses(event, room)], homeserver))
-    past = put_together(opened, lambda sender: events.is_ours(sender, room.homeserver))
+    past = put_together(opened, lambda sender: is_ours(sender, room.homeserver))
     if past.said:
         writer = _Writer(room, homeserver, agent)
         for start in range(0, len(past.said), AT_ONCE):
@@ -102,9 +104,9 @@ def _opened(room: Room, found: Sequence[dict[str, Any]], homeserver: Homeserver)
             clear, reason, sentence = encrypted.opened(event, room, room.homeserver)
             if clear is not None:
                 yield clear
-            elif not (homeserver.client_mode and events.is_ours(str(event.get("sender")), room.homeserver)):
+            elif not (homeserver.client_mode and is_ours(str(event.get("sender")), room.homeserver)):
                 place, sender = str(event.get("room_id") or ""), str(event.get("sender") or "")
-                events.refuse(str(event.get("event_id") or ""), place, sender, reason, sentence)
+                refuse(str(event.get("event_id") or ""), place, sender, reason, sentence)
         else:
             yield event
 
@@ -183,12 +185,12 @@ class _Writer:
 
     def _write_persons(self, said: Said) -> None:
         piece, server = said.pieces[0], self.room.homeserver
-        agent_id = events.agent_id_of(piece.sender, server)
-        ours = agent_id is None and events.is_ours(piece.sender, server)
+        agent_id = agent_id_of(piece.sender, server)
+        ours = agent_id is None and is_ours(piece.sender, server)
         if ours or piece.is_notice or (agent_id is not None and agent_id == getattr(self.agent, "pk", None)):
             # Another program's words under one of our names, or about itself: never a message, now as then.
             return
-        text = text_of(said, events.text_of)
+        text = text_of(said, one_event.text_of)
         if not text.strip() and piece.media is None:
             return
         speaker = participant(
@@ -196,20 +198,20 @@ class _Writer:
             kind=ParticipantKind.AGENT if agent_id is not None else ParticipantKind.GUEST,
             external_id=str(agent_id) if agent_id is not None else piece.sender,
             agent_id=agent_id,
-            name=events.name_of(self.room, piece.sender),
+            name=one_event.name_of(self.room, piece.sender),
         )
-        self._asked = self._insert(said, speaker, Role.USER, text, parts=events.parts_of(piece))
+        self._asked = self._insert(said, speaker, Role.USER, text, parts=one_event.parts_of(piece))
 
     def _write_own(self, said: Said) -> None:
-        text = text_of(said, events.text_of)
-        agent_id = events.agent_id_of(said.sender, self.room.homeserver)
+        text = text_of(said, one_event.text_of)
+        agent_id = agent_id_of(said.sender, self.room.homeserver)
         if said.is_notice or (agent_id is None and said.sender != self.homeserver.sender_id):
             self._insert(said, self._switchboard(), Role.NOTICE, text)
         elif agent_id is None:
             name, words = mirrored(text)
             speaker = self._quoted(name) if name else self._switchboard()
             role = Role.USER if name else Role.NOTICE
-            message = self._insert(said, speaker, role, words or text, parts=events.parts_of(said.pieces[0]))
+            message = self._insert(said, speaker, role, words or text, parts=one_event.parts_of(said.pieces[0]))
             self._asked = message if name else self._asked
         else:
             self._write_answer(said, agent_id, text)
@@ -225,7 +227,7 @@ class _Writer:
                 self.conversation.pk,
                 kind=ParticipantKind.AGENT,
                 external_id=str(agent_id),
-                name=events.name_of(self.room, said.sender),
+                name=one_event.name_of(self.room, said.sender),
             )
         answer = self._insert(said, speaker, Role.ASSISTANT, text, asked=asked)
         delivery = self._delivery_of(turn)

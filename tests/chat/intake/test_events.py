@@ -61,16 +61,16 @@ def test_a_malformed_event_does_not_stop_the_good_ones(house: Stage, client: Any
 def test_an_event_that_breaks_us_is_refused_not_repeated_for_ever(
     house: Stage, client: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from chat.matrix import events
+    from chat.matrix import one_event
 
-    parse = events.parse_message
+    parse = one_event.parse_message
 
     def parse_or_break(raw: Any) -> Any:
         if raw["content"].get("body") == "poison":
             raise ZeroDivisionError
         return parse(raw)
 
-    monkeypatch.setattr(events, "parse_message", parse_or_break)
+    monkeypatch.setattr(one_event, "parse_message", parse_or_break)
     assert house.push(client, event(house, "poison"), event(house, "fine")).status_code == 200
     assert list(Message.objects.values_list("text", flat=True)) == ["fine"]
     assert "ZeroDivisionError" in RefusedEvent.objects.get(reason="malformed").sentence

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from agents.models import Room
-from chat.matrix import events
+from chat.matrix import known_rooms
 from chat.models import Message
 from tests.chat.intake.helpers import event, refused
 from tests.support.stage import Stage
@@ -40,7 +40,7 @@ def _without_its_id(room: Room) -> str:
 
 def _clock(monkeypatch: pytest.MonkeyPatch, then: Any) -> Waiting:
     waiting = Waiting(then)
-    monkeypatch.setattr(events, "time", SimpleNamespace(monotonic=waiting.monotonic, sleep=waiting.sleep))
+    monkeypatch.setattr(known_rooms, "time", SimpleNamespace(monotonic=waiting.monotonic, sleep=waiting.sleep))
     return waiting
 
 
@@ -60,7 +60,7 @@ def test_it_waits_a_second_and_no_longer(house: Stage, client: Any, monkeypatch:
     assert house.push(client, said).status_code == 200
     assert not Message.objects.exists()
     assert refused() == {"unknown_room": 1}
-    assert events.WAIT_FOR_NEW_ROOM <= waiting.now < events.WAIT_FOR_NEW_ROOM + 0.1
+    assert known_rooms.WAIT_FOR_NEW_ROOM <= waiting.now < known_rooms.WAIT_FOR_NEW_ROOM + 0.1
 
 
 def test_where_no_room_is_being_made_nobody_waits(house: Stage, client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
