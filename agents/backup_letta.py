@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import BinaryIO, cast
 from urllib.parse import quote
 
-from agents.backends.base import AgentGone, BackendError, BackendTimeout, BackendUnavailable
+from agents.backends.errors import AgentGone, BackendError, BackendTimeout, BackendUnavailable
 from agents.backends.letta.backend import LettaBackend
 from agents.models import Agent, AgentState
 from agents.services.backends import backend_for

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from agents.backends.base import BackendError, ModelChoice
+from agents.backends.base import ModelChoice
+from agents.backends.errors import BackendError
 from agents.backends.registry import BACKENDS
 from agents.matrix.errors import MatrixError
 from agents.models import Account, Agent, Mapping, Room

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from agents.backends.base import BackendError
+from agents.backends.errors import BackendError
 from agents.backends.registry import BACKENDS
 from agents.matrix.errors import MatrixError
 from agents.matrix.session_calls import SessionCalls

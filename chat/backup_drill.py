@@ -18,17 +18,14 @@ from agents.backends import registry
 from agents.backends.base import (
     AgentInfo,
     AgentListing,
-    Chunk,
-    Finished,
     Health,
     MemoryBlock,
     ReplyRequest,
-    RunStarted,
     ServiceSpec,
     ShouldStop,
-    TextDelta,
     Traits,
 )
+from agents.backends.chunks import Chunk, Finished, RunStarted, TextDelta
 from agents.models import Agent, AgentState
 from chat.backup_files import SEEN
 from chat.deliveries import run as deliveries

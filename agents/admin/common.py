@@ -6,7 +6,7 @@ from urllib.parse import quote
 
 from django.conf import settings
 
-from agents.backends.base import BackendError
+from agents.backends.errors import BackendError
 from agents.matrix.errors import MatrixError
 from agents.models import Account, AccountSession, AccountWay, Agent, AgentState, Mapping, Room
 from agents.services.backends import NoHomeserver

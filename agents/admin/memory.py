@@ -11,7 +11,8 @@ from django.urls import URLPattern, path, reverse
 from unfold.decorators import display
 
 from agents.admin.history import memory_history
-from agents.backends.base import BackendError, MemoryBlock
+from agents.backends.base import MemoryBlock
+from agents.backends.errors import BackendError
 from agents.models import Agent, MemoryEdit
 from agents.services.memory import memory_read, memory_write
 from ops import html

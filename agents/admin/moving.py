@@ -10,7 +10,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 
 from agents.admin.common import mapping_of
-from agents.backends.base import BackendError
+from agents.backends.errors import BackendError
 from agents.models import Agent, AgentState
 from agents.services.backends import backend_for, backend_services
 from agents.services.moving import CannotMove, agent_move, agent_release

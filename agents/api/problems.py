@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agents.backends.base import AgentGone, BackendBusy, BackendError, BackendRateLimited, BackendRejected
+from agents.backends.errors import AgentGone, BackendBusy, BackendError, BackendRateLimited, BackendRejected
 from agents.matrix.errors import HomeserverUnreachable, MatrixError, RateLimited
 from agents.services.backends import NoHomeserver
 from agents.services.imports import ImportRefused

@@ -13,10 +13,10 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 from urllib.parse import quote
 
-from agents.backends.base import (
+from agents.backends.base import AgentInfo, AgentListing, Health, MemoryBlock, ReplyRequest, ServiceSpec, ShouldStop
+from agents.backends.chunks import Chunk, Finished, ReasoningDelta, RunStarted, TextDelta, ToolCall
+from agents.backends.errors import (
     AgentGone,
-    AgentInfo,
-    AgentListing,
     BackendBroken,
     BackendError,
     BackendNoCredit,
@@ -24,17 +24,6 @@ from agents.backends.base import (
     BackendRejected,
     BackendTimeout,
     BackendUnavailable,
-    Chunk,
-    Finished,
-    Health,
-    MemoryBlock,
-    ReasoningDelta,
-    ReplyRequest,
-    RunStarted,
-    ServiceSpec,
-    ShouldStop,
-    TextDelta,
-    ToolCall,
 )
 from agents.backends.files import Given, given
 from agents.backends.history import HISTORY_CHARACTERS, HISTORY_ITEMS, chosen, instructed, labelled, several_speak

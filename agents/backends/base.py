@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
 
+from agents.backends.chunks import Chunk
+
 
 @dataclass(frozen=True, slots=True)
 class Traits:
@@ -142,75 +144,6 @@ class ReplyRequest:
     unheard: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class TextDelta:
-    """More of the answer's text."""
-
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class ReasoningDelta:
-    """More of the agent's reasoning; never part of the answer."""
-
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class ToolCall:
-    """The agent calls a tool. ``arguments`` is JSON text as far as the server gave it.
-
-    ``needs_approval``: it is not run before somebody allows it; the reply then ends with ``Finished("approval")``.
-    """
-
-    id: str
-    name: str
-    arguments: str = ""
-    needs_approval: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class ToolResult:
-    """What a tool gave back."""
-
-    id: str
-    name: str
-    output: str
-    ok: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class RunStarted:
-    """The server named its run; kept so that it can be cancelled or resumed by another process."""
-
-    ref: str
-
-
-@dataclass(frozen=True, slots=True)
-class Finished:
-    """The last chunk of a reply, exactly once, and only when the server really ended it.
-
-    ``reason``: ``end``, ``cancelled``, ``max_steps``, ``length``, ``approval`` or the server's own word.
-    """
-
-    reason: str = "end"
-    input_tokens: int | None = None
-    output_tokens: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Unrecognised:
-    """The server said something of a type that the adapter does not know; named once a reply, so that it can be counted.
-
-    ``sample`` is its redacted beginning, at most 200 characters, without what people or agents said.
-    """
-
-    type: str
-    sample: str = ""
-
-
-Chunk = TextDelta | ReasoningDelta | ToolCall | ToolResult | RunStarted | Unrecognised | Finished
-
 ShouldStop = Callable[[], bool]
 
 
@@ -235,122 +168,6 @@ class MemoryBlock:
     limit: int | None = None
     read_only: bool = False
     id: str = ""
-
-
-class BackendError(Exception):
-    """A backend did not do what it was asked.
-
-    ``reason`` is for the operator (with status codes and the server's words, never a secret); ``public`` is one honest
-    sentence for the person who is waiting; ``retry_after`` is in seconds when the server named a delay; ``code`` is stable.
-    ``status`` is the HTTP status where there was one.
-    """
-
-    status: int | None = None
-    code = "backend.error"
-    retryable = False
-    public = "The agent could not answer."
-
-    def __init__(self, reason: str, *, retry_after: float | None = None, public: str | None = None) -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.retry_after = retry_after
-        if public is not None:
-            self.public = public
-
-
-class BackendBusy(BackendError):
-    """409 or the like: the agent works on something else. Back-pressure; uses up no attempt."""
-
-    code = "backend.busy"
-    retryable = True
-    public = "The agent is busy with something else."
-
-
-class BackendRateLimited(BackendError):
-    """429: asked too often. Waits for ``retry_after``."""
-
-    code = "backend.rate_limited"
-    retryable = True
-    public = "The agent's model provider limits how often it may be asked."
-
-
-class BackendUnavailable(BackendError):
-    """Refused connection, 5xx, time-out before the answer began."""
-
-    code = "backend.unavailable"
-    retryable = True
-    public = "The agent's server cannot be reached."
-
-
-class BackendTimeout(BackendUnavailable):
-    """No answer, or no more of it, in the time allowed."""
-
-    code = "backend.timeout"
-    public = "The agent took too long to answer."
-
-
-class BackendBroken(BackendError):
-    """Garbage, half a stream, or an empty reply."""
-
-    code = "backend.broken_reply"
-    retryable = True
-    public = "The agent's answer broke off."
-
-
-class BackendRejected(BackendError):
-    """4xx that a repetition cannot mend: wrong credentials, unknown agent, refused input."""
-
-    code = "backend.rejected"
-    public = "The agent's server refused the message."
-
-
-class BackendNoCredit(BackendRejected):
-    """402, ``insufficient_quota`` and the like: the provider's credit is used up; asking again soon does not help."""
-
-    code = "backend.no_credit"
-    public = "The credit at the agent's model provider is used up."
-
-
-class ProviderRefused(BackendRejected):
-    """The agents' server was refused by its model provider: not our credentials are wrong, but its own."""
-
-    code = "backend.provider_refused"
-    public = "The agent's model provider refused its key."
-
-
-class AgentGone(BackendRejected):
-    """The server does not know this agent."""
-
-    code = "backend.agent_gone"
-    public = "This agent no longer exists on its server."
-
-
-class ConversationGone(BackendRejected):
-    """The agent exists, the server's conversation does not any more: forget its id and open another one."""
-
-    code = "backend.conversation_gone"
-    public = "The agent's server has lost this conversation."
-
-
-class BackendNeedsApproval(BackendError):
-    """The agent waits until somebody allows or refuses a tool call; it takes no new message before that.
-
-    ``calls`` are the tool calls, where the server tells which they are.
-    """
-
-    code = "backend.needs_approval"
-    public = "The agent is waiting for somebody to approve a tool call."
-
-    def __init__(self, reason: str, *, calls: Sequence[ToolCall] = ()) -> None:
-        super().__init__(reason)
-        self.calls = tuple(calls)
-
-
-class IncompleteListing(BackendError):
-    """The list of agents could not be read to its end."""
-
-    code = "backend.incomplete_listing"
-    retryable = True
 
 
 @runtime_checkable

@@ -19,14 +19,8 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from agents.backends.base import (
-    BackendBroken,
-    BackendError,
-    BackendRejected,
-    BackendUnavailable,
-    ServiceSpec,
-    ShouldStop,
-)
+from agents.backends.base import ServiceSpec, ShouldStop
+from agents.backends.errors import BackendBroken, BackendError, BackendRejected, BackendUnavailable
 from agents.backends.http_errors import error_of, error_of_exception
 from agents.backends.redact import plain_url, short
 from agents.backends.sse import SseEvent, SseGarbage, parse_events

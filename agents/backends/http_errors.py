@@ -12,7 +12,7 @@ from typing import Any
 
 import httpx
 
-from agents.backends.base import (
+from agents.backends.errors import (
     BackendBroken,
     BackendBusy,
     BackendError,

@@ -15,26 +15,23 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from agents.backends.base import (
-    AgentGone,
     AgentInfo,
     AgentListing,
     AttachedFile,
+    Health,
+    MemoryBlock,
+    ReplyRequest,
+    ServiceSpec,
+    ShouldStop,
+)
+from agents.backends.chunks import Chunk, Finished, ReasoningDelta, RunStarted, TextDelta, ToolCall
+from agents.backends.errors import (
+    AgentGone,
     BackendBroken,
     BackendError,
     BackendNoCredit,
     BackendRejected,
     BackendUnavailable,
-    Chunk,
-    Finished,
-    Health,
-    MemoryBlock,
-    ReasoningDelta,
-    ReplyRequest,
-    RunStarted,
-    ServiceSpec,
-    ShouldStop,
-    TextDelta,
-    ToolCall,
 )
 from agents.backends.files import Given, given
 from agents.backends.history import (

@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 
-from agents.backends.base import Backend, BackendRejected, ServiceSpec, Traits
+from agents.backends.base import Backend, ServiceSpec, Traits
+from agents.backends.errors import BackendRejected
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeVar
 
 from django.conf import settings
 
-from agents.backends.base import BackendError
+from agents.backends.errors import BackendError
 from agents.importing.records import Record
 from agents.matrix.errors import Forbidden, MatrixError, NotFound, Refused, TokenRefused, account_is_missing
 from agents.matrix.names import alias, localpart_of

@@ -13,7 +13,7 @@ from urllib.parse import unquote
 
 from django.conf import settings
 
-from agents.backends.base import BackendError
+from agents.backends.errors import BackendError
 from agents.backends.letta.backend import LettaBackend
 from agents.backup_letta import FOLDER, KIND, SUFFIX
 from agents.models import Agent, AgentState

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from django.db import transaction
 
-from agents.backends.base import BackendError, BackendRejected, MemoryBlock
+from agents.backends.base import MemoryBlock
+from agents.backends.errors import BackendError, BackendRejected
 from agents.backends.registry import kind_of
 from agents.history import MEMORY, memory_key
 from agents.models import Agent, MemoryEdit

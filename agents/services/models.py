@@ -8,7 +8,8 @@ from typing import Any
 from django.core.exceptions import ValidationError
 from django.db import transaction
 
-from agents.backends.base import BackendRejected, ModelChoice
+from agents.backends.base import ModelChoice
+from agents.backends.errors import BackendRejected
 from agents.backends.registry import BACKENDS
 from agents.models import Agent
 from agents.services.backends import backend_for

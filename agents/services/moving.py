@@ -11,7 +11,8 @@ from typing import Literal
 
 from django.db import transaction
 
-from agents.backends.base import AgentInfo, BackendError
+from agents.backends.base import AgentInfo
+from agents.backends.errors import BackendError
 from agents.backends.registry import BACKENDS
 from agents.matrix.errors import MatrixError
 from agents.models import Agent, AgentState, Mapping

@@ -14,7 +14,7 @@ from queue import Empty, SimpleQueue
 from django.db import connections
 from django.utils import timezone
 
-from agents.backends.base import BackendError
+from agents.backends.errors import BackendError
 from agents.matrix.errors import HomeserverUnreachable, MatrixError, TokenRefused
 from agents.matrix.patience import patiently
 from agents.models import Agent, AgentState, Mapping, Room

@@ -12,7 +12,8 @@ from typing import Any
 
 from django.conf import settings
 
-from agents.backends.base import AgentInfo, AgentListing, BackendError, ServiceSpec
+from agents.backends.base import AgentInfo, AgentListing, ServiceSpec
+from agents.backends.errors import BackendError
 from agents.backends.registry import open_backend
 from agents.matrix.markdown import clean_text
 from agents.models import Agent, Invitation, InvitationState, Room, RoomKind

@@ -15,17 +15,15 @@ from typing import Any
 from agents.backends.base import (
     AgentInfo,
     AgentListing,
-    BackendRejected,
-    Chunk,
-    Finished,
     Health,
     MemoryBlock,
     ReplyRequest,
     ServiceSpec,
     ShouldStop,
-    TextDelta,
     Traits,
 )
+from agents.backends.chunks import Chunk, Finished, TextDelta
+from agents.backends.errors import BackendRejected
 from agents.backends.registry import register_backend
 
 KIND = "bench-noop"

@@ -10,7 +10,8 @@ import sys
 import time
 from collections.abc import Iterator
 
-from agents.backends.base import Chunk, Finished, ReplyRequest, ServiceSpec, ShouldStop, TextDelta, Traits
+from agents.backends.base import ReplyRequest, ServiceSpec, ShouldStop, Traits
+from agents.backends.chunks import Chunk, Finished, TextDelta
 from agents.backends.registry import register_backend
 from bench.inside.noop_backend import NoopBackend
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from django.db.models import Q
 
-from agents.backends.base import BackendError
+from agents.backends.errors import BackendError
 from agents.backends.registry import open_backend
 from agents.matrix.errors import MatrixError
 from agents.models import Room

@@ -12,15 +12,14 @@ from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
-from agents.backends.base import (
+from agents.backends.chunks import Finished, ToolCall
+from agents.backends.errors import (
     BackendBroken,
     BackendBusy,
     BackendError,
     BackendNeedsApproval,
     BackendTimeout,
     ConversationGone,
-    Finished,
-    ToolCall,
 )
 from agents.models import Room
 from chat import live
@@ -179,7 +178,7 @@ def worker_lost(turn: Turn) -> BackendError:
 
 def switched_off(turn: Turn) -> BackendError:
     """The agent's service is disabled."""
-    from agents.backends.base import BackendRejected
+    from agents.backends.errors import BackendRejected
 
     return BackendRejected(
         f"The service {turn.agent.service.name} is switched off.",

@@ -9,18 +9,9 @@ from contextlib import contextmanager
 
 from django.conf import settings
 
-from agents.backends.base import (
-    AgentGone,
-    Approval,
-    Approving,
-    Backend,
-    BackendBroken,
-    BackendError,
-    BackendNeedsApproval,
-    Finished,
-    ReplyRequest,
-    Speaker,
-)
+from agents.backends.base import Approval, Approving, Backend, ReplyRequest, Speaker
+from agents.backends.chunks import Finished
+from agents.backends.errors import AgentGone, BackendBroken, BackendError, BackendNeedsApproval
 from agents.backends.registry import kind_of, open_backend
 from agents.models import AgentState
 from agents.services.backends import spec_of

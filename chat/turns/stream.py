@@ -14,7 +14,7 @@ from typing import Any
 
 from django.utils import timezone
 
-from agents.backends.base import (
+from agents.backends.chunks import (
     Chunk,
     Finished,
     ReasoningDelta,

@@ -9,14 +9,14 @@ from datetime import datetime, timedelta
 
 from django.utils import timezone
 
-from agents.backends.base import (
+from agents.backends.chunks import Unrecognised
+from agents.backends.errors import (
     BackendError,
     BackendNeedsApproval,
     BackendNoCredit,
     BackendRateLimited,
     BackendUnavailable,
     ProviderRefused,
-    Unrecognised,
 )
 from agents.services.troubles import (
     DATABASE_ERROR,

@@ -17,7 +17,8 @@ from typing import Any
 from django.conf import settings
 from django.utils import timezone
 
-from agents.backends.base import Approval, ToolCall
+from agents.backends.base import Approval
+from agents.backends.chunks import ToolCall
 from chat.models import Turn
 
 ARGUMENTS_SHOWN = 300

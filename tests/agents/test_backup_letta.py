@@ -10,7 +10,8 @@ from collections import Counter
 import pytest
 
 from agents import backup_letta
-from agents.backends.base import AgentGone, AgentInfo, BackendRejected, BackendUnavailable
+from agents.backends.base import AgentInfo
+from agents.backends.errors import AgentGone, BackendRejected, BackendUnavailable
 from agents.models import Agent, AgentState
 from agents.services import agent_files
 from ops.backup.components import Cut, component

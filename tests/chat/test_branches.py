@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from agents.backends.base import BackendRejected
+from agents.backends.errors import BackendRejected
 from chat.models import AgentGrant, Attachment, Conversation, Message, Turn
 from chat.services import branches
 from chat.services.conversations import conversation_of

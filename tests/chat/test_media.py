@@ -100,7 +100,7 @@ def test_a_file_larger_than_it_was_said_to_be_is_not_read_to_its_end(stage: Stag
 
 
 def test_a_second_attempt_fetches_nothing_again(stage: Stage) -> None:
-    from agents.backends.base import BackendUnavailable
+    from agents.backends.errors import BackendUnavailable
 
     stage.world.script(BackendUnavailable("503"))
     sends(stage, png())

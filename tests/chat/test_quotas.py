@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from django.core.exceptions import ValidationError
 
-from agents.backends.base import Finished
+from agents.backends.chunks import Finished
 from chat.intake.incoming import Incoming
 from chat.intake.store import Place, store
 from chat.models import Message, Participant, Quota, Role, UsageDay

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from agents.backends.base import BackendRejected, BackendUnavailable, Finished, RunStarted, TextDelta, ToolCall
+from agents.backends.chunks import Finished, RunStarted, TextDelta, ToolCall
+from agents.backends.errors import BackendRejected, BackendUnavailable
 from chat import live
 from chat.deliveries import outbox
 from chat.matrix import preview as preview_module

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from agents.backends.base import BackendRejected, BackendUnavailable
+from agents.backends.errors import BackendRejected, BackendUnavailable
 from agents.models import Agent, Room
 from chat.models import Delivery, Message, Turn
 from chat.queries import find_agents

@@ -9,23 +9,15 @@ from typing import Any
 
 import pytest
 
-from agents.backends.base import (
+from agents.backends.base import Backend, ReplyRequest, ServiceSpec, Speaker
+from agents.backends.chunks import Chunk, Finished, RunStarted, TextDelta, ToolCall, ToolResult
+from agents.backends.errors import (
     AgentGone,
-    Backend,
     BackendBusy,
     BackendRateLimited,
     BackendRejected,
     BackendUnavailable,
-    Chunk,
     ConversationGone,
-    Finished,
-    ReplyRequest,
-    RunStarted,
-    ServiceSpec,
-    Speaker,
-    TextDelta,
-    ToolCall,
-    ToolResult,
 )
 from agents.backends.letta import LettaBackend
 from tests.peers.letta import Letta

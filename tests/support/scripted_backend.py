@@ -15,17 +15,15 @@ from agents.backends.base import (
     AgentInfo,
     AgentListing,
     Approval,
-    BackendTimeout,
-    Chunk,
-    Finished,
     Health,
     MemoryBlock,
     ReplyRequest,
     ServiceSpec,
     ShouldStop,
-    TextDelta,
     Traits,
 )
+from agents.backends.chunks import Chunk, Finished, TextDelta
+from agents.backends.errors import BackendTimeout
 from agents.backends.registry import register_backend
 
 PATH = "tests.support.scripted_backend"

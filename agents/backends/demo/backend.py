@@ -9,24 +9,19 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from agents.backends.base import (
-    AgentGone,
     AgentInfo,
     AgentListing,
     AttachedFile,
-    BackendRejected,
-    Chunk,
-    Finished,
     Health,
     MemoryBlock,
-    ReasoningDelta,
     ReplyRequest,
-    RunStarted,
     ServiceSpec,
     ShouldStop,
-    TextDelta,
 )
+from agents.backends.chunks import Chunk, Finished, ReasoningDelta, RunStarted, TextDelta
 from agents.backends.demo.characters import CHARACTERS, Character, Part, Pause, Scene, echo
 from agents.backends.demo.memory import MemoryFile
+from agents.backends.errors import AgentGone, BackendRejected
 from agents.backends.files import is_text
 from agents.backends.registry import kind_of
 from ops.words import counted

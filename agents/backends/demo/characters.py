@@ -9,20 +9,10 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from agents.backends.base import (
-    BackendBroken,
-    BackendBusy,
-    BackendRateLimited,
-    BackendRejected,
-    BackendUnavailable,
-    Chunk,
-    ReasoningDelta,
-    ReplyRequest,
-    TextDelta,
-    ToolCall,
-    ToolResult,
-)
+from agents.backends.base import ReplyRequest
+from agents.backends.chunks import Chunk, ReasoningDelta, TextDelta, ToolCall, ToolResult
 from agents.backends.demo.memory import MemoryFile
+from agents.backends.errors import BackendBroken, BackendBusy, BackendRateLimited, BackendRejected, BackendUnavailable
 
 
 @dataclass(frozen=True, slots=True)

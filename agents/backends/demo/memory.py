@@ -8,7 +8,8 @@ import tempfile
 import threading
 from pathlib import Path
 
-from agents.backends.base import BackendRejected, BackendUnavailable, MemoryBlock
+from agents.backends.base import MemoryBlock
+from agents.backends.errors import BackendRejected, BackendUnavailable
 from ops.words import counted
 
 LIMIT = 4000

@@ -12,7 +12,9 @@ from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote
 
-from agents.backends.base import Approval, BackendBroken, BackendRejected, ToolCall
+from agents.backends.base import Approval
+from agents.backends.chunks import ToolCall
+from agents.backends.errors import BackendBroken, BackendRejected
 from agents.backends.http import HttpServer
 
 RECENT = 50

@@ -10,26 +10,26 @@ from typing import Any, BinaryIO
 from urllib.parse import quote
 
 from agents.backends.base import (
-    AgentGone,
     AgentInfo,
     AgentListing,
     Approval,
-    BackendBroken,
-    BackendBusy,
-    BackendError,
-    BackendNeedsApproval,
-    BackendRejected,
-    BackendUnavailable,
-    Chunk,
-    ConversationGone,
-    Finished,
     Health,
     MemoryBlock,
     ReplyRequest,
     ServiceSpec,
     ShouldStop,
     Speaker,
-    ToolCall,
+)
+from agents.backends.chunks import Chunk, Finished, ToolCall
+from agents.backends.errors import (
+    AgentGone,
+    BackendBroken,
+    BackendBusy,
+    BackendError,
+    BackendNeedsApproval,
+    BackendRejected,
+    BackendUnavailable,
+    ConversationGone,
 )
 from agents.backends.files import Given, given
 from agents.backends.http import HttpServer

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Mapping
 from typing import Any
 
-from agents.backends.base import BackendError, BackendRejected, BackendUnavailable
+from agents.backends.errors import BackendError, BackendRejected, BackendUnavailable
 from agents.backends.http import HttpServer
 
 NO_RUN = "run-00000000-0000-4000-8000-000000000000"

@@ -10,7 +10,17 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from agents.backends.base import (
+from agents.backends.chunks import (
+    Chunk,
+    Finished,
+    ReasoningDelta,
+    RunStarted,
+    TextDelta,
+    ToolCall,
+    ToolResult,
+    Unrecognised,
+)
+from agents.backends.errors import (
     BackendBroken,
     BackendError,
     BackendNeedsApproval,
@@ -19,15 +29,7 @@ from agents.backends.base import (
     BackendRejected,
     BackendTimeout,
     BackendUnavailable,
-    Chunk,
-    Finished,
     ProviderRefused,
-    ReasoningDelta,
-    RunStarted,
-    TextDelta,
-    ToolCall,
-    ToolResult,
-    Unrecognised,
 )
 from agents.backends.http_errors import is_about_credit
 from agents.backends.redact import short

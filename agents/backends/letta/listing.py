@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from agents.backends.base import AgentInfo, AgentListing, BackendBroken, BackendRejected
+from agents.backends.base import AgentInfo, AgentListing
+from agents.backends.errors import BackendBroken, BackendRejected
 from agents.backends.http import HttpServer
 from ops.words import counted
 

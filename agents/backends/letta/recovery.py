@@ -18,17 +18,9 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import quote
 
-from agents.backends.base import (
-    BackendBroken,
-    BackendBusy,
-    BackendError,
-    BackendRejected,
-    BackendTimeout,
-    Chunk,
-    ReplyRequest,
-    RunStarted,
-    ShouldStop,
-)
+from agents.backends.base import ReplyRequest, ShouldStop
+from agents.backends.chunks import Chunk, RunStarted
+from agents.backends.errors import BackendBroken, BackendBusy, BackendError, BackendRejected, BackendTimeout
 from agents.backends.http import HttpServer
 from agents.backends.letta.decode import Decoder
 from agents.backends.redact import short

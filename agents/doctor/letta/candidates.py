@@ -13,7 +13,8 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from agents.backends.base import BackendError, ServiceSpec
+from agents.backends.base import ServiceSpec
+from agents.backends.errors import BackendError
 from agents.backends.http import proxy_for, tls_context
 from agents.backends.letta import LettaBackend
 from agents.backends.redact import plain_url

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from agents.backends.base import BackendError, BackendNoCredit, ServiceSpec
+from agents.backends.base import ServiceSpec
+from agents.backends.errors import BackendError, BackendNoCredit
 from agents.backends.http import HttpServer
 from agents.models import Agent
 from ops.doctor.repairs import RepairRefused

@@ -13,7 +13,7 @@ from typing import Any
 
 from django.utils import timezone
 
-from agents.backends.base import BackendError
+from agents.backends.errors import BackendError
 from agents.backends.letta import LettaBackend
 from agents.backends.letta.decode import PASSED_OVER, READ
 from agents.doctor.letta.common import letta_targets, named

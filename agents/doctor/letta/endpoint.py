@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 
-from agents.backends.base import BackendError, ServiceSpec
+from agents.backends.base import ServiceSpec
+from agents.backends.errors import BackendError
 from agents.backends.letta import LettaBackend
 from agents.doctor.letta.candidates import WORDS, Candidate, look_around
 from agents.doctor.letta.common import letta_targets, named

@@ -7,7 +7,8 @@ from typing import Any
 
 from django.core.exceptions import ValidationError
 
-from agents.backends.base import BackendError, ModelChoice
+from agents.backends.base import ModelChoice
+from agents.backends.errors import BackendError
 from agents.doctor.letta.common import service_at
 from agents.models import Agent, AgentState
 from agents.services.agents import agent_pause, agent_resume

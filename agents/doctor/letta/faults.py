@@ -9,7 +9,7 @@ from typing import Any
 
 from django.conf import settings
 
-from agents.backends.base import BackendError
+from agents.backends.errors import BackendError
 from agents.backends.letta.decode import Decoder, error_from_message
 from agents.doctor.letta.package import find_site
 from agents.models import Agent, AgentState

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from agents.backends.base import BackendError
+from agents.backends.errors import BackendError
 from agents.backends.letta import LettaBackend
 from agents.doctor.letta.common import ask_provider, letta_targets, named, shown
 from agents.doctor.letta.process import server_process

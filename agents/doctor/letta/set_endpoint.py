@@ -9,7 +9,8 @@ from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.utils import timezone
 
-from agents.backends.base import AgentListing, BackendError, ServiceSpec
+from agents.backends.base import AgentListing, ServiceSpec
+from agents.backends.errors import BackendError
 from agents.backends.letta import LettaBackend
 from agents.doctor.letta.candidates import look_around
 from agents.doctor.letta.common import service_at

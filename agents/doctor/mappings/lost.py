@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from agents.backends.base import BackendError
+from agents.backends.errors import BackendError
 from agents.doctor.mappings import look as looking
 from agents.doctor.mappings.relink import move_address
 from agents.doctor.mappings.runs import last_runs

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from agents.backends.base import BackendError
+from agents.backends.errors import BackendError
 from agents.doctor.mappings.runs import Pass, passes
 from agents.matrix.errors import MatrixError
 from agents.models import Agent, AgentState, Mapping, Room, RoomKind

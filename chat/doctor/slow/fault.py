@@ -8,7 +8,8 @@ from typing import Any
 from django.db import transaction
 from django.utils import timezone
 
-from agents.backends.base import BackendError, ModelChoice
+from agents.backends.base import ModelChoice
+from agents.backends.errors import BackendError
 from agents.models import Agent, AgentState
 from agents.services.backends import backend_for
 from chat.models import Conversation, Message, Participant, ParticipantKind, Role, Turn, TurnState

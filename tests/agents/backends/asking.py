@@ -6,7 +6,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from agents.backends.base import Backend, Chunk, ReplyRequest, Speaker, TextDelta
+from agents.backends.base import Backend, ReplyRequest, Speaker
+from agents.backends.chunks import Chunk, TextDelta
 
 
 def request(text: str = "Hello", agent: str = "agent-1", **fields: Any) -> ReplyRequest:

@@ -6,21 +6,15 @@ import time
 import pytest
 
 from agents.backends.anthropic import AnthropicBackend
-from agents.backends.base import (
+from agents.backends.base import HistoryItem, ServiceSpec, Speaker
+from agents.backends.chunks import Finished, ReasoningDelta, RunStarted, TextDelta, ToolCall
+from agents.backends.errors import (
     AgentGone,
     BackendBroken,
     BackendRateLimited,
     BackendRejected,
     BackendTimeout,
     BackendUnavailable,
-    Finished,
-    HistoryItem,
-    ReasoningDelta,
-    RunStarted,
-    ServiceSpec,
-    Speaker,
-    TextDelta,
-    ToolCall,
 )
 
 from .asking import StopAtFirstWord, ask, request

@@ -5,20 +5,18 @@ import time
 
 import pytest
 
-from agents.backends.base import (
+from agents.backends.base import ServiceSpec
+from agents.backends.chunks import Finished, ToolCall, ToolResult
+from agents.backends.demo import DemoBackend
+from agents.backends.demo.characters import calculate, find_sum
+from agents.backends.errors import (
     AgentGone,
     BackendBroken,
     BackendBusy,
     BackendRateLimited,
     BackendRejected,
     BackendUnavailable,
-    Finished,
-    ServiceSpec,
-    ToolCall,
-    ToolResult,
 )
-from agents.backends.demo import DemoBackend
-from agents.backends.demo.characters import calculate, find_sum
 
 from .asking import StopAtFirstWord, ask, request, text_of
 

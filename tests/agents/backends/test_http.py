@@ -7,7 +7,8 @@ from email.utils import format_datetime
 
 import pytest
 
-from agents.backends.base import (
+from agents.backends.base import ServiceSpec
+from agents.backends.errors import (
     BackendBroken,
     BackendBusy,
     BackendError,
@@ -15,7 +16,6 @@ from agents.backends.base import (
     BackendRejected,
     BackendTimeout,
     BackendUnavailable,
-    ServiceSpec,
 )
 from agents.backends.http import HttpServer, make_client
 from agents.backends.http_errors import retry_after

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from agents.backends.base import BackendBroken, BackendRejected, BackendUnavailable
+from agents.backends.errors import BackendBroken, BackendRejected, BackendUnavailable
 
 from .fake_letta import PASSWORD, FakeLetta, backend, state
 

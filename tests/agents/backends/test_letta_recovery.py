@@ -7,7 +7,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from agents.backends.base import BackendBusy, BackendError, BackendTimeout, Finished, RunStarted, TextDelta
+from agents.backends.chunks import Finished, RunStarted, TextDelta
+from agents.backends.errors import BackendBusy, BackendError, BackendTimeout
 
 from .asking import ask, request, stop_after, text_of
 from .fake_letta import PING, RUN, STOP, FakeLetta, backend, message, says

@@ -4,7 +4,9 @@ import time
 
 import pytest
 
-from agents.backends.base import (
+from agents.backends.base import Speaker
+from agents.backends.chunks import Finished, ReasoningDelta, RunStarted, TextDelta, ToolCall, ToolResult, Unrecognised
+from agents.backends.errors import (
     AgentGone,
     BackendBroken,
     BackendBusy,
@@ -16,15 +18,7 @@ from agents.backends.base import (
     BackendTimeout,
     BackendUnavailable,
     ConversationGone,
-    Finished,
     ProviderRefused,
-    ReasoningDelta,
-    RunStarted,
-    Speaker,
-    TextDelta,
-    ToolCall,
-    ToolResult,
-    Unrecognised,
 )
 
 from .asking import StopAtFirstWord, ask, request, stop_after, text_of

@@ -4,7 +4,9 @@ import time
 
 import pytest
 
-from agents.backends.base import (
+from agents.backends.base import HistoryItem, ServiceSpec, Speaker
+from agents.backends.chunks import Finished, ReasoningDelta, RunStarted, TextDelta, ToolCall
+from agents.backends.errors import (
     AgentGone,
     BackendBroken,
     BackendBusy,
@@ -12,14 +14,6 @@ from agents.backends.base import (
     BackendRejected,
     BackendTimeout,
     BackendUnavailable,
-    Finished,
-    HistoryItem,
-    ReasoningDelta,
-    RunStarted,
-    ServiceSpec,
-    Speaker,
-    TextDelta,
-    ToolCall,
 )
 from agents.backends.history import bounded, name_field
 from agents.backends.openai import OpenAIBackend

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from agents.backends.base import Backend, BackendRejected, ServiceSpec
+from agents.backends.base import Backend, ServiceSpec
+from agents.backends.errors import BackendRejected
 from agents.backends.registry import (
     BACKENDS,
     backend_class,

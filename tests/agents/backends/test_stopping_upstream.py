@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from agents.backends.anthropic import AnthropicBackend
-from agents.backends.base import Backend, Finished, ServiceSpec, TextDelta
+from agents.backends.base import Backend, ServiceSpec
+from agents.backends.chunks import Finished, TextDelta
 from agents.backends.openai import OpenAIBackend
 
 from .asking import request

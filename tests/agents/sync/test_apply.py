@@ -11,7 +11,8 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from agents.backends.base import AgentInfo, BackendUnavailable
+from agents.backends.base import AgentInfo
+from agents.backends.errors import BackendUnavailable
 from agents.models import Account, Agent, Invitation, Mapping, Room, SyncRun, SyncState
 from agents.services import sync as sync_service
 from ops.models import AuditEvent, Service

@@ -10,7 +10,7 @@ import pytest
 from django.db import connections
 from django.utils import timezone
 
-from agents.backends.base import BackendRejected
+from agents.backends.errors import BackendRejected
 from agents.models import Agent, Mapping, Room
 from chat import wakeup
 from chat.doctor import faults

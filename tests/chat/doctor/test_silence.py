@@ -11,7 +11,7 @@ from django.db.models import F
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from agents.backends.base import BackendUnavailable
+from agents.backends.errors import BackendUnavailable
 from agents.models import Agent, Room
 from chat.doctor import faults
 from chat.doctor.silence import diagnose

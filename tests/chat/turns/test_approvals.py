@@ -8,15 +8,9 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
-from agents.backends.base import (
-    Approval,
-    BackendNeedsApproval,
-    BackendUnavailable,
-    Finished,
-    ReasoningDelta,
-    ToolCall,
-    ToolResult,
-)
+from agents.backends.base import Approval
+from agents.backends.chunks import Finished, ReasoningDelta, ToolCall, ToolResult
+from agents.backends.errors import BackendNeedsApproval, BackendUnavailable
 from chat.models import Message, Role, Turn, UsageDay
 from chat.services import approvals
 from chat.services.approvals import approval_decide, waiting_longer_than

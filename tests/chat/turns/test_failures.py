@@ -9,7 +9,8 @@ import pytest
 from django.db import connections
 from django.utils import timezone
 
-from agents.backends.base import (
+from agents.backends.chunks import Finished, RunStarted
+from agents.backends.errors import (
     AgentGone,
     BackendBroken,
     BackendBusy,
@@ -17,8 +18,6 @@ from agents.backends.base import (
     BackendRejected,
     BackendTimeout,
     BackendUnavailable,
-    Finished,
-    RunStarted,
 )
 from chat.models import Message, Participant, Turn
 from chat.services.turns import WrongState, turn_discard, turn_retry

@@ -9,12 +9,8 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
-from agents.backends.base import (
-    BackendBusy,
-    BackendRejected,
-    Finished,
-    RunStarted,
-)
+from agents.backends.chunks import Finished, RunStarted
+from agents.backends.errors import BackendBusy, BackendRejected
 from chat.models import Delivery, Message, Turn
 from chat.turns import claim, run, sweep
 from chat.turns.slots import Slots

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from agents.backends.base import BackendRejected, ConversationGone
+from agents.backends.errors import BackendRejected, ConversationGone
 from agents.models import Agent
 from chat.models import Conversation
 from chat.services import branches

@@ -6,14 +6,8 @@ from typing import Any
 
 import pytest
 
-from agents.backends.base import (
-    BackendRejected,
-    ConversationGone,
-    Finished,
-    ReasoningDelta,
-    ToolCall,
-    ToolResult,
-)
+from agents.backends.chunks import Finished, ReasoningDelta, ToolCall, ToolResult
+from agents.backends.errors import BackendRejected, ConversationGone
 from agents.models import Agent
 from chat.models import Message
 from tests.chat.turns.helpers import KEEPS, again, ask, state

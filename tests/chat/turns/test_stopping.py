@@ -8,9 +8,7 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
-from agents.backends.base import (
-    BackendUnavailable,
-)
+from agents.backends.errors import BackendUnavailable
 from agents.models import Agent, Room
 from agents.services.agents import agent_pause, agent_resume
 from chat.models import Delivery, Message, Turn
