@@ -16,16 +16,25 @@ from functools import partial
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
-from channels.layers import get_channel_layer
-
 from chat import live
 from chat.access.identity import Identity
 from chat.socket import reads, statistics
 from chat.socket.buckets import Bucket
 from chat.socket.connection import Connection
+from chat.socket.groups import Groups
 from chat.socket.presence import Presence
-from chat.socket.protocol import HEARTBEAT_SECONDS, PERSON_BURST, PERSON_RATE, Close, Wrong, cursor_of, encode
+from chat.socket.protocol import (
+    HEARTBEAT_SECONDS,
+    PERSON_BURST,
+    PERSON_RATE,
+    Close,
+    Wrong,
+    cursor_of,
+    encode,
+    position_of,
+)
 from chat.socket.rendering import Renderings
+from chat.socket.wanted import Batch, Wanted
 from chat.socket.watched import Subscription, Watched
 from ops import quiet
 from ops.logs import get_logger
@@ -36,9 +45,6 @@ T = TypeVar("T")
 
 LOOK_EVERY = 1.0
 LISTS_EVERY = 5
-# After a gap a turn's row is read at once, but not more often than this.
-LEAST_BETWEEN_READS = 0.1
-# The in-memory layer forgets groups after a day.
 JOIN_AGAIN_EVERY = 600.0
 # The first hello of a hub to a database or a layer that is down is tried again so soon.
 PAUSE = 0.5
@@ -73,26 +79,19 @@ class Hub:
         self.life = quiet.life()
         self._buckets: dict[int, Bucket] = {}
         self._listed: dict[tuple[int, int], tuple[int, int]] = {}
-        self._conversations: set[int] = set()
-        self._turns: set[int] = set()
-        self._lists: set[tuple[int, int]] = set()
-        self._something = asyncio.Event()
+        self._groups = Groups(self._take)
+        self._wanted = Wanted()
         self._look_now = asyncio.Event()
-        self._layer: Any = None
-        self._channel = ""
-        self._groups: set[str] = set()
         self._tasks: list[asyncio.Task[None]] = []
-        self._read_at: dict[int, float] = {}
 
     # Beginning and ending.
 
     def start(self) -> None:
         """Begin its loops."""
         loop = asyncio.get_running_loop()
-        self._layer = get_channel_layer()
         self._tasks = [
             loop.create_task(self._forever(run))
-            for run in (self._hear, self._load, self._look, self._keep_time, self._count)
+            for run in (self._groups.hear, self._load, self._look, self._keep_time, self._count)
         ]
 
     async def stop(self) -> None:
@@ -132,7 +131,7 @@ class Hub:
         assert identity is not None
         self.connections.add(connection)
         self.by_person.setdefault(identity.person_id, set()).add(connection)
-        await self._enter(live.group_of_person(identity.person_id))
+        await self._groups.enter(live.group_of_person(identity.person_id))
         # It may have been ended between the check at the door and now.
         self._look_now.set()
 
@@ -150,7 +149,7 @@ class Hub:
             if not own:
                 del self.by_person[identity.person_id]
                 self._buckets.pop(identity.person_id, None)
-                self._exit(live.group_of_person(identity.person_id))
+                self._groups.exit(live.group_of_person(identity.person_id))
 
     def sockets_of(self, person_id: int) -> int:
         """How many this process holds."""
@@ -167,7 +166,7 @@ class Hub:
         """Let a socket follow a conversation, from where the client stands. Raises ``NotYours``, ``Wrong``."""
         conversation_id = frame["conversation"]
         since = cursor_of(frame["cursor"]) if frame.get("cursor") else None
-        positions = {int(key): _position(value) for key, value in (frame.get("turns") or {}).items()}
+        positions = {int(key): position_of(value) for key, value in (frame.get("turns") or {}).items()}
         assert connection.identity is not None
         self.unsubscribe(connection, conversation_id)
         if len(connection.subscriptions) >= connection.most_subscriptions:
@@ -175,12 +174,12 @@ class Hub:
         subscription = Subscription(connection, render=bool(frame.get("render")), compact=bool(frame.get("compact")))
         watched = self.watched.get(conversation_id)
         if watched is None:
-            watched = self.watched[conversation_id] = Watched(conversation_id, self.want_turn)
+            watched = self.watched[conversation_id] = Watched(conversation_id, self._wanted.turn)
         watched.subscriptions[connection] = subscription
         connection.subscriptions.add(conversation_id)
         try:
             # Hears before it reads, so that nothing falls between the two.
-            await self._enter(live.group_of(conversation_id))
+            await self._groups.enter(live.group_of(conversation_id))
             found = await self.read(reads.catch_up, connection.identity, conversation_id, since, list(positions))
             if watched.subscriptions.get(connection) is not subscription:
                 return
@@ -193,7 +192,7 @@ class Hub:
             watched.tell_over(subscription, await self.read(reads.turns, missed))
         if subscription.render:
             self.renderings.begin(watched, subscription)
-        self.want_conversation(conversation_id)
+        self._wanted.conversation(conversation_id)
         self.presence.came(watched, connection)
 
     def unsubscribe(self, connection: Connection, conversation_id: int) -> bool:
@@ -207,49 +206,10 @@ class Hub:
             del self.watched[conversation_id]
             self.renderings.forget(watched)
             self.presence.forget(conversation_id)
-            self._exit(live.group_of(conversation_id))
+            self._groups.exit(live.group_of(conversation_id))
         return True
 
-    # The channel layer.
-
-    async def _enter(self, group: str) -> None:
-        if group in self._groups:
-            return
-        self._groups.add(group)
-        if self._layer is None or not self._channel:
-            return  # joined when there is a channel
-        try:
-            await self._layer.group_add(group, self._channel)
-        except Exception as error:
-            # The look of every second tells what is not heard meanwhile.
-            log.warning("socket.group_not_joined", error=f"{type(error).__name__}: {error}"[:200])
-
-    def _exit(self, group: str) -> None:
-        self._groups.discard(group)
-        if self._layer is not None and self._channel:
-            asyncio.get_running_loop().create_task(self._discard(group))
-
-    async def _discard(self, group: str) -> None:
-        with contextlib.suppress(Exception):
-            if group not in self._groups:
-                await self._layer.group_discard(group, self._channel)
-                if group in self._groups:
-                    # Somebody came back while it was being left.
-                    await self._layer.group_add(group, self._channel)
-
-    async def _hear(self) -> None:
-        if self._layer is None:
-            await asyncio.sleep(3600)
-            return
-        self._channel = await self._layer.new_channel()
-        for group in list(self._groups):
-            await self._layer.group_add(group, self._channel)
-        while True:
-            message = await self._layer.receive(self._channel)
-            try:
-                self._take(message["group"], message["frame"])
-            except Exception as error:
-                log.warning("socket.frame_not_understood", error=f"{type(error).__name__}: {error}"[:200])
+    # What is heard, and what is read then.
 
     def _take(self, group: str, frame: dict[str, Any]) -> None:
         where, _, number = group.partition(".")
@@ -258,13 +218,13 @@ class Hub:
             if kind == "access":
                 self._look_now.set()
             elif kind == "conversation":
-                self.want_line(int(number), frame["conversation"])
+                self._wanted.line(int(number), frame["conversation"])
             return
         watched = self.watched.get(int(number))
         if watched is None:
             return
         if kind in {"message", "changed"}:
-            self.want_conversation(watched.id)
+            self._wanted.conversation(watched.id)
         elif kind in {"typing", "presence"}:
             self.presence.take(watched, frame)
         else:
@@ -272,57 +232,21 @@ class Hub:
             if kind == "delta":
                 self.renderings.want(watched, frame["turn"])
 
-    # Reading what changed.
-
-    def want_conversation(self, conversation_id: int) -> None:
-        """Read what is new in a conversation."""
-        self._conversations.add(conversation_id)
-        self._something.set()
-
-    def want_turn(self, conversation_id: int, turn_id: int) -> None:
-        """Read a turn's row, and its conversation's new messages with it: at once, or in a moment if it was read just now."""
-        now = time.monotonic()
-        wait = self._read_at.get(turn_id, 0.0) + LEAST_BETWEEN_READS - now
-        if wait > 0:
-            asyncio.get_running_loop().call_later(wait, self._add_turn, conversation_id, turn_id)
-            return
-        self._add_turn(conversation_id, turn_id)
-
-    def _add_turn(self, conversation_id: int, turn_id: int) -> None:
-        self._turns.add(turn_id)
-        # Its message, if it left one, is told before its last state.
-        self._conversations.add(conversation_id)
-        self._something.set()
-
-    def want_line(self, person_id: int, conversation_id: int) -> None:
-        """Read a line of a person's list."""
-        self._lists.add((person_id, conversation_id))
-        self._something.set()
-
     async def _load(self) -> None:
-        await self._something.wait()
-        self._something.clear()
+        wanted = await self._wanted.next()
         since = {
             pk: (place.seq, place.revision)
-            for pk in self._conversations
+            for pk in wanted.conversations
             if (watched := self.watched.get(pk)) is not None and (place := watched.place) is not None
         }
-        turns, lists = self._turns, {pair for pair in self._lists if pair[0] in self.by_person}
-        conversations, self._conversations, self._turns, self._lists = self._conversations, set(), set(), set()
-        if not since and not turns and not lists:
+        lines = {pair for pair in wanted.lines if pair[0] in self.by_person}
+        if not since and not wanted.turns and not lines:
             return
-        now = time.monotonic()
-        if len(self._read_at) > 10_000:
-            self._read_at.clear()
-        self._read_at.update(dict.fromkeys(turns, now))
+        self._wanted.reads(wanted.turns)
         try:
-            found = await self.read(reads.load, since, turns, lists)
+            found = await self.read(reads.load, since, wanted.turns, lines)
         except Exception:
-            # Nothing of it is forgotten.
-            self._conversations |= conversations
-            self._turns |= turns
-            self._lists |= lists
-            self._something.set()
+            self._wanted.again(Batch(wanted.conversations, wanted.turns, lines))
             raise
         self._apply(found)
 
@@ -396,12 +320,12 @@ class Hub:
             if watched is None:
                 continue
             if watched.place is not None and found.places.get(pk, watched.place) != watched.place:
-                self.want_conversation(pk)
+                self._wanted.conversation(pk)
             for turn_id in watched.turns_to_read(by_conversation.get(pk, {}), ended.get(pk, [])):
-                self.want_turn(pk, turn_id)
+                self._wanted.turn(pk, turn_id)
         for pair, state in found.lists.items():
             if self._listed.get(pair) != state:
-                self.want_line(*pair)
+                self._wanted.line(*pair)
         if len(self._listed) > 50_000:
             self._listed.clear()
 
@@ -428,10 +352,9 @@ class Hub:
                     connection.push(ping)
             self.presence.tick(now)
             await self._look_at_life()
-            if now - joined_at > JOIN_AGAIN_EVERY and self._layer is not None and self._channel:
+            if now - joined_at > JOIN_AGAIN_EVERY:
                 joined_at = now
-                for group in list(self._groups):
-                    await self._layer.group_add(group, self._channel)
+                await self._groups.join_again()
 
     async def _look_at_life(self) -> None:
         """Rows were put back from a backup: what anybody was told of later ones is true no more, and everybody begins anew."""
@@ -445,8 +368,3 @@ class Hub:
         while True:
             await asyncio.sleep(statistics.WRITE_EVERY)
             await self.work(statistics.write)
-
-
-def _position(text: str) -> tuple[int, int, int]:
-    fence, sent, *reasoned = (int(part) for part in text.split(":"))
-    return fence, sent, reasoned[0] if reasoned else 0

@@ -238,3 +238,9 @@ def cursor_of(text: str) -> tuple[int, int]:
     """(seq, revision) of a cursor that ``read`` has let through."""
     seq, _, revision = text.partition(".")
     return int(seq), int(revision)
+
+
+def position_of(text: str) -> tuple[int, int, int]:
+    """(attempt, characters of the text, characters of the reasoning) of a turn that a client follows."""
+    fence, sent, *reasoned = (int(part) for part in text.split(":"))
+    return fence, sent, reasoned[0] if reasoned else 0
