@@ -9,7 +9,8 @@ from django.db.models import Count
 from agents.matrix.errors import MatrixError
 from agents.models import Mapping, MappingImport, MappingImportRow
 from agents.services.backends import NoHomeserver, open_homeserver
-from agents.services.imports import ImportRefused, import_apply
+from agents.services.import_applying import import_apply
+from agents.services.imports import ImportRefused
 from agents.services.rebuild import rebuild_apply, rebuild_plan
 from agents.services.rooms import mapping_recreate
 from agents.services.sync import SyncBusy, UnknownService, sync_agents

@@ -18,13 +18,8 @@ from agents.admin.common import EXPECTED
 from agents.admin.import_rows import DECIDABLE, choices_of, rows_context, tabs_of, to_apply, undecided, undecided_with
 from agents.models import ImportChoice, ImportState, MappingImport
 from agents.services.backends import backend_services, open_homeserver
-from agents.services.imports import (
-    ImportRefused,
-    import_choose,
-    import_discard,
-    import_prepare,
-    import_rejects,
-)
+from agents.services.import_preparing import import_prepare
+from agents.services.imports import ImportRefused, import_choose, import_discard, import_rejects
 from ops import html
 from ops.admin.base import Deed, OperatorAdmin, actor_of, sentence_of
 from ops.admin.panels import Button, Panel, register_panel

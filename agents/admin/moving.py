@@ -14,7 +14,7 @@ from agents.backends.errors import BackendError
 from agents.models import Agent, AgentState
 from agents.services.backends import backend_for, backend_services
 from agents.services.moving import CannotMove, agent_move, agent_release
-from agents.sync.plan import MOVED
+from agents.sync.stops import MOVED
 from ops.admin.base import Deed, OperatorAdmin, actor_of
 from ops.models import Service
 

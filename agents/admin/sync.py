@@ -18,7 +18,8 @@ from agents.services.backends import backend_services
 from agents.services.sync import SyncReport, UnknownService, sync_agents
 from agents.sync.drift import STEP
 from agents.sync.drift_plan import LOST as HOMESERVER_LOST
-from agents.sync.plan import HOMESERVER_EMPTY, STATE_LOST, Step
+from agents.sync.steps import Step
+from agents.sync.stops import HOMESERVER_EMPTY, STATE_LOST
 from ops import html
 from ops.admin.base import OperatorAdmin, actor_of
 from ops.admin.panels import Button

@@ -14,7 +14,8 @@ from pydantic import ValidationError
 from agents.api.schemas import FindingOut
 from agents.importing.report import row_dict
 from agents.models import ImportAction, ImportChoice, ImportState, MappingImport, MappingImportRow
-from agents.services.imports import ImportRefused, import_choose, import_discard, import_prepare, import_rejects
+from agents.services.import_preparing import import_prepare
+from agents.services.imports import ImportRefused, import_choose, import_discard, import_rejects
 from ops.api.answers import answer, nothing
 from ops.api.inputs import Body, Id, Text
 from ops.api.jobs import job_dict

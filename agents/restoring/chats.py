@@ -14,7 +14,7 @@ from agents.services import rebuild_rows
 from agents.services.backends import Homeserver, NoHomeserver, open_homeserver
 from agents.services.mappings import remember_predecessor
 from agents.sync.look import is_ours
-from agents.sync.rebuild import SeenRoom, read_room
+from agents.sync.seen import SeenRoom, read_room
 from agents.sync.takeover import TAKEOVER_FIELDS, History, take_over_from
 from ops.backup.hooks import Reconcile
 from ops.services.audit import record

@@ -15,7 +15,8 @@ from agents.sync.apply import Outcome
 from agents.sync.drift import STEP, Difference
 from agents.sync.drift_plan import drift_steps, plan_drift, relisted
 from agents.sync.observe import Observed
-from agents.sync.plan import Step, SyncPlan, topic_for
+from agents.sync.plan import topic_for
+from agents.sync.steps import Step, SyncPlan
 from ops.findings import Finding
 
 # What comes to light only when something else was mended is mended in the same pass.

@@ -18,8 +18,8 @@ from agents.matrix.errors import MatrixError
 from agents.models import Agent, AgentState, Mapping
 from agents.services.backends import backend_for, homeserver_of
 from agents.sync.observe import tidy
-from agents.sync.plan import MOVED
 from agents.sync.rows import described
+from agents.sync.stops import MOVED
 from agents.sync.takeover import mark_room
 from ops.locks import LockHeld, named_lock
 from ops.logs import get_logger

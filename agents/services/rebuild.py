@@ -21,8 +21,8 @@ from agents.services.homeserver_access import Administrator, NoAdministrator, ha
 from agents.services.spaces import SpaceView, space_alias, space_find, space_view
 from agents.services.sync import UnknownService, alone, finish_run
 from agents.sync.observe import views_of
-from agents.sync.plan import MOVED
 from agents.sync.rebuild import Claim, Search, Wanted, search
+from agents.sync.stops import MOVED
 from agents.sync.takeover import MARK, History
 from ops.findings import Finding
 from ops.logs import get_logger

@@ -13,8 +13,9 @@ from agents.models import Mapping as MappingRow
 from agents.services.backends import Homeserver
 from agents.services.spaces import SpaceView
 from agents.sync.observe import invitees
-from agents.sync.rebuild import Claim, SeenRoom
+from agents.sync.rebuild import Claim
 from agents.sync.rows import create_agent
+from agents.sync.seen import SeenRoom
 from agents.sync.takeover import History, newest_event, take_over_from
 from ops.services.audit import record
 

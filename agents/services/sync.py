@@ -25,7 +25,9 @@ from agents.sync.apply import Applier, Outcome
 from agents.sync.gone import as_empty, look_for_loss
 from agents.sync.lost import look_for_traces
 from agents.sync.observe import observe
-from agents.sync.plan import Step, SyncPlan, make_plan, other_servers, serious
+from agents.sync.plan import make_plan
+from agents.sync.steps import Step, SyncPlan
+from agents.sync.stops import other_servers, serious
 from ops.findings import Finding
 from ops.leases import LEASE_SECONDS, WORKER, holder_is_dead, lease_end
 from ops.logs import get_logger

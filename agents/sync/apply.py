@@ -25,7 +25,7 @@ from agents.sync.bulk import Bulk
 from agents.sync.drift import STEP
 from agents.sync.drift_plan import blocks
 from agents.sync.mend import Mender, NoWay
-from agents.sync.plan import Step
+from agents.sync.steps import Step
 from ops.findings import Finding
 from ops.logs import get_logger
 from ops.services.audit import record

@@ -18,7 +18,7 @@ from agents.matrix.names import alias, user_id
 from agents.models import Account, Agent, Mapping, Room, RoomKind
 from agents.services.backends import Homeserver
 from agents.sync import rows
-from agents.sync.plan import Step
+from agents.sync.steps import Step
 from agents.sync.takeover import names_of
 from ops.models import Service
 from ops.services.audit import record_each

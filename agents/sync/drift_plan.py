@@ -8,7 +8,8 @@ from dataclasses import replace
 from agents.models import DriftKind
 from agents.sync.drift import BLOCKING, ORDER, STEP, Difference
 from agents.sync.observe import Observed
-from agents.sync.plan import Step, SyncPlan, suspiciously_many
+from agents.sync.steps import Step, SyncPlan
+from agents.sync.stops import suspiciously_many
 from ops.findings import Finding
 from ops.words import counted, verb
 

@@ -12,7 +12,7 @@ from agents.matrix.names import alias, user_id
 from agents.models import Account
 from agents.services.backends import Homeserver
 from agents.sync.observe import KnownAgent, Observed, ServiceView, Traces
-from agents.sync.plan import SUSPICIOUS_LEAST, without_room
+from agents.sync.stops import SUSPICIOUS_LEAST, without_room
 from agents.sync.takeover import names_of
 from ops.logs import get_logger
 from ops.side_by_side import side_by_side

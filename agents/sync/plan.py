@@ -2,92 +2,37 @@
 
 from __future__ import annotations
 
-import math
-from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
 from agents.backends.base import AgentInfo
-from agents.sync.drift import STEP, STEP_WORDS
-from agents.sync.observe import KnownAgent, KnownRoom, Loss, Observed, ServiceView, fingerprint, usable_avatar
+from agents.sync.observe import KnownAgent, KnownRoom, Observed, ServiceView, fingerprint, usable_avatar
+from agents.sync.steps import Step, SyncPlan
+from agents.sync.stops import (
+    MOVED,
+    STATE_LOST,
+    homeserver_emptied,
+    is_suspicious,
+    lost_of,
+    other_servers,
+    population,
+    serious,
+    server_renamed,
+    state_forgotten,
+)
 from ops.findings import Finding
 from ops.words import counted, verb
 
 # Absent from this many complete lists in a row, and for this long, before an agent is archived.
 ARCHIVE_PASSES = 2
 ARCHIVE_AFTER = timedelta(seconds=5)
-SUSPICIOUS_LEAST, SUSPICIOUS_SHARE = 3, 0.20
-STATE_LOST, HOMESERVER_EMPTY = "sync.state_lost", "sync.homeserver_empty"
-SERVER_RENAMED = "sync.server_renamed"
-# The fingerprint of a row that an agent left behind when it moved to another server: it is not taken up again.
-MOVED = "moved"
 # So many agents are named by their rows in a finding.
 MOST_NAMED = 500
 # A room costs the homeserver a third of a second: from so many new ones on they are better made when somebody comes.
 LAZY_FROM = 2_000
 _EAGER = ("mapping.create", "account.register", "account.profile", "room.create", "space.add")
 _LAZY = ("mapping.create", "account.register", "account.profile")
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One thing to do. ``kind`` is ``noun.verb``; ``key`` groups steps that must follow each other (one agent's).
-
-    ``late``: it waits until everything else of the pass is done (names of thousands of accounts that are there already).
-    """
-
-    kind: str
-    key: str
-    label: str
-    detail: dict[str, Any] = field(default_factory=dict)
-    info: AgentInfo | None = None
-    agent_pk: int | None = None
-    late: bool = False
-
-    def to_dict(self) -> dict[str, Any]:
-        return {"kind": self.kind, "agent": self.label, **self.detail}
-
-    @property
-    def sentence(self) -> str:
-        words = _WORDS.get(self.kind) or STEP_WORDS.get(self.kind.removeprefix(STEP), self.kind)  # type: ignore[call-overload]
-        return words.format(label=self.label, **{"before": "", "after": "", "user_id": "", **self.detail})
-
-
-_WORDS = {
-    "agent.create": "Take up the agent {label}",
-    "agent.update": "Update {label} ({before} → {after})",
-    "agent.miss": "Note that {label} is not in the list",
-    "agent.archive": "Archive {label}: it has left its server",
-    "agent.return": "Take {label} back: it is in the list again",
-    "mapping.create": "Reserve account and room for {label}",
-    "account.register": "Make the account of {label}",
-    "account.profile": "Set name and picture of {label}'s account",
-    "room.create": "Make the room of {label}",
-    "room.describe": "Set name and topic of {label}'s room",
-    "space.create": "Make the space {label}",
-    "space.add": "List {label}'s room in the space",
-    "space.remove": "Take {label}'s room out of the space",
-    "invite": "Invite {user_id} to {label}",
-}
-
-
-@dataclass(slots=True)
-class SyncPlan:
-    """The steps, what was noticed, and the services whose steps were held back because they look like a mistake.
-
-    ``refill`` is what the homeserver has lost and the steps make again: rows have to forget it first.
-    """
-
-    steps: list[Step] = field(default_factory=list)
-    findings: list[Finding] = field(default_factory=list)
-    stopped: list[str] = field(default_factory=list)
-    refill: Loss | None = None
-
-    @property
-    def counts(self) -> dict[str, int]:
-        return dict(Counter(step.kind for step in self.steps))
 
 
 def make_plan(observed: Observed, *, now: datetime, force: bool = False, space_name: str = "Letta Agents") -> SyncPlan:
@@ -98,12 +43,12 @@ def make_plan(observed: Observed, *, now: datetime, force: bool = False, space_n
     """
     plan = SyncPlan()
     if servers := other_servers(observed):
-        plan.findings.append(_renamed(observed, servers))
+        plan.findings.append(server_renamed(observed, servers))
         plan.stopped += [view.name for view in observed.services]
         return plan
     if observed.loss is not None and serious(observed.loss):
         if not force:
-            plan.findings.append(_emptied(observed, observed.loss))
+            plan.findings.append(homeserver_emptied(observed, observed.loss))
             plan.stopped += [view.name for view in observed.services]
             return plan
         plan.refill = observed.loss
@@ -134,51 +79,6 @@ def _one_probe(steps: Iterable[Step], probed: frozenset[str]) -> list[Step]:
         tried.add(person)
         kept.append(step)
     return kept
-
-
-def other_servers(observed: Observed) -> list[str]:
-    """The server names that our accounts end in, when the homeserver bears another name than (nearly) all of them; else nothing."""
-    if not observed.server_name:
-        return []
-    ends = [
-        agent.account.user_id.partition(":")[2]
-        for agent in observed.agents
-        if agent.account is not None and agent.account.registered
-    ]
-    others = [end for end in ends if end != observed.server_name]
-    if not others or not (len(others) == len(ends) or suspiciously_many(len(others), len(ends))):
-        return []
-    return sorted(set(others))
-
-
-def _renamed(observed: Observed, servers: list[str]) -> Finding:
-    known = " and ".join(servers)
-    return Finding(
-        "error",
-        SERVER_RENAMED,
-        f"The homeserver calls itself {observed.server_name}, and the accounts of our agents are of {known}. Nothing was changed. Check the "
-        f"homeserver's address; if it really is another one: manage.py homeserver rename-server {observed.server_name}",
-        "homeserver",
-        {"server_name": observed.server_name, "accounts_of": servers},
-    )
-
-
-def serious(loss: Loss) -> bool:
-    """A few accounts are mended one by one; all of them, or many at once, mean another homeserver."""
-    return len(loss.missing) == loss.asked or suspiciously_many(len(loss.missing), loss.asked)
-
-
-def _emptied(observed: Observed, loss: Loss) -> Finding:
-    known = sum(one.account is not None and one.account.registered for one in observed.agents)
-    return Finding(
-        "error",
-        HOMESERVER_EMPTY,
-        f"The homeserver does not know {len(loss.missing)} of {counted(loss.asked, 'account')} that were looked up, of "
-        f"{counted(known, 'account')} that it had, and Switchboard's own is in no space. It looks new and empty; nothing was "
-        "changed. Restore its backup, or check its address; to make accounts, rooms and space there again, sync with force.",
-        "homeserver",
-        {"asked": loss.asked, "missing": len(loss.missing), "accounts": list(loss.missing[:20]), "registered": known},
-    )
 
 
 def _suggest_lazy(plan: SyncPlan) -> None:
@@ -237,15 +137,15 @@ def _plan_service(
     steps: list[Step] = []
     gone = [agent for agent in known if agent.external_id not in listed and agent.state != "archived"]
     # Agents that an operator switched off are gone on purpose; only the others can be a mistake.
-    lost = _lost(gone, view.listing.agents, observed.skip)
-    suspicious = view.listing.complete and _suspicious(lost, known)
+    lost = lost_of(gone, view.listing.agents, observed.skip)
+    suspicious = view.listing.complete and is_suspicious(lost, known)
     if suspicious and not force:
         plan.stopped.append(view.name)
         plan.findings.append(
             Finding(
                 "error",
                 "sync.suspicious",
-                f"{len(lost)} of {counted(_population(known), 'agent')} {verb(len(lost), 'is', 'are')} no longer in the list of {view.name}. Nothing was changed. "
+                f"{len(lost)} of {counted(population(known), 'agent')} {verb(len(lost), 'is', 'are')} no longer in the list of {view.name}. Nothing was changed. "
                 "If they were really deleted, run the sync again with force; if not, check the service's address.",
                 view.name,
                 {
@@ -256,7 +156,7 @@ def _plan_service(
             )
         )
         return
-    if not force and (forgotten := _forgotten(observed, view, listed, known)) is not None:
+    if not force and (forgotten := state_forgotten(observed, view, listed, known)) is not None:
         plan.stopped.append(view.name)
         plan.findings.append(forgotten)
         return
@@ -272,67 +172,6 @@ def _plan_service(
         if agent.state == "archived" and agent.external_id not in listed:
             steps.extend(_leave_space(observed, agent))
     plan.steps.extend(steps)
-
-
-def without_room(
-    view: ServiceView, known: Iterable[KnownAgent], skip: frozenset[str], lazy: bool = False
-) -> list[AgentInfo]:
-    """The listed agents for which something would be made: new ones, and known ones that have no room (lazy: no account)."""
-    roomed = {
-        agent.external_id
-        for agent in known
-        if agent.fingerprint == MOVED
-        or (agent.account is not None if lazy else agent.room is not None and agent.room.room_id)
-    }
-    listed = view.listing.agents if view.listing is not None else ()
-    return [info for info in listed if info.external_id not in roomed and info.external_id not in skip]
-
-
-def suspiciously_many(count: int, population: int) -> bool:
-    """More than three, and more than a fifth: not what happens on an ordinary day."""
-    return count > max(SUSPICIOUS_LEAST, math.floor(SUSPICIOUS_SHARE * population))
-
-
-def _forgotten(
-    observed: Observed, view: ServiceView, listed: dict[str, AgentInfo], known: Sequence[KnownAgent]
-) -> Finding | None:
-    """Accounts and rooms would be made that are there already: it is us who have forgotten.
-
-    Where our rows know the account and its alias leads to the room nothing is wrong: a pass that was cut off left it so.
-    """
-    traces = observed.traces.get(view.service_id)
-    if traces is None or not suspiciously_many(len(traces.orphans), traces.asked):
-        return None
-    count = len(without_room(view, known, observed.skip, observed.lazy))
-    return Finding(
-        "error",
-        STATE_LOST,
-        f"The sync would set up {counted(count, 'agent')} of {view.name}, but the homeserver has accounts of theirs that are in "
-        f"rooms already ({len(traces.orphans)} of {traces.asked} that were looked up). Our rows look lost; nothing was changed. "
-        "Rebuild the mappings from the homeserver (manage.py rebuild_mappings), or restore a backup; to go on all the same, sync with force.",
-        view.name,
-        {
-            "rooms_to_make": count,
-            "asked": traces.asked,
-            "with_rooms": len(traces.orphans),
-            "accounts": list(traces.orphans[:20]),
-            "listed": len(listed),
-            "known": len(known),
-        },
-    )
-
-
-def _population(known: Iterable[KnownAgent]) -> int:
-    return sum(agent.state != "archived" for agent in known)
-
-
-def _lost(gone: Sequence[KnownAgent], listed: Sequence[AgentInfo], skip: frozenset[str]) -> list[KnownAgent]:
-    switched_off = {info.external_id for info in listed} & skip
-    return [agent for agent in gone if agent.external_id not in switched_off]
-
-
-def _suspicious(gone: Sequence[KnownAgent], known: Sequence[KnownAgent]) -> bool:
-    return suspiciously_many(len(gone), _population(known))
 
 
 def _present(observed: Observed, view: ServiceView, known: KnownAgent | None, info: AgentInfo) -> list[Step]:

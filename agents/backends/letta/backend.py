@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any, BinaryIO
 from urllib.parse import quote
@@ -18,7 +18,6 @@ from agents.backends.base import (
     ReplyRequest,
     ServiceSpec,
     ShouldStop,
-    Speaker,
 )
 from agents.backends.chunks import Chunk, Finished, ToolCall
 from agents.backends.errors import (
@@ -31,11 +30,11 @@ from agents.backends.errors import (
     BackendUnavailable,
     ConversationGone,
 )
-from agents.backends.files import Given, given
 from agents.backends.http import HttpServer
-from agents.backends.letta.approvals import approval_message, no_longer_waiting, read_waiting, refuse
+from agents.backends.letta.approvals import no_longer_waiting, read_waiting, refuse
 from agents.backends.letta.capabilities import Capabilities
 from agents.backends.letta.decode import Decoder, is_waiting_for_approval
+from agents.backends.letta.encode import input_of
 from agents.backends.letta.listing import PAGE_SIZE, agent_info, list_agents
 from agents.backends.letta.recovery import Recovery, decode_events, is_progress
 from agents.backends.registry import kind_of
@@ -152,7 +151,7 @@ class LettaBackend:
         background = self.can.background and recovery.may_reattach and not request.approvals
         path, extra = self._path(request, background)
         body: dict[str, Any] = {
-            "messages": _input(request, self.spec.options),
+            "messages": input_of(request, self.traits, self.spec.options),
             "streaming": True,
             "stream_tokens": True,
             "include_pings": True,
@@ -343,48 +342,8 @@ class LettaBackend:
         return error
 
 
-def _input(request: ReplyRequest, options: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The input messages: words about tool calls, what was said in this branch before, the message itself."""
-    messages: list[dict[str, Any]] = [approval_message(request.approvals)] if request.approvals else []
-    if request.approvals and not request.unheard:
-        return messages
-    for item in request.history:
-        what = given(item.text, item.attachments, LettaBackend.traits, options)
-        speaker = Speaker("" if item.role == "assistant" else item.name)
-        messages.append({"role": item.role, "content": _content(speaker, what)})
-    message = {
-        "role": "user",
-        "content": _content(request.speaker, given(request.text, request.attachments, LettaBackend.traits, options)),
-        "otid": request.idempotency_id,
-        "name": _name_for_model(request.speaker.name),
-    }
-    return [*messages, {key: value for key, value in message.items() if value}]
-
-
-def _content(speaker: Speaker, what: Given) -> Any:
-    """Text, or text and pictures (``letta/schemas/letta_message_content.py``); the server stores pictures itself."""
-    text = _said_by(speaker, what.text)
-    if what.is_plain:
-        return text
-    sources = [{"type": "base64", "media_type": file.media_type, "data": data} for file, data in what.images]
-    return [{"type": "text", "text": text}, *({"type": "image", "source": source} for source in sources)]
-
-
 def _agent(agent_id: str) -> str:
     return f"/v1/agents/{quote(agent_id, safe='')}"
-
-
-def _said_by(speaker: Speaker, text: str) -> str:
-    """Who speaks, in the text: of Letta's model adapters only OpenAI's passes a message's ``name`` on to the model."""
-    name = " ".join(speaker.name.split())[:64]
-    if not name or speaker.kind == "system":
-        return text
-    return f"{name} (agent): {text}" if speaker.kind == "agent" else f"{name}: {text}"
-
-
-def _name_for_model(name: str) -> str:
-    """``name`` as OpenAI takes it (``^[a-zA-Z0-9_-]{1,64}$``); Letta warns about others and drops them."""
-    return re.sub(r"[^a-zA-Z0-9_-]+", "_", name).strip("_")[:64]
 
 
 def _block(data: Any) -> MemoryBlock:

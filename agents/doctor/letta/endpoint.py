@@ -11,7 +11,7 @@ from agents.doctor.letta.candidates import WORDS, Candidate, look_around
 from agents.doctor.letta.common import letta_targets, named
 from agents.models import Agent, AgentState
 from agents.services.backends import spec_of
-from agents.sync.plan import SUSPICIOUS_LEAST, SUSPICIOUS_SHARE
+from agents.sync.stops import SUSPICIOUS_LEAST, SUSPICIOUS_SHARE
 from ops.models import Service
 from ops.registry import CheckOutcome, Fix, register_check
 from ops.services.services import service_test

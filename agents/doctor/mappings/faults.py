@@ -18,12 +18,12 @@ from agents.doctor.mappings.runs import last_runs
 from agents.doctor.mappings.storage import examine, folders
 from agents.models import Agent, AgentState, Invitation, Mapping, MappingImport, Room, RoomKind, SyncRun, SyncState
 from agents.services.backends import Homeserver, backend_services, homeserver_of
-from agents.services.imports import import_prepare
+from agents.services.import_preparing import import_prepare
 from agents.services.mappings import rows_kept, rows_put_back
 from agents.services.storage_marks import MARK
 from agents.services.sync import sync_agents
 from agents.services.sync_pace import Pace, pace_set_by_hand, sync_pace_restore
-from agents.sync.plan import SUSPICIOUS_LEAST, SUSPICIOUS_SHARE
+from agents.sync.stops import SUSPICIOUS_LEAST, SUSPICIOUS_SHARE
 from ops.doctor.faults import FaultRefused, register_fault
 from ops.live import live_set
 from ops.models import Service

@@ -9,7 +9,8 @@ from django.db.models import QuerySet
 from agents.matrix.errors import MatrixError
 from agents.models import ImportAction, ImportState, MappingImport, MappingImportRow
 from agents.services.backends import NoHomeserver
-from agents.services.imports import ImportRefused, import_apply
+from agents.services.import_applying import import_apply
+from agents.services.imports import ImportRefused
 from ops.doctor.repairs import Change, Plan, RepairFailed, RepairWork, register_repair
 from ops.locks import LockHeld
 from ops.registry import Affected, CheckOutcome, register_check

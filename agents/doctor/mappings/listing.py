@@ -9,7 +9,7 @@ from agents.doctor.mappings.runs import last_runs
 from agents.models import Agent, AgentState, SyncState
 from agents.services.backends import backend_services
 from agents.services.sync import SyncBusy, UnknownService, sync_agents
-from agents.sync.plan import SyncPlan
+from agents.sync.steps import SyncPlan
 from ops.checks import service_targets
 from ops.doctor.repairs import Change, Plan, RepairFailed, RepairRefused, RepairWork, register_repair
 from ops.registry import CheckOutcome, Fix, register_check

@@ -15,14 +15,9 @@ from agents.importing.report import report_of
 from agents.matrix.errors import MatrixError
 from agents.models import MappingImport, MappingImportRow
 from agents.services.backends import NoHomeserver
-from agents.services.imports import (
-    ImportRefused,
-    import_apply,
-    import_prepare,
-    import_preview,
-    import_rejects,
-    reject_rows,
-)
+from agents.services.import_applying import import_apply
+from agents.services.import_preparing import import_prepare, import_preview
+from agents.services.imports import ImportRefused, import_rejects, reject_rows
 from ops.locks import LockHeld
 from ops.terminal import console_of
 from ops.words import counted

@@ -11,7 +11,8 @@ from agents.admin import restore
 from agents.backends.base import AgentInfo
 from agents.services.backends import homeserver_of
 from agents.services.rebuild import RebuildPlan
-from agents.sync.rebuild import Claim, Doubt, Search, SeenAccount, SeenRoom, Wanted
+from agents.sync.rebuild import Claim, Doubt, Search, Wanted
+from agents.sync.seen import SeenAccount, SeenRoom
 from ops.models import Job
 from tests.admin.conftest import World
 

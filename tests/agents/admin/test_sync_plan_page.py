@@ -9,7 +9,8 @@ from django.urls import reverse
 
 from agents.admin import sync
 from agents.services.sync import SyncReport
-from agents.sync.plan import HOMESERVER_EMPTY, STATE_LOST, Step, SyncPlan
+from agents.sync.steps import Step, SyncPlan
+from agents.sync.stops import HOMESERVER_EMPTY, STATE_LOST
 from ops.findings import Finding
 from ops.models import Job
 from tests.admin.conftest import World

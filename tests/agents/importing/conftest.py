@@ -10,7 +10,8 @@ import pytest
 from agents.backends.base import AgentInfo
 from agents.models import MappingImport, MappingImportRow
 from agents.services.backends import open_homeserver
-from agents.services.imports import import_apply, import_prepare
+from agents.services.import_applying import import_apply
+from agents.services.import_preparing import import_prepare
 from tests.agents.importing.files import agent_id, as_bytes, file_of, mapping, user_id
 from tests.support.fake_homeserver import SERVER_NAME, FakeRoom
 from tests.support.stage import Stage, _fake_homeserver, stage

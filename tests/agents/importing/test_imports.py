@@ -13,16 +13,9 @@ from django.utils import timezone
 
 from agents.backends.base import AgentInfo
 from agents.models import Account, Agent, Invitation, Mapping, MappingImport, MappingImportRow, Room
-from agents.services.imports import (
-    ImportRefused,
-    import_apply,
-    import_choose,
-    import_discard,
-    import_prepare,
-    import_preview,
-    import_rejects,
-    prune_imports,
-)
+from agents.services.import_applying import import_apply
+from agents.services.import_preparing import import_prepare, import_preview
+from agents.services.imports import ImportRefused, import_choose, import_discard, import_rejects, prune_imports
 from tests.agents.importing.conftest import ADMIN, Predecessor
 from tests.agents.importing.files import agent_id, as_bytes, file_of, user_id, without
 from tests.support.fake_homeserver import SERVER_NAME

@@ -12,7 +12,8 @@ import pytest
 
 from agents.backends.base import AgentInfo, AgentListing
 from agents.sync.observe import KnownAccount, KnownAgent, KnownRoom, Observed, ServiceView, fingerprint
-from agents.sync.plan import ARCHIVE_AFTER, Step, SyncPlan, make_plan, topic_for
+from agents.sync.plan import ARCHIVE_AFTER, make_plan, topic_for
+from agents.sync.steps import Step, SyncPlan
 
 NOW = datetime(2026, 5, 1, 12, 0, tzinfo=UTC)
 NEW_STEPS = ["agent.create", "mapping.create", "account.register", "account.profile", "room.create", "space.add"]

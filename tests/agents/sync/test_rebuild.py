@@ -13,7 +13,7 @@ from agents.models import Account, Agent, Invitation, Mapping, Room
 from agents.services.backends import open_homeserver
 from agents.services.moving import agent_move
 from agents.services.rebuild import rebuild_apply, rebuild_plan
-from agents.sync.rebuild import look_at, look_through
+from agents.sync.seen import look_at, look_through
 from chat.models import Participant, Turn
 from chat.turns.run import idempotency_id
 from tests.support.fake_homeserver import SERVER_NAME

@@ -8,7 +8,9 @@ from pathlib import Path
 
 from agents.models import Account, Mapping, MappingImport, MappingImportRow, Room
 from agents.services.backends import open_homeserver
-from agents.services.imports import import_apply, import_prepare, import_rejects
+from agents.services.import_applying import import_apply
+from agents.services.import_preparing import import_prepare
+from agents.services.imports import import_rejects
 from chat.models import Conversation, Message, Participant, Turn
 from tests.agents.importing.conftest import ADMIN, Predecessor, _fake_homeserver, predecessor, stage
 from tests.agents.importing.files import agent_id, as_bytes, request, user_id
