@@ -6,10 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from agents.backends.base import Traits, (
-    ReplyRequest,
-    Speaker,
-)
+from agents.backends.base import ReplyRequest, Speaker, Traits
 from agents.backends.files import Given, given
 from agents.backends.letta.approvals import approval_message
 
