@@ -155,11 +155,6 @@ def _safe(name: str) -> str:
     return f"%2E{quoted[1:]}" if quoted.startswith(".") else quoted or "%"
 
 
-def path_in(root: Path, service: str, external_id: str) -> Path:
-    """Where the agent file of an agent lies."""
-    return inside(root, _file_name(service, external_id))
-
-
 def _export(backend: LettaBackend, external_id: str, path: Path) -> int:
     """Export one agent into a file. Raises ``BackendError``. What came must be an agent file: a page of a proxy is none."""
     try:

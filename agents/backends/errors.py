@@ -114,10 +114,3 @@ class BackendNeedsApproval(BackendError):
     def __init__(self, reason: str, *, calls: Sequence[ToolCall] = ()) -> None:
         super().__init__(reason)
         self.calls = tuple(calls)
-
-
-class IncompleteListing(BackendError):
-    """The list of agents could not be read to its end."""
-
-    code = "backend.incomplete_listing"
-    retryable = True

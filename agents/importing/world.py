@@ -14,7 +14,7 @@ from agents.backends.errors import BackendError
 from agents.importing.records import Record
 from agents.matrix.errors import Forbidden, MatrixError, NotFound, Refused, TokenRefused, account_is_missing
 from agents.matrix.names import alias, localpart_of
-from agents.models import Account, Agent, Mapping, Room
+from agents.models import Account, Agent, Room
 from agents.services.backends import Homeserver, backend_for
 from agents.sync.observe import tidy
 from ops.logs import get_logger
@@ -242,15 +242,6 @@ def chunks(items: Iterable[T]) -> Iterator[list[T]]:
     every = list(dict.fromkeys(items))
     for start in range(0, len(every), _CHUNK):
         yield every[start : start + _CHUNK]
-
-
-def stored_mapping(agent_pk: int) -> Mapping | None:
-    """An agent's mapping with all that belongs to it."""
-    return (
-        Mapping.objects.select_related("agent__service", "account__homeserver", "room")
-        .filter(agent_id=agent_pk)
-        .first()
-    )
 
 
 def sides(**values: Any) -> dict[str, Any]:

@@ -47,10 +47,6 @@ class ImportReport:
     read_only: int = 0
     stopped: bool = False
 
-    @property
-    def changed_anything(self) -> bool:
-        return bool(sum(self.counts["create"].values()))
-
     def to_dict(self) -> dict[str, Any]:
         """JSON shape."""
         return {

@@ -30,17 +30,6 @@ def recipients_of(identities: Iterable[str]) -> list[str]:
     return [str(_identity(text).to_public()) for text in identities]
 
 
-def check_recipient(recipient: str) -> str:
-    """The recipient in its usual form. Raises ``BackupError`` when it is none."""
-    try:
-        return str(pyrage.x25519.Recipient.from_str(recipient.strip()))
-    except (pyrage.RecipientError, ValueError) as exc:
-        raise BackupError(
-            "That is no public age key: it begins with age1 and is 62 characters long. "
-            "The private half (AGE-SECRET-KEY-1…) does not belong here."
-        ) from exc
-
-
 def fingerprint(recipient: str) -> str:
     """16 hexadecimal digits that name a key in lists, file headers and messages."""
     return hashlib.sha256(recipient.encode()).hexdigest()[:16]

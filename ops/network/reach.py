@@ -49,9 +49,6 @@ def _cell(place: Place) -> dict[str, Any]:
     }
 
 
-probe_all = report
-
-
 def keep_reporting(process: str, *, every: float = EVERY_SECONDS) -> None:
     """Write into a process's row, again and again, how it reaches every server. Does not return: for a thread of its own."""
     before: dict[str, dict[str, Any]] = {}

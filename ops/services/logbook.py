@@ -17,7 +17,7 @@ from ops.leases import WORKER
 from ops.logbook import errands, profile
 from ops.logbook.capture import KEPT as CAPTURES_KEPT
 from ops.logbook.capture import LONGEST
-from ops.logbook.levels import KEEP_KEY, KEY, parse_levels
+from ops.logbook.levels import KEY, parse_levels
 from ops.logbook.rows import RANKS, STATUS_LOGGER
 from ops.logbook.signatures import compile_pattern
 from ops.models import Capture, ErrorSignature, Exchange, Job, JobTrigger, LiveSetting, LogLine
@@ -87,11 +87,6 @@ def _store_levels(levels: dict[str, dict[str, Any]], actor: str) -> None:
     ends = [datetime.fromisoformat(one["until"]) if one["until"] else None for one in levels.values()]
     known = [end for end in ends if end is not None]
     live.live_set(key=KEY, value=levels, actor=actor, expires_at=max(known) if len(known) == len(ends) else None)
-
-
-def keeping_set(*, level: str, actor: str) -> None:
-    """Which lines are kept as rows from now on: a least level, or ``off``. Raises ``ValidationError``."""
-    live.live_set(key=KEEP_KEY, value=level, actor=actor)
 
 
 def signature_add(*, pattern: str, meaning: str, remedy: str = "", check_id: str = "", actor: str) -> ErrorSignature:

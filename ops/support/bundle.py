@@ -107,11 +107,6 @@ def register_part(name: str, *, what: str, many: bool = False) -> Callable[[Part
     return register
 
 
-def unregister_part(name: str) -> None:
-    """Forget a part: for tests."""
-    _parts.pop(name, None)
-
-
 def parts() -> list[Part]:
     """All parts, by name."""
     return [_parts[name] for name in sorted(_parts)]
