@@ -1,4 +1,4 @@
-"""What templates of the portal ask for: the theme, lamps, times."""
+"""What templates of the portal ask for: the theme, times."""
 
 from __future__ import annotations
 
@@ -15,14 +15,6 @@ from chat.portal.look import THEMES, theme_of
 from ops import disk_guard
 
 register = template.Library()
-
-_SHAPES = {"good": "●", "working": "◐", "attention": "▲", "trouble": "■", "off": "○"}
-
-
-@register.filter
-def lamp_shape(lamp: str) -> str:
-    """The shape of a lamp: its second sign beside colour and word."""
-    return _SHAPES.get(str(lamp), _SHAPES["off"])
 
 
 @register.simple_tag(takes_context=True)
