@@ -7,10 +7,14 @@ from typing import Any
 
 import pytest
 
+from agents.models import Agent
 from chat.portagent.plan import Wishes
 from chat.services.portagent_import import ImportReport, portagent_import
 from ops.findings import Finding
-from tests.chat.portagent.fixtures import Portagent
+from ops.models import Service
+from tests.chat.portagent.fixtures import Portagent, bcrypt_hash
+
+HASH = bcrypt_hash("portagent-1")
 
 
 @pytest.fixture(autouse=True)
@@ -27,6 +31,17 @@ def old(tmp_path: Path) -> Portagent:
 @pytest.fixture
 def newer(tmp_path: Path) -> Portagent:
     return Portagent(tmp_path / "agentx2", version=2)
+
+
+@pytest.fixture
+def ada(old: Portagent) -> str:
+    return old.user(1, "ada", passwordHash=HASH)
+
+
+@pytest.fixture
+def agent(db: Any) -> Agent:
+    service = Service.objects.create(name="demo", kind="demo", options={"speed": 0})
+    return Agent.objects.create(service=service, external_id="demo-x", name="Xenia")
 
 
 class Run:

@@ -182,3 +182,28 @@ def tool_result(call_id: str, name: str, output: Any) -> dict[str, Any]:
 
 def error(content: str, code: str) -> dict[str, Any]:
     return _common(role="error", subtype="error", content=content, errorCode=code)
+
+
+def talk() -> list[dict[str, Any]]:
+    """A conversation with everything in it."""
+    return [
+        user_says("What is the weather in Bonn?"),
+        agent_says(
+            [
+                {"type": "thinking", "reasoning": "I should look.", "tokenCount": 4},
+                {"type": "text", "text": "Let me look."},
+            ]
+        ),
+        tool_call("c1", "weather", {"city": "Bonn"}),
+        tool_result("c1", "weather", {"type": "json", "value": {"sun": True}}),
+        agent_says("It is sunny.", usage={"inputTokens": 10, "outputTokens": 5}),
+        user_says(
+            [
+                {"type": "text", "text": "And this?"},
+                {"type": "image", "data": PNG, "mediaType": "image/png", "name": "sky.png"},
+            ]
+        ),
+        agent_says("A sky."),
+        error("The model is overloaded.", "overloaded"),
+        user_says("Again?"),
+    ]

@@ -1,36 +1,28 @@
-"""Conversations, messages, tools, thinking, files; what cannot be taken is rejected, mended and taken after all."""
+"""Conversations, messages, tools, thinking, files come over, and no second time."""
 
 from __future__ import annotations
 
-import base64
 import json
-import sqlite3
-import subprocess
-import sys
 from datetime import UTC, datetime
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
-from django.core.management import CommandError, call_command
 
 from agents.models import Agent
 from chat.models import Attachment, Conversation, ImportedRow, Membership, Message, Person
-from chat.portagent.databases import Databases, NotPortagent
+from chat.portagent.databases import Databases
 from chat.portagent.plan import Step, Wishes, plan
 from chat.services.attachments import open_content
 from chat.services.branches import path as branch
-from chat.services.portagent_import import imported_agent_choose, portagent_import
-from ops.models import AuditEvent, Service
+from chat.services.portagent_import import imported_agent_choose
+from ops.models import AuditEvent
 from tests.chat.portagent.conftest import Run
 from tests.chat.portagent.fixtures import (
-    PNG,
     T0,
     Portagent,
     agent_says,
-    bcrypt_hash,
-    error,
+    talk,
     tool_call,
     tool_result,
     user_says,
@@ -38,43 +30,6 @@ from tests.chat.portagent.fixtures import (
 from tests.chat.portagent.test_people import snapshot
 
 pytestmark = pytest.mark.django_db
-
-HASH = bcrypt_hash("portagent-1")
-
-
-@pytest.fixture
-def ada(old: Portagent) -> str:
-    return old.user(1, "ada", passwordHash=HASH)
-
-
-@pytest.fixture
-def agent(db: Any) -> Agent:
-    service = Service.objects.create(name="demo", kind="demo", options={"speed": 0})
-    return Agent.objects.create(service=service, external_id="demo-x", name="Xenia")
-
-
-def talk() -> list[dict[str, Any]]:
-    return [
-        user_says("What is the weather in Bonn?"),
-        agent_says(
-            [
-                {"type": "thinking", "reasoning": "I should look.", "tokenCount": 4},
-                {"type": "text", "text": "Let me look."},
-            ]
-        ),
-        tool_call("c1", "weather", {"city": "Bonn"}),
-        tool_result("c1", "weather", {"type": "json", "value": {"sun": True}}),
-        agent_says("It is sunny.", usage={"inputTokens": 10, "outputTokens": 5}),
-        user_says(
-            [
-                {"type": "text", "text": "And this?"},
-                {"type": "image", "data": PNG, "mediaType": "image/png", "name": "sky.png"},
-            ]
-        ),
-        agent_says("A sky."),
-        error("The model is overloaded.", "overloaded"),
-        user_says("Again?"),
-    ]
 
 
 def test_a_conversation_comes_over_whole(old: Portagent, ada: str) -> None:
@@ -231,130 +186,6 @@ def test_planning_needs_no_database(old: Portagent, ada: str, django_assert_num_
     ]
 
 
-# Rejects
-
-
-def lines(file: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in file.read_text().splitlines()]
-
-
-def test_nothing_is_lost_of_what_is_rejected(old: Portagent, ada: str, tmp_path: Path) -> None:
-    container = old.container(ada)
-    broken = user_says("fine")
-    old.conversation(
-        1,
-        container,
-        [broken, {"role": "wizard", "id": "msg_x", "timestamp": T0}, "text", agent_says([{"type": "hologram"}])],
-    )
-    old.conversation(2, "user-gone", [user_says("whose?")])
-    old.conversation(3, container, '[{"role": "user"')
-    old.put("images:img_broken", "{not json")
-    old.put("messages:sess_orphan", [user_says("alone")])
-    rejects = tmp_path / "rejects.jsonl"
-    run = Run(old.folder, rejects=rejects)
-    assert sorted(run.codes()) == sorted(
-        [
-            *["portagent.message_broken"] * 3,
-            "portagent.no_owner",
-            "portagent.no_conversation",
-            "portagent.broken_json",
-            "portagent.broken_json",
-            "portagent.no_conversation",
-        ]
-    )
-    assert rejects.stat().st_mode & 0o777 == 0o600
-    written = lines(rejects)
-    assert len(written) == run.report.rejects == 8
-    assert Message.objects.filter(role="user").count() == 1
-    for text in ("wizard", "hologram", "whose?", '[{\\"role\\": \\"user\\"', "{not json", "alone"):
-        assert any(text in json.dumps(line["row"]) for line in written), text
-    assert run.counts("reject") == {"message": 3, "image": 1, "kv": 4}
-
-
-def test_mended_rejects_are_imported_and_again_change_nothing(old: Portagent, ada: str, tmp_path: Path) -> None:
-    container = old.container(ada)
-    old.conversation(
-        1, container, [user_says("first"), {"role": "wizard", "id": "msg_w", "timestamp": T0, "content": "abracadabra"}]
-    )
-    old.conversation(2, "user-gone", [user_says("whose?"), agent_says("yours")])
-    old.conversation(3, container, '[{"role": "user", "content": "cut"')
-    rejects, second = tmp_path / "rejects.jsonl", tmp_path / "second.jsonl"
-    Run(old.folder, rejects=rejects)
-    text = (
-        rejects.read_text()
-        .replace('"wizard"', '"assistant"')
-        .replace("user-gone", container)
-        .replace('\\"cut\\"', '\\"cut\\"}]')
-    )
-    mended = tmp_path / "mended.jsonl"
-    mended.write_text(text)
-    run = Run(mended, rejects=second)
-    assert run.codes() == []
-    assert not second.exists()
-    assert Conversation.objects.count() == 3
-    assert set(Message.objects.exclude(role="notice").values_list("text", flat=True)) == {
-        "first",
-        "abracadabra",
-        "whose?",
-        "yours",
-        "cut",
-    }
-    owners = set(Membership.objects.values_list("person__username", flat=True))
-    assert owners == {"ada"}
-    before = snapshot()
-    again = Run(mended)
-    assert again.counts("create") == {}
-    assert snapshot() == before
-
-
-def test_rejects_that_are_not_mended_are_rejected_again(old: Portagent, ada: str, tmp_path: Path) -> None:
-    old.conversation(2, "user-gone", [user_says("whose?")])
-    old.conversation(3, old.container(ada), "broken")
-    first, second = tmp_path / "1.jsonl", tmp_path / "2.jsonl"
-    Run(old.folder, rejects=first)
-    run = Run(first, rejects=second)
-    assert run.counts("create") == {}
-    assert {json.dumps(line["row"], sort_keys=True) for line in lines(first)} == {
-        json.dumps(line["row"], sort_keys=True) for line in lines(second)
-    }
-
-
-def test_conversations_of_nobody_may_be_given_to_somebody(old: Portagent, ada: str) -> None:
-    old.conversation(2, "user-gone", [user_says("whose?")])
-    keeper = Person.objects.create_user("keeper")
-    run = Run(old.folder, orphans=keeper.pk)
-    assert run.codes() == []
-    assert Membership.objects.get().person == keeper
-
-
-def test_a_file_that_is_not_taken_waits_in_the_rejects(old: Portagent, ada: str, tmp_path: Path) -> None:
-    parts = [
-        {"type": "text", "text": "Look"},
-        {"type": "file", "data": "%%%", "mediaType": "text/plain", "filename": "a.txt"},
-        {
-            "type": "file",
-            "data": base64.b64encode(b"MZ\x90\x00" * 100).decode(),
-            "mediaType": "application/pdf",
-            "filename": "b.pdf",
-        },
-    ]
-    old.conversation(1, old.container(ada), [user_says(parts)])
-    rejects = tmp_path / "rejects.jsonl"
-    run = Run(old.folder, rejects=rejects)
-    assert run.codes() == ["portagent.file_refused"] * 2
-    assert run.counts("reject") == {"file": 2}
-    assert Message.objects.get(role="user").text == "Look"
-    mended = tmp_path / "mended.jsonl"
-    good = base64.b64encode(b"hello there").decode()
-    mended.write_text(rejects.read_text().replace("%%%", good))
-    later = Run(mended, rejects=tmp_path / "still.jsonl")
-    assert later.counts("create") == {"file": 1}
-    kept = Attachment.objects.get()
-    assert (kept.name, kept.message) == ("a.txt", Message.objects.get(role="user"))
-    assert Run(mended, rejects=tmp_path / "again.jsonl").counts("create") == {}
-    assert Attachment.objects.count() == 1
-
-
 # Who answers
 
 
@@ -383,7 +214,7 @@ def test_the_chosen_agent_answers_from_the_beginning(old: Portagent, ada: str, a
     assert [item.text for item in history_of(sent.turn)][-2:] == ["A sky.", "Again?"]
 
 
-# Secrets, oddities, sizes
+# Secrets, oddities
 
 
 def test_keys_of_tool_servers_stay_behind(old: Portagent, ada: str) -> None:
@@ -449,132 +280,3 @@ def test_portagent_2_keeps_conversations_in_the_same_way(newer: Portagent) -> No
     assert run.codes() == []
     assert Membership.objects.get().person.username == "carol"
     assert Conversation.objects.get().title == "Holidays"
-
-
-def test_a_database_in_use_is_read_without_disturbing_it(old: Portagent, ada: str) -> None:
-    old.conversation(1, old.container(ada), [user_says("checkpointed")])
-    writer = old.store()
-    writer.execute("PRAGMA journal_mode = WAL")
-    writer.execute("PRAGMA wal_autocheckpoint = 0")
-    writer.execute("BEGIN IMMEDIATE")
-    writer.execute("UPDATE kv_storage SET updated_at = 1")
-    assert Run(old.folder).counts("create")["message"] == 1
-    writer.execute("COMMIT")
-    writer.close()
-
-
-def test_a_locked_database_is_copied_with_its_wal(old: Portagent, ada: str) -> None:
-    old.conversation(1, old.container(ada), [user_says("in the log")])
-    holder = sqlite3.connect(old.users_path, isolation_level=None)
-    holder.execute("PRAGMA locking_mode = EXCLUSIVE")
-    holder.execute("BEGIN EXCLUSIVE")
-    run = Run(old.folder)
-    holder.execute("ROLLBACK")
-    holder.close()
-    assert run.counts("create") == {"user": 1, "image": 1, "message": 1}
-
-
-def test_reading_changes_no_byte_of_it(old: Portagent, ada: str) -> None:
-    old.conversation(1, old.container(ada), talk())
-    for file in (old.users_path, old.store_path):
-        before = file.read_bytes()
-        Run(old.folder)
-        assert file.read_bytes() == before
-
-
-def test_places_without_portagent_are_named(tmp_path: Path) -> None:
-    for wrong in (tmp_path / "missing", tmp_path):
-        with pytest.raises(NotPortagent, match=r"There is nothing|No database"):
-            portagent_import(path=wrong, actor="test")
-    other = sqlite3.connect(tmp_path / "unstorage.db")
-    other.execute("CREATE TABLE unstorage (id TEXT, value TEXT)")
-    other.close()
-    with pytest.raises(NotPortagent, match=r"unstorage\.db"):
-        portagent_import(path=tmp_path, actor="test")
-
-
-def test_a_hundred_thousand_messages_in_bounded_memory(old: Portagent, ada: str, tmp_path: Path) -> None:
-    """Planned in a process of its own, whose peak is measured against one with a hundredth of them."""
-    container = old.container(ada)
-    small = Portagent(tmp_path / "small")
-    small.user(1, "ada", passwordHash=HASH)
-    messages = [
-        message
-        for number in range(500)
-        for message in (user_says(f"question {number} " + "x" * 200), agent_says("y" * 400))
-    ]
-    small.conversation(1, container, messages)
-    with old.store() as store:
-        for number in range(100):
-            image, session = f"img_{number:04d}", f"sess_{number:04d}"
-            text = json.dumps(
-                {
-                    "imageId": image,
-                    "sessionId": session,
-                    "containerId": container,
-                    "name": "n",
-                    "createdAt": T0,
-                    "updatedAt": T0,
-                }
-            )
-            store.execute("INSERT INTO kv_storage VALUES (?, ?, 1, 1)", [f"images:{image}", text])
-            store.execute("INSERT INTO kv_storage VALUES (?, ?, 1, 1)", [f"messages:{session}", json.dumps(messages)])
-
-    def peak(folder: Path) -> tuple[int, int]:
-        code = (
-            "import sys, resource, django; django.setup()\n"
-            "from pathlib import Path\n"
-            "from chat.portagent.databases import Databases\nfrom chat.portagent.plan import plan, Wishes\n"
-            "class Here:\n"
-            "    def known(self, kind, keys): return {}\n"
-            "    def name_taken(self, name, exact=False): return False\n"
-            "    def person_exists(self, key): return True\n"
-            "    def owner_of(self, container): return None\n"
-            f"n = sum(step.count for step in plan(Databases(Path({str(folder)!r})), Here(), Wishes()) if step.row.kind == 'message')\n"
-            "print(n, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
-        )
-        out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=250)
-        count, most = out.stdout.split()[-2:]
-        return int(count), int(most)
-
-    few, some_memory = peak(small.folder)
-    many, much_memory = peak(old.folder)
-    assert (few, many) == (1000, 100_000)
-    assert much_memory < some_memory + 30_000, "kilobytes"
-
-
-# The command
-
-
-def test_the_command_reports_and_says_what_is_left_to_do(
-    old: Portagent, ada: str, tmp_path: Path, monkeypatch: Any
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    old.conversation(1, old.container(ada), talk())
-    out = StringIO()
-    call_command("import_portagent", str(old.folder), dry_run=True, stdout=out)
-    assert "Nothing was changed" in out.getvalue()
-    assert Person.objects.count() == 0
-    old.conversation(2, "user-gone", [user_says("whose?")])
-    out = StringIO()
-    with pytest.raises(SystemExit) as ended:
-        call_command("import_portagent", str(old.folder), stdout=out)
-    assert ended.value.code == 1
-    assert "2 rows are in portagent-rejects.jsonl" in out.getvalue()
-    assert "1 conversation can be read but not continued" in out.getvalue()
-    assert (tmp_path / "portagent-rejects.jsonl").exists()
-    out = StringIO()
-    with pytest.raises(SystemExit):
-        call_command("import_portagent", str(old.folder), json=True, stdout=out)
-    told = [json.loads(line) for line in out.getvalue().splitlines()]
-    assert told[-1]["summary"]["counts"]["create"] == {}
-    assert told[-1]["summary"]["counts"]["unchanged"] == {"user": 1, "image": 1, "message": 9}
-    assert {one["code"] for one in told[:-1]} == {"portagent.no_owner", "portagent.no_conversation"}
-    assert (tmp_path / "portagent-rejects-2.jsonl").exists(), "the first one is not written over"
-
-
-def test_the_command_names_what_it_cannot_use(tmp_path: Path) -> None:
-    with pytest.raises(CommandError, match="There is nothing"):
-        call_command("import_portagent", str(tmp_path / "no"))
-    with pytest.raises(CommandError, match="must be one agent"):
-        call_command("import_portagent", str(tmp_path), agent="nobody")
