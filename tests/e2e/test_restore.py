@@ -195,7 +195,7 @@ class House:
 
     def given(self) -> Counter[str]:
         """What agents were really given, each input counted."""
-        return Counter(entry["text"].removeprefix("ann: ") for entry in self.letta.accepted())
+        return Counter(entry["text"].removeprefix("ann: ").removeprefix("grace: ") for entry in self.letta.accepted())
 
     def settle(self) -> None:
         """Nothing is under way any more, and every room was read: whatever would be answered again has been."""
