@@ -73,6 +73,7 @@ def _sort_out(since: Since) -> None:
     since.run(f"CREATE INDEX _since_talk ON {here(MESSAGE)} (conversation_id, seq)")
     since.run(f"CREATE INDEX _since_members ON {here(MEMBER)} (conversation_id)")
     since.run(f"CREATE INDEX _since_links ON {here(LINK)} (conversation_id)")
+    since.run(f"CREATE INDEX _links_rooms ON {wanted(LINK)} (room_id)")
     room = since.there("agents.Room", "link.room_id")
     elsewhere = (
         f"SELECT 1 FROM {wanted(LINK)} theirs WHERE theirs.room_id = {room} "

@@ -9,6 +9,7 @@ from ops.backup.since import Since, here
 from ops.backup.staging import quoted as wanted
 from ops.findings import Finding
 from ops.models import AuditEvent
+from ops.redaction import redact_text
 from ops.words import counted, verb
 
 MESSAGE, CONVERSATION, MEMBER = "chat.Message", "chat.Conversation", "chat.Membership"
@@ -47,14 +48,15 @@ def note_said(since: Since) -> None:
         return
     where = _examples_in_words(said["examples"])
     number = said["messages"]
-    what = f"{counted(number, 'message')} in {counted(said['conversations'], 'conversation')}"
+    what = f"{counted(number, 'message')} in {counted(said['conversations'], 'conversation')}" if number else ""
     if drafts:
-        what += f" and {counted(drafts, 'draft')}"
+        what += f"{' and ' if number else ''}{counted(drafts, 'draft')}"
     if since.wanted:
-        sentence = f"{what} from after the backup {verb(number, 'is', 'are')} kept as history{where}: nothing of it is answered or sent again."
+        sentence = f"{what} from after the backup {verb(number + drafts, 'is', 'are')} kept as history{where}: nothing of it is answered or sent again."
         since.findings.append(Finding("info", "restore.words_kept", sentence, evidence=dict(report)))
         return
-    sentence = f"{what} from after the backup {verb(number, 'is', 'are')} removed{where}, as was asked for."
+    sentence = f"{what} from after the backup {verb(number + drafts, 'is', 'are')} removed{where}, as was asked for. "
+    sentence += "The backup that is made beforehand still holds it."
     if number > nowhere:
         sentence += f" {number - nowhere:,} of them belong to rooms: what stands there is read again."
     since.findings.append(Finding("warning", "restore.words_removed", sentence, evidence=dict(report)))
@@ -172,7 +174,7 @@ def _counted(since: Since, fate: str) -> dict[str, Any]:
                 "conversation": title or f"conversation {pk}",
                 "messages": number,
                 "made": bool(made),
-                "first": " ".join(text.split())[:_LONGEST],
+                "first": redact_text(" ".join(text[: 2 * _LONGEST].split()))[:_LONGEST],
             }
             for pk, title, made, number, text in examples
         ],

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.peers.postgres import Postgres
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -17,13 +19,14 @@ THERE = (
     "turns/test_places.py",
     "turns/test_files.py",
     "test_reset_rows.py",
-    "restoring/test_words_since.py",
 )
+RESTORED = ("restoring/test_words_since.py",)
 
 
-def test_statements_written_by_hand_on_postgresql(postgres: Postgres) -> None:
-    url = postgres.create_database("by_hand")
-    files = [f"tests/chat/{name}" for name in THERE]
+@pytest.mark.parametrize(("name", "names"), [("by_hand", THERE), ("words_since", RESTORED)])
+def test_statements_written_by_hand_on_postgresql(postgres: Postgres, name: str, names: tuple[str, ...]) -> None:
+    url = postgres.create_database(name)
+    files = [f"tests/chat/{name}" for name in names]
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *files],
         env={**os.environ, "DATABASE_URL": url},
