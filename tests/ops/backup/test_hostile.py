@@ -203,11 +203,15 @@ def test_a_key_that_should_fit_and_does_not_is_no_wrong_key() -> None:
 
 
 def test_whoever_stops_reading_leaves_no_thread_behind() -> None:
-    file = made(("files/keys/x", os.urandom(12 << 20)))
+    file, before = made(("files/keys/x", os.urandom(12 << 20))), set(threading.enumerate())
+
+    def reading() -> list[threading.Thread]:
+        return [one for one in threading.enumerate() if one.name == "backup-decrypt" and one not in before]
+
     reader = open_backup(file)
-    assert [one for one in threading.enumerate() if one.name == "backup-decrypt"], "it waits to be read"
+    assert reading(), "it waits to be read"
     reader.close()
-    assert not [one for one in threading.enumerate() if one.name == "backup-decrypt"]
+    assert not reading()
 
 
 def test_it_is_encrypted_to_nobody_never() -> None:
