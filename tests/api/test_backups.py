@@ -22,7 +22,7 @@ from ops.models import AuditEvent, Backup, BackupKey, IdempotencyRecord, Job, Ob
 from ops.services.backups import backup_now
 from ops.services.jobs import run_job
 from tests.admin.backups import SECRET_KEY, make_backup, make_place
-from tests.api.conftest import Api
+from tests.api.conftest import SECRET, Api
 
 
 @pytest.fixture
@@ -210,6 +210,11 @@ def test_versions_are_listed_compared_and_brought_back(api: Api, ada: Agent) -> 
     assert api("post", f"versions/{first.pk}/bring-back")["object_id"] == str(ada.pk)
     ada.refresh_from_db()
     assert not ada.paused
+    hidden = ObjectVersion.objects.create(
+        model="ops.service", object_id="1", label="x", actor="a", action="x", state={"options": {"api_key": SECRET}}
+    )
+    assert api("get", f"versions/{hidden.pk}")["state"] == {"options": {"api_key": "[hidden]"}}
+    api("get", "versions?model=ops.service")
     Agent.objects.filter(pk=ada.pk).delete()
     api("post", f"versions/{first.pk}/bring-back", status=409, code="version.refused")
     assert "agents.agent" in {one["model"] for one in api("get", "versions/kinds")["items"]}

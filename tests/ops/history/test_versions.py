@@ -54,6 +54,8 @@ def test_a_change_leaves_a_version_and_what_is_observed_leaves_none(lab_kind):
         ["base_url", "options.depth"],
         [],
     ]
+    # The last one of a page knows what came before it, on the next page.
+    assert [[one.field for one in found] for _, found in with_changes([newest])] == [["base_url", "options.depth"]]
 
 
 def test_a_version_goes_with_the_transaction_of_its_change(lab_kind):
