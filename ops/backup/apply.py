@@ -15,6 +15,7 @@ from django.utils import timezone
 
 from ops import audit_guard
 from ops.backup import hooks
+from ops.backup.cut import lift_limits
 from ops.backup.diff import Difference, compare
 from ops.backup.errors import BackupError
 from ops.backup.hooks import Fence, Reconcile, register_fence, register_reconcile
@@ -99,7 +100,7 @@ def _lock(connection: Any) -> None:
     names = ", ".join(connection.ops.quote_name(model._meta.db_table) for model in tables() if _is_locked(model))
     with connection.cursor() as cursor:
         cursor.execute(f"SET LOCAL lock_timeout = '{_LOCK_SECONDS}s'")
-        cursor.execute("SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0")
+        lift_limits(cursor)
         cursor.execute(f"LOCK TABLE {names} IN EXCLUSIVE MODE")
 
 

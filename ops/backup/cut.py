@@ -5,12 +5,13 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-# Limits that an operator may have set for requests; a backup reads for longer.
-_UNLIMITED = "SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0"
+# Limits that an operator may have set for requests; some of them are of newer versions of PostgreSQL only.
+_LIMITS = ("statement_timeout", "idle_in_transaction_session_timeout", "transaction_timeout")
 # The snapshot of SQLite is that of the first statement that reads.
 _TOUCH = "SELECT COUNT(*) FROM django_migrations"
 
@@ -37,6 +38,12 @@ def consistent_cut(alias: str = DEFAULT_DB_ALIAS, *, readers: int = 0) -> Iterat
         _readers[name] = more
         stack.callback(_readers.pop, name)
         yield name
+
+
+def lift_limits(cursor: Any) -> None:
+    """On PostgreSQL, let the transaction at hand take as long as it needs, whatever limits are set for requests."""
+    cursor.execute("SET LOCAL statement_timeout = 0")
+    cursor.execute("SELECT set_config(name, '0', true) FROM pg_settings WHERE name = ANY(%s)", [list(_LIMITS)])
 
 
 def readers_of(name: str) -> list[BaseDatabaseWrapper]:
@@ -85,14 +92,14 @@ def _shared(alias: str, number: int) -> Iterator[list[BaseDatabaseWrapper]]:
 def _postgresql(alias: str, name: str, number: int) -> Iterator[list[BaseDatabaseWrapper]]:
     with _shared(alias, number) as more, transaction.atomic(using=name), connections[name].cursor() as cursor:
         cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-        cursor.execute(_UNLIMITED)
+        lift_limits(cursor)
         cursor.execute("SELECT pg_export_snapshot()")
         snapshot = cursor.fetchone()[0]
         for connection in more:
             with connection.cursor() as reader:
                 reader.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
                 reader.execute("SET TRANSACTION SNAPSHOT %s", [snapshot])
-                reader.execute(_UNLIMITED)
+                lift_limits(reader)
         yield more
 
 

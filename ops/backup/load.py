@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from django.db import connections, transaction
 
 from ops import audit_guard
+from ops.backup.cut import lift_limits
 from ops.backup.errors import BackupError
 from ops.backup.hooks import bulk_steps
 from ops.backup.lookups import Lookups
@@ -91,6 +92,9 @@ def load_tables(
     shapes = {shape.label: shape for shape in table_shapes()}
     # SQLite looks at every reference of every row otherwise; all are looked at once in the end.
     with connection.constraint_checks_disabled(), transaction.atomic(using=alias):
+        if connection.vendor == "postgresql":
+            with connection.cursor() as cursor:
+                lift_limits(cursor)
         empty(alias, [shape for shape in shapes.values() if shape.policy != "lookup"])
         for before, _ in bulk_steps().values():
             before(connection)

@@ -11,6 +11,7 @@ from django.utils import timezone
 
 from ops.backup import spool
 from ops.backup.destinations import Place, open_destination
+from ops.backup.destinations.folder import FolderPlace
 from ops.backup.errors import BackupDamaged, BackupError, DestinationFailed
 from ops.findings import Finding
 from ops.locks import LockHeld, named_lock
@@ -55,6 +56,9 @@ def copies_begin(backup: Backup) -> bool:
             },
         )
         if here:
+            place = open_destination(destination)
+            if isinstance(place, FolderPlace):
+                place.mark()
             BackupDestination.objects.filter(pk=destination.pk).update(last_ok_at=now, last_error="")
     return waiting
 
@@ -68,10 +72,15 @@ def copies_wanted(backup: Backup) -> None:
 
 
 def is_here(destination: BackupDestination) -> bool:
+    """Whether its copies lie in the folder in which this process makes backups, and not in another machine's of the same path."""
     try:
-        return is_spool(open_destination(destination))
+        place = open_destination(destination)
+        if not is_spool(place):
+            return False
+        place.entries()
     except DestinationFailed:
         return False
+    return True
 
 
 def copies_store(*, backup: Backup, actor: str, progress: Progress | None = None) -> bool:

@@ -145,7 +145,10 @@ def _make(
     from ops.backup import age
     from ops.backup.write import write_backup
     from ops.doctor_data.corrupt import damage_now
+    from ops.services.backup_destinations import ensure_one
 
+    # Before the cut: a restore of the first backup would else take away the place in which it lies.
+    ensure_one()
     recipients = backup_keys.recipients()
     backup = Backup(
         reason=reason,

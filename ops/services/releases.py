@@ -1,31 +1,26 @@
-"""Which releases ran here, the backup before each upgrade, and the way back to an earlier one."""
+"""Which releases ran here, and the way back to an earlier one. The backup before each upgrade: ``ops.services.upgrades``."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import uuid
 from dataclasses import dataclass, field
 from typing import Any
 
 from django.conf import settings
-from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections, transaction
+from django.db import DEFAULT_DB_ALIAS, connections, transaction
 from django.db.migrations.loader import MigrationLoader
 from django.utils import timezone
 
-from ops.backup.errors import BackupDamaged
-from ops.backup.former import unapplied
 from ops.git_revision import git_sha
 from ops.locks import LockHeld, named_lock
 from ops.logs import get_logger
-from ops.models import Backup, BackupReason, BackupState, Release
+from ops.models import Backup, Release
 from ops.services.audit import record
 
 log = get_logger(__name__)
 
 _LOCK = "release.note"
-# Backups before upgrades stay pinned for so many releases; older ones go by the rules of their destination.
-_PINNED = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,117 +220,3 @@ def irreversible(nodes: list[tuple[str, str]]) -> list[str]:
         if migration is None or not all(operation.reversible for operation in migration.operations):
             found.append(f"{app}.{name}")
     return found
-
-
-# Before an upgrade
-
-
-@dataclass(slots=True)
-class Kept:
-    """The backup that was made before migrations: registered once they are through, since its own table may be among what they change."""
-
-    id: uuid.UUID
-    name: str
-    facts: dict[str, Any]
-    size: int
-    sha256: str
-    recipients: list[str]
-    version: str
-    installation: str
-
-
-def backup_before_upgrade() -> Kept | None:
-    """Back the database up as it is, when this code's migrations are about to change it. None: there is nothing to change, or nothing to lose.
-
-    The tables are read as the applied migrations left them. The file is read back to its end. Raises ``BackupError``.
-    """
-    from ops.backup import age, spool
-    from ops.backup.verify import verify_backup
-    from ops.backup.write import write_backup
-    from ops.services import backups
-
-    connection = connections[DEFAULT_DB_ALIAS]
-    tables = set(connection.introspection.table_names())
-    if not settings.BACKUP_BEFORE_UPGRADE or not {"django_migrations", "ops_service", "chat_person"} <= tables:
-        return None
-    if not unapplied(DEFAULT_DB_ALIAS):
-        return None
-    spool.check_room(spool.guess(0))
-    recipients = _recipients()
-    id, now = uuid.uuid4(), timezone.now()
-    name, version = spool.new_name(id, now), _version_before()
-    made_by = {
-        "id": str(id),
-        "name": name,
-        "installation": spool.installation(),
-        "version": version,
-        "made_at": now.isoformat(),
-    }
-    with spool.writing(name) as file:
-        manifest = write_backup(target=file, made_by=made_by, recipients=recipients)
-    report = verify_backup(spool.path_of(name))
-    if not report.ok:
-        spool.path_of(name).unlink(missing_ok=True)
-        raise BackupDamaged(
-            f"The backup before the upgrade was written and cannot be read back: {report.findings[0].sentence if report.findings else ''}"
-        )
-    return Kept(
-        id=id,
-        name=name,
-        facts={**backups.manifest_facts(manifest), "made_at": now},
-        size=manifest.file_size,
-        sha256=manifest.file_sha256,
-        recipients=[age.fingerprint(one) for one in recipients],
-        version=version,
-        installation=spool.installation(),
-    )
-
-
-def _recipients() -> list[str]:
-    from ops.backup import age
-    from ops.services import backup_keys
-
-    try:
-        with transaction.atomic():
-            return backup_keys.recipients()
-    except DatabaseError:
-        # The table of keys is among what the migrations make.
-        return age.recipients_of([age.machine_identity()])
-
-
-def _version_before() -> str:
-    try:
-        with transaction.atomic():
-            return Release.objects.order_by("-id").values_list("version", flat=True).first() or str(settings.VERSION)
-    except DatabaseError:
-        return str(settings.VERSION)
-
-
-def register_kept(kept: Kept) -> Backup:
-    """The row of a backup that was made before an upgrade, now that its table is there. Pinned for the next releases."""
-    from ops.services.backup_copies import copies_begin
-
-    row = Backup(
-        id=kept.id,
-        name=kept.name,
-        reason=BackupReason.SAFETY,
-        note=f"Before the upgrade to {settings.VERSION}",
-        installation=kept.installation,
-        recipients=kept.recipients,
-        actor="system",
-        pinned=True,
-        verified_at=timezone.now(),
-        finished_at=timezone.now(),
-    )
-    for name, value in kept.facts.items():
-        setattr(row, name, value)
-    row.version, row.size, row.sha256 = kept.version, kept.size, kept.sha256
-    with transaction.atomic():
-        row.save(force_insert=True)
-        waiting = copies_begin(row)
-        row.state = BackupState.PARTIAL if waiting else BackupState.COMPLETE
-        row.save(update_fields=["state"])
-        record(actor="system", action="backup.made", target=row, message=row.note)
-        old = Release.objects.exclude(backup=None).order_by("-id").values_list("backup", flat=True)[_PINNED - 1 :]
-        Backup.objects.filter(pk__in=list(old), pinned=True, reason=BackupReason.SAFETY).update(pinned=False)
-    return row

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -113,7 +113,10 @@ def _fill(path: Path, looked: Looked, reader: BackupReader, actor: str, progress
         )
         restored.append(restore)
 
-    load_into(DEFAULT_DB_ALIAS, reader, progress=progress, sealed=sealed, in_transaction=in_transaction, whole=False)
+    with _taken():
+        load_into(
+            DEFAULT_DB_ALIAS, reader, progress=progress, sealed=sealed, in_transaction=in_transaction, whole=False
+        )
     restore = restored[0]
     files |= put_files_of(
         reader, putting, wanted=lambda one: one.name != KEYS_COMPONENT, progress=lambda text: progress(0, 0, text)
@@ -137,7 +140,7 @@ def restore_elsewhere(*, path: Path, url: str, identities: Sequence[str] | None,
     # Before the rows, because the keys for their secrets stand behind them.
     looked = look_through(path, identities, progress)
     sealed = SealedRows(looked.keys)
-    with scratch.database_at(url) as alias:
+    with scratch.database_at(url) as alias, _taken():
         if not is_fresh(alias):
             with suppress(DatabaseError):
                 refuse_unless_empty(alias)
@@ -155,6 +158,17 @@ def restore_elsewhere(*, path: Path, url: str, identities: Sequence[str] | None,
                 in_transaction=lambda report: _fenced(alias, cut_at, findings),
             )
     return Loaded(report, [*findings, *findings_of_load(report, sealed)])
+
+
+@contextmanager
+def _taken() -> Iterator[None]:
+    """What the database has against it, as a sentence: rights, room, limits, its end. One transaction: it is as empty then as before."""
+    try:
+        yield
+    except DatabaseError as error:
+        raise BackupError(
+            f"The database did not take it: {' '.join(str(error).split())[:300]}. Nothing of it is there."
+        ) from error
 
 
 def _fenced(alias: str, cut_at: datetime, findings: list[Finding]) -> None:

@@ -165,7 +165,12 @@ def remember_key(restore: Restore, identities: Sequence[str] | None) -> None:
 
 def key_of(restore: Restore) -> list[str] | None:
     """The key that was given for a restore; None: the installation's own."""
-    kept = cache.get(f"restore-key:{restore.pk}")
+    try:
+        kept = cache.get(f"restore-key:{restore.pk}")
+    except Exception as error:
+        # Redis may be away. Where a key was typed the file does not open without it, and says so.
+        logger.warning("restore_key_not_asked", restore=str(restore.pk), error=type(error).__name__)
+        return None
     return unseal_text(kept).split("\n") if kept else None
 
 

@@ -2,42 +2,115 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import psycopg
 import pytest
 from django.conf import settings as running
 
 from ops.doctor_recovery import rollback
 from ops.git_revision import _of
+from ops.migrating import _KEY
 from ops.models import AuditEvent, Backup, Release
 from ops.runner import run_checks
 from ops.services import releases
+from tests.peers.base import PROJECT_ROOT
+from tests.peers.postgres import Postgres
 from tests.up.running import Up
 
 FORMER = "0006_import_without_payload"
+FORMER_CHAT = "0009_desk_restrict_sender"
 HEADS = "from ops.services.releases import newest_migrations\nresult=newest_migrations()['agents']"
 
 
-@pytest.fixture(scope="module")
-def house(tmp_path_factory: pytest.TempPathFactory) -> Up:
-    """An installation that does not run: of the version before the newest migration of ``agents``, with a room in it."""
-    up = Up(tmp_path_factory.mktemp("releases"), DEMO_AGENTS="false")
+# The second migration has changed its tables, and dies when it is about to be noted.
+DIES = """
+import os, signal, django
+django.setup()
+from django.core.management import call_command
+from django.db.migrations.executor import MigrationExecutor
+record, seen = MigrationExecutor.record_migration, []
+def record_or_die(self, migration):
+    if seen:
+        os.kill(os.getpid(), signal.SIGKILL)
+    seen.append(migration)
+    record(self, migration)
+MigrationExecutor.record_migration = record_or_die
+call_command("migrate")
+"""
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def house(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
+    """An installation that does not run: of the version before the newest migrations of ``agents`` and ``chat``, with a room in it."""
+    folder = tmp_path_factory.mktemp("releases")
+    if request.param == "sqlite":
+        up = Up(folder, DEMO_AGENTS="false")
+    else:
+        postgres: Postgres = request.getfixturevalue("postgres")
+        postgres.drop_database("releases")
+        up = Up(folder, fresh=True, DEMO_AGENTS="false", DATABASE_URL=postgres.create_database("releases"))
+        up.manage("migrate", "-v0")
     up.ask(
         "from ops.models import Service\nfrom agents.models import Room\n"
         "service=Service.objects.create(name='matrix', kind='homeserver', base_url='http://127.0.0.1:1')\n"
         "Room.objects.create(homeserver=service, room_id='!kept:sb.test', name='Kept')\n"
-        "from ops.services.releases import note_release\nnote_release()\nresult=1"
+        "from ops.services.releases import note_release\nnote_release()\n"
+        "from django.core.management import call_command\n"
+        f"call_command('migrate', 'agents', '{FORMER}', verbosity=0)\ncall_command('migrate', 'chat', '{FORMER_CHAT}', verbosity=0)\n"
+        "note_release()\nresult=1"
     )
-    up.manage("migrate", "agents", FORMER, "-v0")
-    up.ask("from ops.services.releases import note_release\nnote_release()\nresult=1")
-    return up
+    yield up
+    if request.param == "postgresql":
+        postgres.drop_database("releases")
 
 
-def test_an_upgrade_is_backed_up_as_it_was(house: Up) -> None:
+@contextmanager
+def migrating(house: Up) -> Iterator[None]:
+    """Somebody else migrates the database."""
+    if url := house.environment.get("DATABASE_URL"):
+        folder = url.partition("?host=")[2]
+        with psycopg.connect(host=folder, user="postgres", dbname="releases", autocommit=True) as connection:
+            connection.execute("SELECT pg_advisory_lock(%s)", [_KEY])
+            yield
+    else:
+        with (house.data / "switchboard.sqlite3.migrating").open("w") as held:
+            fcntl.flock(held, fcntl.LOCK_EX)
+            yield
+
+
+def test_an_upgrade_is_backed_up_as_it_was_though_it_is_killed_and_begun_twice(house: Up) -> None:
     assert house.ask(HEADS) == FORMER
-    said = house.manage("migrate")
-    assert "Backup before the upgrade: switchboard-" in said
+    killed = subprocess.run(
+        [sys.executable, "-c", DIES], cwd=PROJECT_ROOT, env=house.environment, capture_output=True, text=True, timeout=300
+    )  # fmt: skip
+    assert killed.returncode == -9, killed.stderr
+    first = killed.stdout.partition("Backup before the upgrade: ")[2].split()[0]
+    heads = "from ops.services.releases import newest_migrations\nheads=newest_migrations()\nresult=[heads['agents'], heads['chat']]"
+    assert FORMER in house.ask(heads) or FORMER_CHAT in house.ask(heads), "one of two is not through"
+    # Two containers start at once.
+    with migrating(house):
+        several = [
+            subprocess.Popen(
+                [sys.executable, "manage.py", "migrate"], cwd=PROJECT_ROOT, env=house.environment, text=True,
+                stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            )
+            for _ in range(2)
+        ]  # fmt: skip
+        for one in several:
+            assert one.stdout is not None
+            assert one.stdout.readline() == "Another process migrates this database: waiting until it has ended.\n"
+    said = [one.communicate(timeout=300)[0] for one in several]
+    assert [one.returncode for one in several] == [0, 0], said
+    made = [text for text in said if "Backup before the upgrade: switchboard-" in text]
+    assert len(made) == 1, said
+    second = made[0].partition("Backup before the upgrade: ")[2].split()[0]
     assert house.ask(HEADS) != FORMER
     kept = house.ask(
         "from ops.models import Release, Backup\nrow=Release.objects.order_by('-id').first()\n"
@@ -47,22 +120,57 @@ def test_an_upgrade_is_backed_up_as_it_was(house: Up) -> None:
         "rooms=[list(r) for m in reader.members() if m.kind=='rows' and m.label=='agents.Room' for r in m.rows()]\n"
         "result={'backup': row.backup.name, 'pinned': row.backup.pinned, 'verified': bool(row.backup.verified_at),"
         " 'note': row.backup.note, 'missing': row.backup.missing, 'columns': list(shape.names), 'rooms': [[str(value) for value in row] for row in rooms],"
-        " 'agents': reader.begin.migrations['agents'][-1]}"
+        " 'agents': reader.begin.migrations['agents'][-1], 'all': sorted(Backup.objects.values_list('name', flat=True))}"
     )
+    # The one that the release before can read, and not that of the half-way state; both are listed.
+    assert kept["backup"] == first
+    assert kept["all"] == sorted([first, second])
     assert kept["pinned"]
     assert kept["verified"]
     assert kept["missing"] == {}
     assert kept["agents"] == FORMER
     assert "history_until" not in kept["columns"]
     assert "!kept:sb.test" in kept["rooms"][0]
+    assert sorted(path.name for path in (house.data / "backups").glob("*")) == sorted(
+        [f"{first}.sbk", f"{second}.sbk"]
+    ), "nothing half written, no note of what waits"
     # Nothing to change is nothing to back up.
     assert "Backup" not in house.manage("migrate")
+
+
+def test_the_backup_of_the_older_tables_restores_here_and_into_the_other_kind_of_database(
+    house: Up, tmp_path: Path, postgres: Postgres
+) -> None:
+    house.ask("from agents.models import Room\nresult=Room.objects.update(name='Changed since')")
+    done = house.ask(
+        "from ops.models import Release\nfrom ops.services import restores\n"
+        "backup=Release.objects.exclude(backup=None).order_by('-id').first().backup\n"
+        "planned=restores.restore_plan(backup=backup, actor='test')\n"
+        "rooms=next(one for one in planned.plan['models'] if one['model']=='agents.Room')\n"
+        "done=restores.restore_apply(restore=planned, actor='test')\n"
+        "result=[rooms['changed'], done.state, Room.objects.get().name, str(Room.objects.get().history_until)]"
+    )
+    assert done == [1, "done", "Kept", "None"]
+    postgres.drop_database("releases_moved")
+    url = f"sqlite:///{tmp_path}/moved.sqlite3"
+    if house.environment.get("DATABASE_URL") is None:
+        url = postgres.create_database("releases_moved")
+    moved = house.ask(
+        "from ops.services.backups import backup_fetch\nfrom ops.services.restore_fresh import restore_elsewhere\n"
+        "from ops.backup.scratch import database_at\n"
+        f"loaded=restore_elsewhere(path=backup_fetch(backup), url={url!r}, identities=None)\n"
+        f"with database_at({url!r}) as alias:\n"
+        "    result=[loaded.report.rows['agents.Room'], list(Room.objects.using(alias).values_list('name', flat=True))]"
+    )
+    postgres.drop_database("releases_moved")
+    assert moved == [1, ["Kept"]]
 
 
 def test_back_to_the_release_before_and_forward_again(house: Up) -> None:
     newest = house.ask(HEADS)
     planned = json.loads(house.manage("repair", "release.rollback", "--dry-run", "--json"))
-    assert [(one["target"], one["what"]) for one in planned["changes"]] == [("migration:agents", newest)]
+    assert ("migration:agents", newest) in [(one["target"], one["what"]) for one in planned["changes"]]
+    assert len(planned["changes"]) == 2
     done = house.manage("repair", "release.rollback", "--typed", "roll back", "--json")
     run = json.loads(done)
     assert run["state"] == "succeeded", run

@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import socket
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,12 +20,21 @@ from ops.backup.destinations.base import SUFFIX, Entry, Progress
 from ops.backup.errors import DestinationFailed
 
 _CHUNK = 1024 * 1024
+# Lies where copies were put or seen (in the data directory for all folders inside of it): what is gone from there is gone.
+MARK = ".switchboard-place"
+# A file that only tries the place, from whatever machine, says nothing about copies.
+TRIAL = "switchboard-test-"
 
 
 class FolderPlace:
-    """Files are written under a hidden name, brought to the disk, and then renamed."""
+    """Files are written under a hidden name, brought to the disk, and then renamed.
 
-    def __init__(self, options: Mapping[str, Any]) -> None:
+    ``stored`` gives the names of copies that should lie here. A folder with none of them is taken for another one: an empty place where
+    a disk is not mounted, or the data directory of another machine, which has the same path and other files.
+    """
+
+    def __init__(self, options: Mapping[str, Any], *, stored: Callable[[], Collection[str]] = tuple) -> None:
+        self._stored = stored
         path = str(options.get("path") or "").strip()
         if not path:
             raise DestinationFailed("Say which folder: its path is missing.")
@@ -46,14 +56,18 @@ class FolderPlace:
         target = self._path(name)
         with self._told(f"cannot take {name}"):
             self._make()
+            self._be_the_one()
             self._sweep(name)
             if target.exists() and source.exists() and target.samefile(source):
+                self.mark()
                 return target.stat().st_size
             partial = self.folder / f".{name}.{uuid.uuid4().hex[:8]}.partial"
             try:
                 self._copy(source, partial, sha256, name, progress)
                 os.replace(partial, target)
                 sync_folder(self.folder)
+                if not name.startswith(TRIAL):
+                    self.mark()
             finally:
                 partial.unlink(missing_ok=True)
             return target.stat().st_size
@@ -85,6 +99,8 @@ class FolderPlace:
     def fetch(self, name: str, target: Path, *, progress: Progress | None = None) -> None:
         with self._told(f"cannot give {name}"):
             source = self._path(name)
+            if not source.is_file():
+                self._be_the_one()
             total, done = source.stat().st_size, 0
             with source.open("rb") as reading, open(target, "wb", opener=private) as writing:
                 while chunk := reading.read(_CHUNK):
@@ -99,6 +115,7 @@ class FolderPlace:
 
     def entries(self) -> list[Entry]:
         with self._told("cannot be listed"):
+            self._be_the_one()
             if not self.folder.is_dir():
                 return []
             found = []
@@ -113,7 +130,10 @@ class FolderPlace:
 
     def delete(self, name: str) -> None:
         with self._told(f"cannot remove {name}"):
-            self._path(name).unlink(missing_ok=True)
+            path = self._path(name)
+            if not path.is_file():
+                self._be_the_one()
+            path.unlink(missing_ok=True)
 
     def _path(self, name: str) -> Path:
         if "/" in name or name.startswith("."):
@@ -122,12 +142,39 @@ class FolderPlace:
 
     def _make(self) -> None:
         """Ours are made when needed. A folder elsewhere must be there: where its disk is not mounted, the copy would fill this one."""
-        inside = Path(settings.DATA_DIR) in (self.folder, *self.folder.parents)
-        if inside:
+        if self._inside:
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         elif not self.folder.is_dir():
             raise DestinationFailed(
                 f"There is no folder {self.folder}. Make it, or mount its disk, and let this user write in it."
+            )
+
+    def mark(self) -> None:
+        """Remember, in the place itself, that this is where copies lie."""
+        with suppress(OSError):  # whoever may only read does without
+            self._mark_path.touch(mode=0o600)
+
+    @property
+    def _mark_path(self) -> Path:
+        return (Path(settings.DATA_DIR) if self._inside else self.folder) / MARK
+
+    @property
+    def _inside(self) -> bool:
+        return Path(settings.DATA_DIR) in (self.folder, *self.folder.parents)
+
+    def _be_the_one(self) -> None:
+        """Raises ``DestinationFailed`` when copies should lie in this folder and none ever did, as far as can be seen from here."""
+        mark = self._mark_path
+        if mark.exists():
+            return
+        names = self._stored()
+        if any(self._path(name).is_file() for name in names):
+            self.mark()
+        elif names:
+            raise DestinationFailed(
+                f"No copy that should lie in {self.folder} is there, as {socket.gethostname()} sees it: its disk is not mounted, or the processes of "
+                "this installation do not share the folder. Mount it; or let all of them have the same DATA_DIR; or add a destination that all of "
+                f"them reach, such as S3. If the copies are lost: touch {mark}"
             )
 
     @contextmanager

@@ -9,6 +9,7 @@ import pytest
 from django.db import connections
 
 from ops.backup import age, write
+from ops.backup.cut import consistent_cut
 from ops.backup.load import load_into
 from ops.backup.read import open_backup
 from ops.backup.scopes import backed_up
@@ -39,6 +40,14 @@ def bytes_of(alias) -> dict[str, bytes]:
     return {label: orjson.dumps(rows) for label, rows in contents(alias, *EVERY).items()}
 
 
+def limits_of(alias) -> list[str]:
+    with connections[alias].cursor() as cursor:
+        return [
+            cursor.execute(f"SHOW {name}").fetchone()[0]
+            for name in ("statement_timeout", "idle_in_transaction_session_timeout", "transaction_timeout")
+        ]
+
+
 @pytest.mark.timeout(180)
 def test_sqlite_to_postgresql_to_sqlite(transactional_db, tmp_path, settings, postgres):
     settings.DATA_DIR = tmp_path
@@ -47,10 +56,18 @@ def test_sqlite_to_postgresql_to_sqlite(transactional_db, tmp_path, settings, po
     assert all(counts.values())
     began = bytes_of("default")
     first = backup_from("default")
-    with database_at(postgres.create_database("round_trip")) as there:
+    url = postgres.create_database("round_trip")
+    with postgres.connect("round_trip") as operator:
+        # Limits that are meant for requests.
+        operator.execute("ALTER DATABASE round_trip SET statement_timeout = '10min'")
+        operator.execute("ALTER DATABASE round_trip SET transaction_timeout = '11min'")
+    with database_at(url) as there:
         migrate(there)
+        limits = []
         with open_backup(first) as reader:
-            report = load_into(there, reader)
+            report = load_into(there, reader, in_transaction=lambda report: limits.append(limits_of(there)))
+        assert limits == [["0", "0", "0"]]
+        assert limits_of(there) == ["10min", "0", "11min"]
         assert report.total == sum(counts.values())
         assert not report.left_out
         assert not report.emptied
@@ -62,6 +79,8 @@ def test_sqlite_to_postgresql_to_sqlite(transactional_db, tmp_path, settings, po
             cursor.execute("INSERT INTO auth_group (name) VALUES ('next') RETURNING id")
             assert cursor.fetchone() == (highest + 1,)
             cursor.execute("DELETE FROM auth_group WHERE name = 'next'")
+        with consistent_cut(there, readers=1) as cut:
+            assert limits_of(cut) == ["0", "0", "0"]
         second = backup_from(there)
     lookups = {"contenttypes.ContentType", "auth.Permission"}
     kept = {label for label in digests(first) if label not in lookups and "permission" not in label.lower()}

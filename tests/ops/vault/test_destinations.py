@@ -18,7 +18,7 @@ from ops.backup.errors import BackupDamaged, DestinationFailed
 from ops.models import AuditEvent
 from ops.models.backup import Backup, BackupCopy, BackupDestination
 from ops.services import backups
-from ops.services.backup_copies import copies_store
+from ops.services.backup_copies import copies_store, remove_copy
 from ops.services.backup_destinations import destination_save, destination_test
 from tests.peers.s3 import ACCESS_KEY, S3, SECRET_KEY
 
@@ -267,3 +267,44 @@ def test_what_another_place_does_not_give_is_no_fault_of_this_one(
     copy.refresh_from_db()
     assert copy.error == "offsite does not answer."
     assert (place.last_error, place.last_error_at) == ("", None)
+
+
+class TestFoldersThatAreNotTheOne:
+    """The same path on a machine that does not share it, and a mount point without its disk: copies are elsewhere, and not gone."""
+
+    def test_the_data_directory_of_another_machine(self, data: Path, settings, tmp_path: Path) -> None:
+        backup = backups.backup_now(actor="test")
+        settings.DATA_DIR = tmp_path / "other"
+        settings.DATA_DIR.mkdir()
+        (finding,) = backups.backup_sync_list(actor="test")
+        assert finding.code == "backup.destination_failed"
+        assert "do not share the folder" in finding.sentence
+        assert BackupCopy.objects.get().state == "stored"
+        with pytest.raises(DestinationFailed, match="do not share the folder"):
+            backups.backup_fetch(backup)
+        with pytest.raises(DestinationFailed, match="do not share the folder"):
+            remove_copy(BackupCopy.objects.get())
+        second = backups.backup_now(actor="test")
+        assert second.state == "partial"
+        assert "do not share the folder" in second.copies.get().error
+        assert backups.backup_fetch(second).is_file(), "it stays where it was made"
+        settings.DATA_DIR = data
+        assert backups.backup_sync_list(actor="test") == []
+        backups.backup_fetch(backup).unlink()
+        assert [one.code for one in backups.backup_sync_list(actor="test")] == ["backup.copy_missing"], "gone is gone"
+
+    def test_a_mount_point_without_its_disk(self, data: Path, tmp_path: Path) -> None:
+        away = tmp_path / "away"
+        away.mkdir()
+        destination_save(actor="test", name="away", options={"path": str(away)})
+        backup = backups.backup_now(actor="test")
+        away.rename(tmp_path / "disk")
+        away.mkdir()
+        second = backups.backup_now(actor="test")
+        assert "its disk is not mounted" in second.copies.get().error
+        assert list(away.iterdir()) == [], "nothing is written beside the disk"
+        assert [one.code for one in backups.backup_sync_list(actor="test")] == ["backup.destination_failed"]
+        assert backup.copies.get().state == "stored"
+        away.rmdir()
+        (tmp_path / "disk").rename(away)
+        assert copies_store(backup=second, actor="test")
