@@ -32,6 +32,11 @@ def test_one_at_a_time(house, backup_of):
     assert Service.objects.get().name == "kept"
 
 
+class CacheAway:
+    def get(self, key):
+        raise ConnectionError("Connection refused")
+
+
 def test_what_was_changed_added_and_removed_since_is_as_it_was(house, backup_of, monkeypatch):
     fill()
     before = contents()
@@ -51,6 +56,8 @@ def test_what_was_changed_added_and_removed_since_is_as_it_was(house, backup_of,
         fenced.append((one.fresh, "people" in one.kinds, connection.in_atomic_block, quiet.held_here()))
 
     monkeypatch.setitem(hooks._fences, "test", fence)
+    # The cache holds keys that somebody typed; nobody did, and Redis is away.
+    monkeypatch.setattr("ops.services.restore_planning.cache", CacheAway())
     planned = restores.restore_plan(path=path, actor="command")
     assert fenced == []
     assert planned.state == RestoreState.PLANNED
