@@ -13,6 +13,7 @@ from django.utils.dateparse import parse_datetime
 from ops.backup import spool
 from ops.backup.errors import BackupDamaged, BackupError, NewerVersion, WrongKey
 from ops.backup.manifest import Manifest
+from ops.database_away import when_back
 from ops.findings import Finding
 from ops.locks import LockHeld, is_held, named_lock
 from ops.logs import get_logger
@@ -190,12 +191,16 @@ def _make(
 def _failed(backup: Backup, actor: str, error: BaseException) -> None:
     text = " ".join(redact_text(str(error)).split()) or type(error).__name__
     backup.state, backup.error, backup.finished_at = BackupState.FAILED, text[:1000], timezone.now()
-    try:
+
+    def say() -> None:
         with transaction.atomic():
             backup.save(update_fields=["state", "error", "finished_at"])
             audit.record(actor=actor, action="backup.failed", target=backup, message=backup.error)
+
+    try:
+        when_back(say)
     except Exception:
-        # The database may be what failed; the next run settles the row.
+        # The next run settles the row.
         logger.warning("backup_failure_not_written", backup=backup.name, exc_info=True)
 
 

@@ -18,6 +18,7 @@ from django.db import models, transaction
 from django.utils import timezone
 
 from ops import quiet
+from ops.database_away import when_back
 from ops.job_kinds import (
     CURRENT,
     SILENCE_SECONDS,
@@ -199,14 +200,18 @@ def _run(job: Job) -> None:
     finally:
         end.set()
         beat.join(timeout=5)
-    with transaction.atomic():
-        if not handle.finish(state, **fields):
-            logger.warning("job_lost")
-            return
-        if trace:
-            JobLine.objects.create(job=job, at=timezone.now(), level=LogLevel.ERROR, text=trace)
-        if state == JobState.FAILED:
-            audit.record(actor=job.actor, action="job.failed", target=job, message=fields["error"])
+
+    def end_it() -> None:
+        with transaction.atomic():
+            if not handle.finish(state, **fields):
+                logger.warning("job_lost")
+                return
+            if trace:
+                JobLine.objects.create(job=job, at=timezone.now(), level=LogLevel.ERROR, text=trace)
+            if state == JobState.FAILED:
+                audit.record(actor=job.actor, action="job.failed", target=job, message=fields["error"])
+
+    when_back(end_it)
 
 
 def sentence_of(error: BaseException) -> str:

@@ -23,6 +23,7 @@ from ops.backup.sealed import SealedRows
 from ops.backup.since import OPEN_FOR, Choice
 from ops.backup.source import rows_in_present_shape
 from ops.backup.staging import Staging, staging
+from ops.database_away import when_back
 from ops.locks import LockHeld
 from ops.logs import get_logger
 from ops.models import JobTrigger
@@ -261,13 +262,17 @@ def to_state(restore: Restore, before: str, after: str, *fields: str) -> None:
 def fail(restore: Restore, error: BaseException) -> None:
     """Write into the row why it failed, unless it was committed."""
     said = redact_text(str(error)) if isinstance(error, (BackupError, StillBusy, LockHeld)) else sentence_of(error)
-    with transaction.atomic():
-        changed = Restore.objects.filter(
-            pk=restore.pk, state__in=(RestoreState.PLANNING, RestoreState.APPLYING)
-        ).update(state=RestoreState.FAILED, error=said[:1000], finished_at=timezone.now())
-        if changed:
-            audit.record(actor=restore.actor, action="restore.failed", target=restore, message=said[:1000])
-        else:
-            Restore.objects.filter(pk=restore.pk).update(error=said[:1000])
+
+    def say() -> None:
+        with transaction.atomic():
+            changed = Restore.objects.filter(
+                pk=restore.pk, state__in=(RestoreState.PLANNING, RestoreState.APPLYING)
+            ).update(state=RestoreState.FAILED, error=said[:1000], finished_at=timezone.now())
+            if changed:
+                audit.record(actor=restore.actor, action="restore.failed", target=restore, message=said[:1000])
+            else:
+                Restore.objects.filter(pk=restore.pk).update(error=said[:1000])
+
+    when_back(say)
     restore.refresh_from_db()
     logger.warning("restore_failed", restore=str(restore.pk), error=said[:500])

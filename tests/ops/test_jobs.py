@@ -3,11 +3,13 @@ from __future__ import annotations
 import threading
 import time
 from datetime import timedelta
+from types import SimpleNamespace
 
 import pytest
+from django.db import OperationalError
 from django.utils import timezone
 
-from ops import job_kinds
+from ops import database_away, job_kinds
 from ops import tasks as ops_tasks
 from ops.leases import WORKER
 from ops.models import AuditEvent, Job
@@ -279,3 +281,32 @@ def test_a_real_worker_takes_the_job(clean_registry):
     assert job.state == "succeeded"
     assert job.result["n"] == 4
     assert job.result["thread"] != main
+
+
+@pytest.mark.django_db(transaction=True)
+def test_how_a_job_ended_is_written_when_the_database_is_back(clean_registry, sent, monkeypatch):
+    @job_kind("t.job", label="Loses the database")
+    def work(job):
+        raise OperationalError("server closed the connection unexpectedly")
+
+    finish, tries = job_kinds.JobHandle.finish, []
+
+    def away(self, state, **fields):
+        tries.append(state)
+        if len(tries) < 3:
+            raise OperationalError("connection refused")
+        return finish(self, state, **fields)
+
+    with pytest.raises(OperationalError):  # a file does not come back by itself
+        database_away.when_back(lambda: away(None, "a file"))
+    tries.clear()
+    monkeypatch.setattr(job_kinds.JobHandle, "finish", away)
+    monkeypatch.setattr(database_away, "_PAUSE", 0.0)
+    there = SimpleNamespace(vendor="postgresql", in_atomic_block=False, close=lambda: None)
+    monkeypatch.setattr(database_away, "connection", there)
+    job = start()
+    assert run_job(job.pk)
+    job.refresh_from_db()
+    assert tries == ["failed"] * 3
+    assert job.state == "failed"
+    assert "server closed the connection" in job.error
