@@ -16,9 +16,10 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 
 from asgiref.sync import sync_to_async
-from django.db import DatabaseError, close_old_connections
+from django.db import DatabaseError, close_old_connections, connection
 from django.utils import timezone
 
+from ops.database_away import when_back
 from ops.leases import holder_is_dead, holder_lives_here
 from ops.locks import named_lock
 from ops.logs import get_logger
@@ -35,7 +36,7 @@ JOBS_SECONDS = 120.0
 # What a client is told to wait.
 RETRY_AFTER = 10
 _TTL = 60.0
-# On SQLite the lock's own row cannot be renewed while the holder writes; its process is looked at instead, for so long.
+# On SQLite (only there) the lock's own row cannot be renewed while the holder writes; its process is looked at instead, for so long.
 _AT_MOST = timedelta(hours=12)
 
 _seen: tuple[str, float] = ("", float("-inf"))
@@ -175,7 +176,9 @@ def _look() -> str:
         "name", "holder", "expires_at"
     ):
         worker = holder.rpartition("/")[0]
-        alive = expires_at > now or (holder_lives_here(worker) and expires_at > now - _AT_MOST)
+        alive = expires_at > now or (
+            connection.vendor == "sqlite" and holder_lives_here(worker) and expires_at > now - _AT_MOST
+        )
         if alive and not holder_is_dead(worker):
             found = name.removeprefix(PREFIX)
     _look_at_epoch()
@@ -220,10 +223,11 @@ def _drain() -> None:
 
 
 def _release(name: str) -> None:
-    """The row goes: as long as its process lives, others would else have to take the lock for held."""
+    """The row goes: as long as its process lives, others would else have to take the lock for held. Where the database is away for longer, the
+    row has not been renewed by then, which ends it as well."""
     for attempt in range(5):
         try:
-            NamedLock.objects.filter(name=name).delete()
+            when_back(lambda: NamedLock.objects.filter(name=name).delete())
             return
         except DatabaseError:
             log.warning("quiet.not_released", attempt=attempt, exc_info=True)

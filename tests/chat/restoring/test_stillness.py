@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -219,3 +220,14 @@ def test_every_process_drops_what_it_remembers_when_rows_were_put_back(house: St
     quiet.is_quiet()
     quiet.is_quiet()
     assert forgotten == [1]
+
+
+def test_a_holder_that_lost_its_database_holds_nobody_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It lives, and could not take its row away. On SQLite it may be writing for hours, which keeps it from renewing."""
+    over = timezone.now() - timedelta(minutes=1)
+    NamedLock.objects.create(name=quiet.PREFIX + REASON, holder=f"{WORKER}/lost", fence=1, expires_at=over)
+    quiet.look_again()
+    assert quiet.is_quiet() == REASON
+    monkeypatch.setattr(quiet, "connection", SimpleNamespace(vendor="postgresql"))
+    quiet.look_again()
+    assert quiet.is_quiet() == ""
