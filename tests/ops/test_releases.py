@@ -148,9 +148,9 @@ def test_the_backup_of_the_older_tables_restores_here_and_into_the_other_kind_of
         "planned=restores.restore_plan(backup=backup, actor='test')\n"
         "rooms=next(one for one in planned.plan['models'] if one['model']=='agents.Room')\n"
         "done=restores.restore_apply(restore=planned, actor='test')\n"
-        "result=[rooms['changed'], done.state, Room.objects.get().name, str(Room.objects.get().history_until)]"
+        "result=[rooms['changed'], done.state, Room.objects.get().name]"
     )
-    assert done == [1, "done", "Kept", "None"]
+    assert done == [1, "done", "Kept"]
     postgres.drop_database("releases_moved")
     url = f"sqlite:///{tmp_path}/moved.sqlite3"
     if house.environment.get("DATABASE_URL") is None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 
 import orjson
-import pytest
 from django.db import connections
 
 from ops.backup import age, write
@@ -48,7 +47,6 @@ def limits_of(alias) -> list[str]:
         ]
 
 
-@pytest.mark.timeout(180)
 def test_sqlite_to_postgresql_to_sqlite(transactional_db, tmp_path, settings, postgres):
     settings.DATA_DIR = tmp_path
     counts = fill()
