@@ -32,8 +32,12 @@ def alone(say_waiting: Callable[[], None], *, alias: str = DEFAULT_DB_ALIAS) -> 
     if connection.vendor == "postgresql":
         with _postgresql(alias, say_waiting):
             yield
-    elif connection.vendor == "sqlite" and not connection.is_in_memory_db():
-        with _sqlite(Path(str(connection.settings_dict["NAME"])), say_waiting):
+    elif (
+        connection.vendor == "sqlite"
+        and (name := str(connection.settings_dict["NAME"])) != ":memory:"
+        and "mode=memory" not in name
+    ):
+        with _sqlite(Path(name), say_waiting):
             yield
     else:
         yield
@@ -85,7 +89,7 @@ class WholeExecutor(MigrationExecutor):
         with self.connection.schema_editor(atomic=migration.atomic) as editor:
             state = migration.apply(state, editor)
             _make_the_rest(editor)
-            self.record_migration(migration)
+            self.record_migration(migration)  # type: ignore[call-arg, arg-type]  # the stubs are of an older Django
         self._say("apply_success", migration)
         return state
 

@@ -56,7 +56,7 @@ def house(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         postgres: Postgres = request.getfixturevalue("postgres")
         postgres.drop_database("releases")
         up = Up(folder, fresh=True, DEMO_AGENTS="false", DATABASE_URL=postgres.create_database("releases"))
-        up.manage("migrate", "-v0")
+        up.ask("from django.core.management import call_command\ncall_command('migrate', verbosity=0)\nresult=1")
     up.ask(
         "from ops.models import Service\nfrom agents.models import Room\n"
         "service=Service.objects.create(name='matrix', kind='homeserver', base_url='http://127.0.0.1:1')\n"
