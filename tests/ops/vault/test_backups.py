@@ -12,6 +12,7 @@ import pytest
 from django.utils import timezone
 
 from ops.backup import spool
+from ops.backup.destinations.folder import MARK
 from ops.backup.errors import BackupDamaged, BackupError, NoRoom, NotABackup
 from ops.models import AuditEvent, Job
 from ops.models.backup import (
@@ -145,7 +146,7 @@ class TestFullDisk:
         monkeypatch.undo()
         assert copies(backup) == {"here": "stored", "small": "failed"}
         assert "No space left" in BackupCopy.objects.get(destination__name="small").error
-        assert list((tmp_path / "small").iterdir()) == []
+        assert [path.name for path in (tmp_path / "small").iterdir()] == [MARK]
 
 
 class TestAfterAKill:
