@@ -13,7 +13,7 @@ from ops.migrating import WholeExecutor, alone
 from ops.services.upgrades import backup_before_upgrade, finish_upgrade
 
 # The command of Django takes no executor; ours stands in its place.
-of_django.MigrationExecutor = WholeExecutor  # type: ignore[misc]
+of_django.MigrationExecutor = WholeExecutor  # type: ignore[attr-defined]
 
 
 class Command(of_django.Command):
