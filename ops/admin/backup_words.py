@@ -218,6 +218,8 @@ def _newer(newest: Backup, last_good: Backup, now: datetime) -> tuple[Lamp, str]
         return Lamp.ATTENTION, f" The newest was made {age}, and its drill failed."
     if state == DrillState.RUNNING:
         return Lamp.GOOD, f" The newest was made {age} and is being drilled."
+    if newest.reason == BackupReason.SAFETY:
+        return Lamp.GOOD, ""
     return Lamp.GOOD, f" The newest was made {age} and waits for its drill."
 
 

@@ -114,7 +114,10 @@ class BackupAdmin(BackupFiles, BackupPlanPage, OperatorAdmin):
 
     @display(description="Holds", ordering="size")
     def holds(self, row: Backup) -> str:
-        return f"{size(row.size)}, {counted(row.rows, 'row')}" if row.size else ""
+        if not row.size:
+            return ""
+        held = '<span>{} <span class="bk-exact">{}</span></span>'
+        return format_html(held, size(row.size), counted(row.rows, "row"))
 
     @display(description="Where")
     def where(self, row: Backup) -> str:
@@ -125,7 +128,7 @@ class BackupAdmin(BackupFiles, BackupPlanPage, OperatorAdmin):
         if row.state not in words.WHOLE:
             return ""
         lamp, word = words.openers_words(row.openers)
-        return html.lamp(lamp, Truncator(word).chars(40))
+        return html.lamp(lamp, Truncator(word).chars(28))
 
     @display(description="Why")
     def why(self, row: Backup) -> str:

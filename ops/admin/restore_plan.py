@@ -11,9 +11,12 @@ from typing import Any
 from ops import html
 from ops.backup.scopes import kinds
 
-_MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
+_MOMENT = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?Z")
 COUNTS = ("added", "changed", "removed", "kept", "same")
 _FIELDS = 12
+# A row that comes or goes is recognised by what stands in it; numbers and passwords say nothing.
+_TELLING = 6
+_SILENT = frozenset({"id", "password"})
 
 
 @dataclass(slots=True)
@@ -99,6 +102,14 @@ def example_of(one: dict[str, Any]) -> Example:
         return Example(what, label, lines)
     old, new = before if isinstance(before, dict) else {}, after if isinstance(after, dict) else {}
     names = [name for name in {**old, **new} if old.get(name) != new.get(name)]
+    if not old or not new:
+        names = [
+            name
+            for name in names
+            if name not in _SILENT and (old.get(name) or new.get(name)) not in (None, "", "[]", "{}", [], {}, False)
+        ]
+        said = [(name.replace("_", " "), text_of(old.get(name)), text_of(new.get(name))) for name in names]
+        return Example(what, label, said[:_TELLING])
     lines = [(name.replace("_", " "), text_of(old.get(name)), text_of(new.get(name))) for name in names]
     return Example(what, label, lines[:_FIELDS], max(0, len(lines) - _FIELDS))
 
@@ -138,6 +149,8 @@ def report_lines(report: dict[str, Any]) -> list[tuple[str, str, list[str]]]:
         title = str(name).replace("_", " ").replace(".", " ").capitalize()
         if isinstance(one, dict):
             sentences = _sentences(one)
+            if one.get("error") and str(name).startswith("outside."):
+                sentences.append("What this step does is also done by the syncs and checks that follow.")
             failed = bool(one.get("error")) or one.get("ok") is False
             mark = "trouble" if failed else "off" if one.get("waits") else "good"
             lines.append((mark, str(one.get("label") or title), sentences))

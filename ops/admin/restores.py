@@ -98,7 +98,7 @@ class RestoreAdmin(ResetPages, OperatorAdmin):
         return (
             Deed(
                 "apply",
-                "Restore",
+                "Apply",
                 self.apply,
                 button="Apply…",
                 explain=explain_apply,
@@ -144,15 +144,23 @@ class RestoreAdmin(ResetPages, OperatorAdmin):
 
     def detail_context(self, request: HttpRequest, row: Restore) -> dict[str, Any]:
         live = strip_address(row.job)
+        report = report_lines(row.report)
         return {
+            "failed": [title for mark, title, _ in report if mark == "trouble"],
+            "waits": [title for mark, title, _ in report if mark == "off"],
             "step": "apply" if live and row.state == RestoreState.PLANNED else _step(row),
             "live": live,
             "kinds_words": kinds_words(row),
             "totals": totals_of(row.plan),
             "groups": groups_of(row.plan),
             "parts": parts_lines(row.parts),
-            "report": report_lines(row.report),
-            "findings": [one for one in row.findings if one.get("severity") != "info"],
+            "report": report,
+            # What a step failed of stands in the report already.
+            "findings": [
+                one
+                for one in row.findings
+                if one.get("severity") != "info" and one.get("code") != "restore.reconcile_failed"
+            ],
             "notes": [one for one in row.findings if one.get("severity") == "info"],
             "undone_by": row.undone_through.order_by("-created_at").first(),
             "word": WORD,

@@ -40,6 +40,12 @@ def exact(moment: datetime | None, empty: str = "never", shape: str = "minute") 
 
 
 @register.filter
+def lines(text: object) -> list[str]:
+    """The lines of a text, each a paragraph of its own."""
+    return [line for line in str(text or "").splitlines() if line.strip()]
+
+
+@register.filter
 def page_name(title: Any) -> Any:
     """What a list of the operator's site is called on its page: the word that the navigation has for it."""
     return _NAMES.get(str(title), title)

@@ -62,6 +62,13 @@ def make_key(page: Any, portal: Portal) -> str:
     page.keyboard.press("Enter")
     secret = page.locator(".bk-secret code").inner_text()
     check(page, "the key that is shown once")
+    page.get_by_role("button", name="Print").wait_for()
+    # Whoever leaves without having taken it is asked first.
+    asked: list[str] = []
+    page.once("dialog", lambda dialog: (asked.append(dialog.type), dialog.dismiss()))
+    page.get_by_role("link", name="Later").click()
+    until(lambda: asked == ["beforeunload"], "leaving is asked about")
+    assert page.locator(".bk-secret code").inner_text() == secret
     with page.expect_download() as download:
         page.get_by_role("button", name="Save as a file").click()
     assert download.value.path().read_text().strip() == secret
@@ -95,6 +102,9 @@ def test_from_a_key_to_a_restore_that_is_taken_back(portal: Portal) -> None:
         LONG,
     )
     assert "Olga, in the safe" in page.inner_text("#main")
+    # The exact time is there without a pointer, in the reader's zone.
+    made = page.locator("time[data-exact]").first
+    until(lambda: "UTC" not in made.inner_text(), "the time is the reader's own")
     check(page, "a backup")
 
     # It leaves only with a fresh password: this browser has just signed in.
@@ -117,7 +127,13 @@ def test_from_a_key_to_a_restore_that_is_taken_back(portal: Portal) -> None:
     page.get_by_role("link", name="Restore…").click()
     check(page, "key and kinds")
     assert not page.locator("input[name=kinds]").first.is_visible()
-    page.get_by_role("button", name="Compare with what is here").click()
+    # The line is cut while the page waits: it says so, and goes on by itself.
+    page.route("**/strip/", lambda route: route.abort())
+    with portal.expecting("ERR_FAILED"):
+        page.get_by_role("button", name="Compare with what is here").click()
+        page.locator("[data-lost]").wait_for()
+        page.unroute("**/strip/")
+        page.get_by_text("Nothing was changed yet").wait_for(timeout=LONG * 1000)
     page.get_by_text("Nothing was changed yet").wait_for(timeout=LONG * 1000)
     for fold in page.locator("#main details").all():
         fold.evaluate("one => one.open = true")
