@@ -128,7 +128,7 @@ def test_people_and_programs_are_told_to_come_back(house: Stage, client: Any):
         page = client.post("/account/login/", {"login": "ada"})
         assert page.status_code == 503
         assert REASON in page.content.decode()
-        # As it is served: through the asynchronous half of every middleware.
+        # As it is served, by an asynchronous server.
         served = async_to_sync(AsyncClient().post)("/api/v1/services", "{}", content_type="application/json")
         assert (served.status_code, served.json()["code"]) == (503, "installation.quiet")
         # A homeserver knows its own errors only.
