@@ -108,7 +108,7 @@ def test_what_the_manifest_says_is_what_is_there() -> None:
         (((ROWS, MEMBERS[0][1]), ("files/keys/other", b"x" * 700)), "files/keys/other is not what"),
         (MEMBERS[:1], "its list of parts is not what"),
         ((*MEMBERS, ("files/keys/more", b"x")), "its list of parts is not what"),
-        (MEMBERS[::-1], "is not what"),
+        (MEMBERS[::-1], "stands behind files"),
     ],
 )
 def test_members_that_the_manifest_does_not_name_so(members: tuple[tuple[str, bytes], ...], said: str) -> None:
