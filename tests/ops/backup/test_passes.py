@@ -29,7 +29,7 @@ class Taking(Lot):
 def test_a_reader_stops_behind_the_rows_and_goes_on_with_the_files(house, make_backup, lots):
     Service.objects.create(name="one", kind="demo")
     left, taken = Taking("left", [part("a", b"1")]), Taking("taken", [part("b", b"2"), part("c/d", b"3")])
-    stream, manifest = make_backup(include=lots(left, taken))
+    stream, manifest = make_backup(include=lots(taken, left))
     with open_backup(stream) as reader:
         rows = {member.label: list(member.rows()) for member in reader.row_members()}
         assert len(rows["ops.Service"]) == Service.objects.count()
