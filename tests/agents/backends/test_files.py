@@ -11,7 +11,8 @@ from agents.backends.anthropic import AnthropicBackend
 from agents.backends.base import AttachedFile, HistoryItem, ServiceSpec, Traits
 from agents.backends.demo import DemoBackend
 from agents.backends.files import IMAGE_BYTES, TEXT_CHARACTERS, given, takes
-from agents.backends.letta.backend import _input
+from agents.backends.letta import LettaBackend
+from agents.backends.letta.encode import input_of
 from agents.backends.openai import OpenAIBackend
 
 from .asking import ask, request, text_of
@@ -74,7 +75,7 @@ def test_anthropic_gets_blocks_before_the_text(server: ScriptedServer) -> None:
 
 
 def test_letta_gets_pictures_and_is_told_of_what_it_cannot_take() -> None:
-    (message,) = _input(request("Look", attachments=ALL), {})
+    (message,) = input_of(request("Look", attachments=ALL), LettaBackend.traits, {})
     text, picture = message["content"]
     assert picture == {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": DATA}}
     assert text["text"].startswith("Bo: Look")
