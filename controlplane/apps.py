@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 from django.apps import AppConfig
 
 
@@ -12,3 +14,7 @@ class ControlplaneConfig(AppConfig):
     def ready(self) -> None:
         from controlplane import backup, backup_files, backup_homeserver, checks, cors, explorer, handover  # noqa: F401
         from controlplane.homeserver import adapter, port  # noqa: F401
+
+        # What the start made stays as long as the process, so no collection need look at it again.
+        gc.freeze()
+        gc.set_threshold(10_000, 20, 20)
