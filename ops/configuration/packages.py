@@ -16,7 +16,7 @@ FOREIGN = {
     "litellm": "LiteLLM",
     "vllm": "vLLM",
 }
-PIP_SECONDS = 45.0
+PIP_SECONDS = 100.0
 
 
 def foreign_here(prefix: str = sys.prefix) -> list[tuple[str, str]]:

@@ -18,7 +18,7 @@ from ops.registry import CheckOutcome, register_check
     tags=("config", "processes"),
     interval=3600,
     severity="warning",
-    timeout=60,
+    timeout=120,
     depends_on=("db.reachable",),
 )
 def mixed_venv() -> CheckOutcome:

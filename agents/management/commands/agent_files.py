@@ -15,6 +15,8 @@ class Command(BaseCommand):
     """Exit codes: 0 done, 1 some could not be made again."""
 
     help = "Agents of Letta that a restore brought as files: list them, make again those that their server lost, or forget them."
+    # Settings only: those of the code need every page and a second; `check`, `migrate` and every start have them.
+    requires_system_checks: list[str] = ["switchboard"]
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("what", choices=("list", "import", "discard"), nargs="?", default="list")

@@ -29,6 +29,8 @@ class Command(BaseCommand):
     """Exit codes: 0 done; 1 the homeserver refuses, does not answer, or has no way for it; 3 usage."""
 
     help = "Show what the homeserver is and can do; make accounts, reset passwords, deactivate accounts."
+    # Settings only: those of the code need every page and a second; `check`, `migrate` and every start have them.
+    requires_system_checks: list[str] = ["switchboard"]
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--service", default="", metavar="NAME", help="Which homeserver, when there are several.")

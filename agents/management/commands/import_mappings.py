@@ -29,6 +29,8 @@ class Command(BaseCommand):
     """Exit codes: 0 everything is here, 1 some records could not be taken, 2 conflicts wait for a decision, 3 usage."""
 
     help = "Take agents over with the accounts and rooms that Letta-Matrix gave them. A second run changes nothing."
+    # Settings only: those of the code need every page and a second; `check`, `migrate` and every start have them.
+    requires_system_checks: list[str] = ["switchboard"]
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument(

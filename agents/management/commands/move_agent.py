@@ -18,6 +18,8 @@ class Command(BaseCommand):
     """Exit codes: 0 done, 1 refused, 3 usage."""
 
     help = "Move an agent to another server, without changing its account, its room or its conversations."
+    # Settings only: those of the code need every page and a second; `check`, `migrate` and every start have them.
+    requires_system_checks: list[str] = ["switchboard"]
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("agent", help="Its name, its id on the server, or its number.")

@@ -25,6 +25,8 @@ class Command(BaseCommand):
     """Exit codes: 0 done, 1 something could not be read or written, 2 something needs a decision, 3 usage."""
 
     help = "Find accounts, rooms and the space on the homeserver and write mappings. Creates nothing there."
+    # Settings only: those of the code need every page and a second; `check`, `migrate` and every start have them.
+    requires_system_checks: list[str] = ["switchboard"]
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--service", default="", metavar="NAME", help="Only the agents of this service.")

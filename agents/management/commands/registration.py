@@ -23,6 +23,8 @@ class Command(BaseCommand):
     """Exit codes: 0 printed, written, or the same; 1 something is missing, or --compare found a difference."""
 
     help = "Print or write the appservice registration that a homeserver needs to know Switchboard."
+    # Settings only: those of the code need every page and a second; `check`, `migrate` and every start have them.
+    requires_system_checks: list[str] = ["switchboard"]
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--output", metavar="FILE", help="Write the file (mode 0600) instead of printing it.")

@@ -22,6 +22,8 @@ class Command(BaseCommand):
     """Exit codes: 0 done, 1 done with failures, 2 stopped to ask, 3 usage."""
 
     help = "Sync agents with their accounts, rooms and the space. --dry-run prints the plan."
+    # Settings only: those of the code need every page and a second; `check`, `migrate` and every start have them.
+    requires_system_checks: list[str] = ["switchboard"]
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--service", default="", metavar="NAME", help="Only the agents of this service.")

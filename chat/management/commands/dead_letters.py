@@ -28,6 +28,8 @@ class Command(BaseCommand):
     """Exit codes: 0 done, 1 some could not be changed, 3 usage."""
 
     help = "Lists dead letters: messages not answered (turn:ID) and answers not delivered (delivery:ID)."
+    # Settings only: those of the code need every page and a second; `check`, `migrate` and every start have them.
+    requires_system_checks: list[str] = ["switchboard"]
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("action", nargs="?", choices=["list", "retry", "discard"], default="list")

@@ -34,6 +34,8 @@ class Command(BaseCommand):
     """Exit codes: 0 everything is here, 1 some rows were rejected, 3 usage."""
 
     help = "Bring people (with their passwords), invitations and conversations over from Portagent. A second run changes nothing."
+    # Settings only: those of the code need every page and a second; `check`, `migrate` and every start have them.
+    requires_system_checks: list[str] = ["switchboard"]
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("path", type=Path, help="AGENTX_DIR, its data folder, one database, or a file of rejects.")

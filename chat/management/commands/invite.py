@@ -34,6 +34,8 @@ class Command(DeskCommand):
     """Exit codes: 0 done, 1 the code does not count (check), 3 usage."""
 
     help = "Makes, lists, checks, extends and revokes invitations to the portal."
+    # Settings only: those of the code need every page and a second; `check`, `migrate` and every start have them.
+    requires_system_checks: list[str] = ["switchboard"]
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("action", choices=["create", "list", "check", "extend", "revoke", "bring-back"])

@@ -27,6 +27,8 @@ class Command(DeskCommand):
     """Exit codes: 0 done, 3 usage."""
 
     help = "Lists people, shuts them out, lets them in, signs them out, makes a link for a new password, takes a lost second factor away, deletes them."
+    # Settings only: those of the code need every page and a second; `check`, `migrate` and every start have them.
+    requires_system_checks: list[str] = ["switchboard"]
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument(

@@ -30,6 +30,8 @@ class Command(BaseCommand):
     """Exit codes: 0 answered, 1 not answered, 3 usage."""
 
     help = "Say something to an agent, and stream its answer into the terminal."
+    # Settings only: those of the code need every page and a second; `check`, `migrate` and every start have them.
+    requires_system_checks: list[str] = ["switchboard"]
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("agent", help="The agent's name, id or Matrix id.")

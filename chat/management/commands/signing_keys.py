@@ -14,6 +14,8 @@ from ops.terminal import console_of
 
 class Command(BaseCommand):
     help = "List the keys that sign programs' access tokens, or rotate them."
+    # Settings only: those of the code need every page and a second; `check`, `migrate` and every start have them.
+    requires_system_checks: list[str] = ["switchboard"]
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--rotate", action="store_true", help="Sign with a new key. Nobody is signed out.")

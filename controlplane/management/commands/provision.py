@@ -13,6 +13,8 @@ class Command(BaseCommand):
     """Exit codes: 0 done (also when there was nothing to do), 1 a value could not be used."""
 
     help = "Make the services that the environment describes exist. Workers and `up` do it when they start."
+    # Settings only: those of the code need every page and a second; `check`, `migrate` and every start have them.
+    requires_system_checks: list[str] = ["switchboard"]
 
     def handle(self, *args: Any, **options: Any) -> None:
         result = provision()

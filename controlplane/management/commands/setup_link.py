@@ -17,6 +17,8 @@ class Command(BaseCommand):
     """Exit codes: 0 a link was printed, 1 there is an operator already, or nobody of that name."""
 
     help = "Print the set-up link for the first operator, or with --for a link that sets a person's password."
+    # Settings only: those of the code need every page and a second; `check`, `migrate` and every start have them.
+    requires_system_checks: list[str] = ["switchboard"]
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--for", dest="username", metavar="USERNAME", help="A person who lost the password.")

@@ -29,6 +29,8 @@ class Command(KeyCommands, DestinationCommands):
         "Backups: one encrypted file with rows, files and keys. Exit codes: 0 well, 1 not everywhere or not good, 2 failed, 3 wrong words. "
         "How to: docs/backup.md."
     )
+    # Settings only: those of the code need every page and a second; `check`, `migrate` and every start have them.
+    requires_system_checks: list[str] = ["switchboard"]
 
     def add_arguments(self, parser: CommandParser) -> None:
         commands = parser.add_subparsers(dest="what", required=True)

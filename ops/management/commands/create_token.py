@@ -16,6 +16,8 @@ from ops.services.tokens import token_create
 
 class Command(BaseCommand):
     help = "Make a bearer token for the REST API. The token is printed once, on standard out, and stored nowhere."
+    # Settings only: those of the code need every page and a second; `check`, `migrate` and every start have them.
+    requires_system_checks: list[str] = ["switchboard"]
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("username")

@@ -14,6 +14,8 @@ from ops.processes.idle import Manners, run
 
 class Command(BaseCommand):
     help = "A process that does nothing but report itself and misbehave as told. For demonstrations only."
+    # Settings only: those of the code need every page and a second; `check`, `migrate` and every start have them.
+    requires_system_checks: list[str] = ["switchboard"]
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--role", choices=ProcessRole.values, default="worker", help="What it says that it is.")

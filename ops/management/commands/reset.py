@@ -33,6 +33,8 @@ class Command(BaseCommand):
     """Exit codes: 0 done, 1 refused or failed, 2 done, but something was not found again (it is named), 3 usage."""
 
     help = "Remove mappings, conversations, people or settings (or all) after a backup; what the homeserver has is found again."
+    # Settings only: those of the code need every page and a second; `check`, `migrate` and every start have them.
+    requires_system_checks: list[str] = ["switchboard"]
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--only", metavar="A,B", help=f"What: {', '.join(reset_names())}.")

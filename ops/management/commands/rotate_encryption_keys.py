@@ -17,6 +17,8 @@ from ops.services import audit
 
 class Command(BaseCommand):
     help = "Re-encrypt every secret in the database with the newest key of FIELD_ENCRYPTION_KEYS."
+    # Settings only: those of the code need every page and a second; `check`, `migrate` and every start have them.
+    requires_system_checks: list[str] = ["switchboard"]
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument(

@@ -22,6 +22,8 @@ class Command(BaseCommand):
     """Exit codes: 0 everything is ready, 2 something is not, 4 the start was tried and failed or is not possible."""
 
     help = "Show what runs of Switchboard, or start what does not, each part when what it needs is ready."
+    # Settings only: those of the code need every page and a second; `check`, `migrate` and every start have them.
+    requires_system_checks: list[str] = ["switchboard"]
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("action", choices=("status", "start"))

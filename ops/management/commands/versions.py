@@ -24,6 +24,8 @@ class Command(BaseCommand):
         "What objects were. Without arguments: the kinds. With a kind: what of it was deleted. With a kind and an id: its versions. "
         "--show N: what bringing one back would change; --bring-back N: do it."
     )
+    # Settings only: those of the code need every page and a second; `check`, `migrate` and every start have them.
+    requires_system_checks: list[str] = ["switchboard"]
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("kind", nargs="?", default="", help="For example agents.agent or ops.service.")
