@@ -5,7 +5,14 @@ from __future__ import annotations
 from ops.backup.scopes import declare, declare_all
 
 declare("agents.Agent", "kept", kind="mappings", natural=("service", "external_id"))
-declare("agents.Account", "kept", kind="mappings", natural=("user_id",))
+declare(
+    "agents.Account",
+    "kept",
+    kind="mappings",
+    natural=("user_id",),
+    # The session of this moment works; that of the backup may have ended, and of an account made since nobody else has the password.
+    opens=("secrets", "way", "session", "session_error", "session_checked_at", "session_retry_at"),
+)
 declare(
     "agents.Room",
     "kept",

@@ -71,8 +71,8 @@ class EncryptionStores:
                 Finding(
                     "info",
                     "restore.encryption",
-                    f"{number} of encrypted rooms as the backup had them: what was written until then can be read. Should messages that "
-                    "came later stay unreadable, give those accounts a new device: manage.py repair matrix.new_device.",
+                    f"{number} of encrypted rooms as the backup had them: what was written until then can be read. Their "
+                    "devices went on since, so they get new ones; should that fail: manage.py repair matrix.new_device.",
                     "",
                     {"written": counts["written"]},
                 )
@@ -115,11 +115,12 @@ def _works(path: Path) -> bool:
 
 
 def _rest(path: Path, name: str) -> None:
-    """Take out what must not be used twice. Raises ``BackupDamaged`` for a file that is no store."""
+    """Take out what must not be used twice, and note that the device went on since. Raises ``BackupDamaged`` for a file that is no store."""
     try:
         with closing(sqlite3.connect(path)) as database, database:
             for table in _TURNED:
                 database.execute(f"DELETE FROM {table}")  # noqa: S608 (names of ours)
+            database.execute("INSERT OR REPLACE INTO meta VALUES ('put_back', '1')")
     except sqlite3.Error as error:
         raise BackupDamaged(f"The keys of encrypted rooms {name} in the backup cannot be read: {error}.") from error
 

@@ -37,6 +37,6 @@ class ChatConfig(AppConfig):
         )
         from chat.importing import parts  # noqa: F401
         from chat.resetting import conversations, people  # noqa: F401
-        from chat.restoring import fence, forget, reconcile, since, stillness  # noqa: F401
+        from chat.restoring import fence, forget, reconcile, since, stillness, upstream  # noqa: F401
         from chat.services import exports, shares  # noqa: F401
         from chat.socket import protocol  # noqa: F401

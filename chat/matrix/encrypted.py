@@ -35,6 +35,9 @@ CANNOT_READ = (
 )
 # Reasons of refused events. The first waits for its key, the second for an operator; both are taken in when they can be read.
 NO_KEY, NO_KEYS, UNREADABLE = "encrypted", "encrypted_keys_lost", "encrypted_unreadable"
+# It waits for its key as well, and is from before a restore: history when it can be read, and not answered.
+PAST = "encrypted_past"
+WAITING = (NO_KEY, NO_KEYS, PAST)
 # What a lost key means for the room is said again after this time at the earliest.
 SAID_AGAIN = timedelta(days=7)
 
@@ -127,13 +130,24 @@ def tell_lost(room: Room, homeserver: Homeserver) -> bool:
 def read_now(event_ids: Collection[str]) -> None:
     """These could be read at last: nothing is left to explain."""
     rows = RefusedEvent.objects.filter(transport="matrix", external_id__in=event_ids)
-    rows.filter(reason__in=(NO_KEY, NO_KEYS)).delete()
+    rows.filter(reason__in=WAITING).delete()
 
 
 def stays_unread(event_id: str, why: str) -> None:
     """Its key is here, and it cannot be read all the same: that will not change."""
-    rows = RefusedEvent.objects.filter(transport="matrix", external_id=event_id, reason__in=(NO_KEY, NO_KEYS))
+    rows = RefusedEvent.objects.filter(transport="matrix", external_id=event_id, reason__in=WAITING)
     rows.update(reason=UNREADABLE, sentence=f"It is encrypted. {why}"[:500])
+
+
+def is_of_the_past(event_id: str) -> None:
+    """It was said before a restore: whatever comes of it when its key comes, it is not answered."""
+    RefusedEvent.objects.filter(transport="matrix", external_id=event_id, reason=NO_KEY).update(reason=PAST)
+
+
+def reason_of(event_id: str) -> str:
+    """Why the event became no message, "" when nothing is noted of it."""
+    rows = RefusedEvent.objects.filter(transport="matrix", external_id=event_id)
+    return rows.values_list("reason", flat=True).first() or ""
 
 
 def still_waits(event_id: str, sentence: str) -> None:

@@ -14,6 +14,7 @@ from agents.services import encryption
 from agents.services.backends import Homeserver
 from chat.matrix import encrypted, gaps
 from chat.matrix.events import receive
+from chat.matrix.known_rooms import agent_of
 from chat.models import RefusedEvent
 from ops.logs import get_logger
 
@@ -63,8 +64,7 @@ def late(homeserver: Homeserver) -> int:
         event = homeserver.client.get_event(room_id, event_id)
         found = reader.decrypt(event, room_id) if event is not None else None
         if found is not None and found.event is not None:
-            # It was said some time ago: what is newer was taken in already, and no walk is needed.
-            receive([found.event], homeserver.service, catching_up=True)
+            _take_late(homeserver, event, found.event, room_id)
         elif found is not None and found.code in ("no_key", "withheld"):
             encrypted.still_waits(event_id, encrypted.waits(found.sentence))
             continue
@@ -76,6 +76,17 @@ def late(homeserver: Homeserver) -> int:
         reader.taken_in([event_id])
         log.info("crypto.read_late", room=room_id, event_id=event_id)
     return len(waited)
+
+
+def _take_late(homeserver: Homeserver, event: dict[str, Any] | None, clear: dict[str, Any], room_id: str) -> None:
+    """It was said some time ago: what is newer was taken in already, and no walk is needed. From before a restore it is history."""
+    from chat.restoring import history
+
+    room = Room.objects.filter(room_id=room_id).select_related("homeserver", "mapping__agent__service").first()
+    if event is not None and room is not None and history.is_old(event, room):
+        history.take_in(room, [clear], agent_of(room))
+    else:
+        receive([clear], homeserver.service, catching_up=True)
 
 
 def _since_lost(homeserver: Homeserver, known: set[str]) -> list[tuple[str, str]]:

@@ -39,6 +39,7 @@ from chat.services import messages as message_services
 from chat.services import tree
 from chat.services.conversations import conversation_of, participant, take_number
 from ops.logs import get_logger
+from ops.models import RestoreEpoch
 
 log = get_logger(__name__)
 
@@ -55,6 +56,19 @@ def split(room: Room, found: Sequence[dict[str, Any]]) -> tuple[list[dict[str, A
     if room.history_until is None:
         return [], list(found)
     return split_at(found, room.history_until + homeserver_of(room.homeserver).client.ahead)
+
+
+def is_old(event: dict[str, Any], room: Room) -> bool:
+    """Whether an event whose key came late is history: it was noted so when its room was read, or is from before the backup's cut.
+
+    One that came while our own keys could not be used was not looked at: it counts as old up to the restore itself.
+    """
+    epoch = RestoreEpoch.objects.order_by("pk").first()
+    if epoch is None or epoch.cut_at is None or epoch.at is None:
+        return False
+    reason = encrypted.reason_of(str(event.get("event_id") or ""))
+    line = epoch.at if reason == encrypted.NO_KEYS else epoch.cut_at
+    return reason == encrypted.PAST or is_before(event, line + homeserver_of(room.homeserver).client.ahead)
 
 
 def is_over(room: Room) -> None:
@@ -106,7 +120,9 @@ def _opened(room: Room, found: Sequence[dict[str, Any]], homeserver: Homeserver)
                 yield clear
             elif not (homeserver.client_mode and is_ours(str(event.get("sender")), room.homeserver)):
                 place, sender = str(event.get("room_id") or ""), str(event.get("sender") or "")
-                refuse(str(event.get("event_id") or ""), place, sender, reason, sentence)
+                event_id = str(event.get("event_id") or "")
+                refuse(event_id, place, sender, reason, sentence)
+                encrypted.is_of_the_past(event_id)
         else:
             yield event
 

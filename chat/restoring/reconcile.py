@@ -1,25 +1,19 @@
-"""After a restore: every room is read again, and what backends still work at for nobody is ended."""
+"""After a restore every room is read again."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from django.db.models import Q
-
-from agents.backends.errors import BackendError
-from agents.backends.registry import open_backend
 from agents.matrix.errors import MatrixError
 from agents.models import Room
 from agents.restoring.waiting import unless_started
-from agents.services.backends import homeserver_service, spec_of
+from agents.services.backends import homeserver_service
 from chat.matrix import gaps
 from chat.matrix.events import catch_up
-from chat.models import Message, Turn
+from chat.models import Message
 from chat.restoring.history import RESTORED
-from chat.turns.run import stop_upstream
 from ops.backup.hooks import Reconcile, register_reconcile
 from ops.findings import Finding
-from ops.models import RestoreEpoch
 from ops.words import counted
 
 AT_ONCE = 200
@@ -73,33 +67,4 @@ def _read(walked: int, found: int, history: int) -> dict[str, Any]:
     return {"sentence": sentence, "rooms": walked, "messages": found, "from_people": history}
 
 
-def end_upstream(work: Reconcile) -> dict[str, Any] | None:
-    """Answers that were under way at the cut, and tool calls that waited for a word, are ended where they are still known."""
-    if "conversations" not in work.kinds:
-        return None
-    drawn_at = RestoreEpoch.objects.order_by("pk").values_list("at", flat=True).first() or work.now
-    rows = Turn.objects.filter(error_code=RESTORED, finished_at__gte=drawn_at, reply=None)
-    rows = rows.filter(~Q(upstream_ref="") | ~Q(approvals=[]))
-    ended = 0
-    for turn in rows.select_related("agent__service", "message__sender")[:1000]:
-        if not turn.agent.service.enabled:
-            continue
-        work.progress(f"Ending what {turn.agent.name} was at")
-        try:
-            stop_upstream(turn, open_backend(spec_of(turn.agent.service)))
-        except BackendError as error:
-            work.say(
-                Finding("info", "restore.not_stopped", f"{turn.agent.name}: {error.reason[:300]}", turn.agent.name)
-            )
-        else:
-            ended += 1
-    if not ended:
-        return None
-    return {
-        "sentence": f"{counted(ended, 'answer')} that nobody waits for any more {'was' if ended == 1 else 'were'} ended at the agents' servers.",
-        "ended": ended,
-    }
-
-
 register_reconcile("What was said since", read_rooms)
-register_reconcile("Answers under way", end_upstream)

@@ -88,16 +88,15 @@ def compare(
     resolution = Resolution()
     pair(staging, alias, ordered)
     resolve(staging, alias, chosen, resolution)
-    settle_present(staging, alias, chosen, resolution)
-    revoked = carry(staging, [shape for shape in ordered if shape.label in chosen])
+    settle_present(staging, alias, chosen, resolution, sealed)
+    revoked = carry(staging, [shape for shape in ordered if shape.label in chosen], sealed)
     take_kept(staging)
     since = look_since(staging, alias, chosen, choice) if choice is not None else None
     found = []
     for shape in ordered:
         if shape.label in chosen:
-            table = TableDifference(
-                shape, kept=resolution.kept[shape.label] + (since.kept[shape.label] if since else 0)
-            )
+            kept = resolution.kept[shape.label] + resolution.opening[shape.label]
+            table = TableDifference(shape, kept=kept + (since.kept[shape.label] if since else 0))
             changes = _added_only if shape.policy == "added" else _equal
             staging.plan(_sealed(changes(staging, alias, table, sealed), shape, sealed))
             table.same -= min(table.same, table.kept)

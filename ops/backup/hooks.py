@@ -1,4 +1,4 @@
-"""What apps do when rows were put back: fences in the restore's own transaction, reconciliation after it."""
+"""What apps do when rows are put back: a look before, fences in the restore's own transaction, reconciliation after it."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Reconcile:
     """What a step of the reconciliation gets in hand, after the commit. It may take long, and may be done again after a kill.
 
     ``progress(text)`` says what is being done. A step returns JSON for people (``{"sentence": …}`` at least); what it raises stands in the
-    report as its error, and the next step goes on.
+    report as its error, and the next step goes on. ``extra``: what the look of the same name had noted (``register_before``).
     """
 
     cut_at: datetime
@@ -54,6 +54,7 @@ class Reconcile:
     extra: dict[str, Any] = field(default_factory=dict)
 
 
+BeforeFunction = Callable[[tuple[str, ...]], "dict[str, Any] | None"]
 FenceFunction = Callable[[Fence], None]
 ReconcileFunction = Callable[[Reconcile], "dict[str, Any] | None"]
 # ``before`` and ``after`` get the connection of the database that is being filled.
@@ -61,10 +62,17 @@ BulkFunction = Callable[[Any], Any]
 
 SinceFunction = Callable[["Since"], None]
 
+_before: dict[str, BeforeFunction] = {}
 _fences: dict[str, FenceFunction] = {}
 _reconciles: dict[str, ReconcileFunction] = {}
 _bulk: dict[str, tuple[BulkFunction, BulkFunction]] = {}
 _since: dict[str, SinceFunction] = {}
+
+
+def register_before(name: str, function: BeforeFunction) -> None:
+    """Have something noted while everybody holds still, before rows of the given kinds change (not on an empty machine). It returns JSON with a
+    ``sentence`` for people, or nothing; the step of the reconciliation with the same name gets it."""
+    _before[name] = function
 
 
 def register_fence(name: str, function: FenceFunction) -> None:
@@ -85,6 +93,11 @@ def register_since(name: str, function: SinceFunction) -> None:
 def register_bulk(name: str, *, before: BulkFunction, after: BulkFunction) -> None:
     """Something that the database keeps by row (an index of words) and that is quicker made once, after an empty database was filled."""
     _bulk[name] = (before, after)
+
+
+def befores() -> dict[str, BeforeFunction]:
+    """All looks by name."""
+    return dict(_before)
 
 
 def fences() -> dict[str, FenceFunction]:

@@ -10,6 +10,7 @@ from django.apps import apps
 
 from ops.backup.rows import read_rows
 from ops.backup.scopes import Scope, scope_of
+from ops.backup.sealed import SealedRows
 from ops.backup.shapes import TableShape
 from ops.backup.staging import Staging, quoted
 
@@ -20,7 +21,7 @@ _BIRTHS = frozenset({"date_joined"})
 def needs_identity(shape: TableShape) -> bool:
     """Whether rows of this table are told apart by more than their number."""
     scope = _scope(shape)
-    return bool(shape.policy == "lookup" or scope.natural or scope.observed or scope.revoked)
+    return bool(shape.policy == "lookup" or scope.natural or scope.observed or scope.revoked or scope.opens)
 
 
 def pair(staging: Staging, alias: str, shapes: Iterable[TableShape]) -> None:
@@ -108,13 +109,21 @@ def live_rows(staging: Staging, label: str) -> Iterator[list[Any]]:
         yield orjson.loads(row)
 
 
-def carry(staging: Staging, shapes: Iterable[TableShape]) -> int:
-    """Give the staged rows what has to survive a restore: what was last seen outside (``observed``), and what was revoked since. Returns how
-    many rows stay revoked although the backup knows them as valid."""
+def opening_rows(staging: Staging, shape: TableShape, sealed: SealedRows) -> set[Any]:
+    """Numbers of the present rows with a secret that opens something outside (``opens``) and that can be read."""
+    scope = _scope(shape)
+    if not scope.opens:
+        return set()
+    return {row[shape.pk_index] for row in live_rows(staging, shape.label) if _opens(scope, shape, row, sealed)}
+
+
+def carry(staging: Staging, shapes: Iterable[TableShape], sealed: SealedRows) -> int:
+    """Give the staged rows what has to survive a restore: what was last seen outside (``observed``), what opens something there (``opens``),
+    and what was revoked since. Returns how many rows stay revoked although the backup knows them as valid."""
     revoked = 0
     for shape in shapes:
         scope = _scope(shape)
-        if shape.label not in staging.shapes or not (scope.observed or scope.revoked):
+        if shape.label not in staging.shapes or not (scope.observed or scope.revoked or scope.opens):
             continue
         staging.sql.execute("BEGIN")
         pairs = staging.sql.execute(
@@ -124,9 +133,8 @@ def carry(staging: Staging, shapes: Iterable[TableShape]) -> int:
         )
         for there, text in pairs:
             row = orjson.loads(text)
-            stays = {
-                column.name: row[place] for place, column in enumerate(shape.columns) if column.field in scope.observed
-            }
+            fields = {*scope.observed, *(scope.opens if _opens(scope, shape, row, sealed) else ())}
+            stays = {column.name: row[place] for place, column in enumerate(shape.columns) if column.field in fields}
             for place, column in enumerate(shape.columns):
                 if column.field not in scope.revoked or not _is_revoked(column.type, row[place]):
                     continue
@@ -142,6 +150,11 @@ def carry(staging: Staging, shapes: Iterable[TableShape]) -> int:
                 )
         staging.sql.execute("COMMIT")
     return revoked
+
+
+def _opens(scope: Scope, shape: TableShape, row: list[Any], sealed: SealedRows) -> bool:
+    places = [place for place, column in enumerate(shape.columns) if column.field in scope.opens[:1]]
+    return any(sealed.reads(row[place]) for place in places)
 
 
 def _is_revoked(type: str, value: Any) -> bool:

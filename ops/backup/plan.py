@@ -160,6 +160,18 @@ def findings_of(difference: Difference) -> list[Finding]:
                 {"rows": number},
             )
         )
+    for label, number in resolution.opening.items():
+        names = _names(difference, f"opening:{label}")
+        found.append(
+            Finding(
+                "info",
+                "restore.opens_still",
+                f"{counted(number, 'row')} of {_plural(label)} that the backup does not know {verb(number, 'stays', 'stay')}: the secret in "
+                f"{verb(number, 'it', 'them')} is known nowhere else{names}.",
+                label,
+                {"rows": number},
+            )
+        )
     if difference.revoked:
         number = difference.revoked
         found.append(

@@ -11,9 +11,10 @@ import orjson
 from django.apps import apps
 from django.db import connections, models
 
-from ops.backup.identity import live_rows, needs_identity
+from ops.backup.identity import live_rows, needs_identity, opening_rows
 from ops.backup.rows import read_rows
 from ops.backup.scopes import scope_of, tables
+from ops.backup.sealed import SealedRows
 from ops.backup.shapes import Column, TableShape
 from ops.backup.staging import Staging, quoted
 
@@ -22,11 +23,15 @@ _EXAMPLES = 20
 
 @dataclass(slots=True)
 class Resolution:
-    """What had to be done to staged rows. Counts by ``model.field``; ``left_out`` and ``kept`` name some of the rows as well."""
+    """What had to be done to staged rows. Counts by ``model.field``; ``left_out``, ``kept`` and ``opening`` name some of the rows as well.
+
+    ``kept``: present rows that the backup lacks and that others need; ``opening``: those with a secret that is known nowhere else.
+    """
 
     emptied: Counter[str] = field(default_factory=Counter)
     left_out: Counter[str] = field(default_factory=Counter)
     kept: Counter[str] = field(default_factory=Counter)
+    opening: Counter[str] = field(default_factory=Counter)
     renumbered: Counter[str] = field(default_factory=Counter)
     examples: dict[str, list[list[Any]]] = field(default_factory=dict)
 
@@ -157,11 +162,12 @@ def _drop(staging: Staging, shape: TableShape, column: Column, nowhere: str, res
     resolution.left_out[f"{shape.label}.{column.field}"] += gone
 
 
-def settle_present(staging: Staging, alias: str, chosen: set[str], resolution: Resolution) -> None:
+def settle_present(staging: Staging, alias: str, chosen: set[str], resolution: Resolution, sealed: SealedRows) -> None:
     """Decide about present rows of the chosen tables that the backup does not know, or knows under another number.
 
     Fills ``_moved`` (label, old, new): present rows refer to ``new`` from now on; NULL: to nothing. Rows that rows outside of the choice refer
-    to become part of what is wanted; with another number when the backup's row has theirs.
+    to become part of what is wanted, and so do those with a secret that opens something outside; with another number when the backup's row
+    has theirs.
     """
     run = staging.sql.execute
     run("CREATE TABLE _moved (label TEXT, old, new, PRIMARY KEY (label, old)) WITHOUT ROWID")
@@ -182,8 +188,13 @@ def settle_present(staging: Staging, alias: str, chosen: set[str], resolution: R
     outside = [one for one in references() if one.to in labels and _stays(one.label, chosen)]
     for one in outside:
         _need(staging, one.to, _referred_to(alias, one))
+    opening = {}
+    for label in labels:
+        if opening_of := opening_rows(staging, staging.shapes[label], sealed):
+            opening[label] = opening_of
+            _need(staging, label, opening_of)
     for label in reversed(labels):
-        _keep(staging, alias, staging.shapes[label], labels, resolution)
+        _keep(staging, alias, staging.shapes[label], labels, resolution, opening.get(label, set()))
 
 
 def _stays(label: str, chosen: set[str]) -> bool:
@@ -209,7 +220,9 @@ def _need(staging: Staging, label: str, pks: Iterable[Any]) -> None:
     staging.sql.execute("COMMIT")
 
 
-def _keep(staging: Staging, alias: str, shape: TableShape, labels: list[str], resolution: Resolution) -> None:
+def _keep(
+    staging: Staging, alias: str, shape: TableShape, labels: list[str], resolution: Resolution, opening: set[Any]
+) -> None:
     """Take present rows that are needed and that the backup lacks into what is wanted."""
     table, pk = quoted(shape.label), quoted(shape.pk)
     if not staging.one("SELECT EXISTS (SELECT 1 FROM _needed WHERE label = ?)", (shape.label,)):
@@ -242,8 +255,9 @@ def _keep(staging: Staging, alias: str, shape: TableShape, labels: list[str], re
             row[shape.pk_index] = highest
             staging.sql.execute("INSERT OR REPLACE INTO _moved VALUES (?, ?, ?)", (shape.label, old, highest))
             resolution.renumbered[shape.label] += 1
-        resolution.kept[shape.label] += 1
-        resolution.remember("kept", shape.label, row)
+        why, counts = ("opening", resolution.opening) if old in opening else ("kept", resolution.kept)
+        counts[shape.label] += 1
+        resolution.remember(why, shape.label, row)
         staging.sql.execute("CREATE TABLE IF NOT EXISTS _kept (label TEXT, pk, row TEXT)")
         staging.sql.execute("INSERT INTO _kept VALUES (?, ?, ?)", (shape.label, row[shape.pk_index], orjson.dumps(row)))
 

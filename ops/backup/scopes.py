@@ -37,7 +37,9 @@ class Scope:
     ``natural``: fields by which the same thing is known in two databases; when a row with another number says that it is the same thing,
     references are moved to the restored one. ``observed``: fields that say what was last seen outside: they count for no difference, and
     of rows that exist the present values stay. ``revoked``: fields that once set stay set although the backup says otherwise
-    (what was revoked since does not come back to life); a boolean field is "set" when it is False.
+    (what was revoked since does not come back to life); a boolean field is "set" when it is False. ``opens``: a secret that opens something
+    outside, and the fields that say how that went: it may have been changed there since, or be known nowhere but in its row. So where there
+    is one that can be read, these present values stay, and so does a row that the backup does not know.
     """
 
     label: str
@@ -47,6 +49,7 @@ class Scope:
     natural: tuple[str, ...] = ()
     observed: tuple[str, ...] = ()
     revoked: tuple[str, ...] = ()
+    opens: tuple[str, ...] = ()
 
 
 _kinds: dict[str, Kind] = {}
@@ -73,13 +76,14 @@ def declare(
     natural: Iterable[str] = (),
     observed: Iterable[str] = (),
     revoked: Iterable[str] = (),
+    opens: Iterable[str] = (),
 ) -> Scope:
     """Say what becomes of a model. Raises ``ValueError`` for a declaration that says too little, or two that differ."""
     if policy in BACKED_UP and not kind:
         raise ValueError(f"{label}: say of which kind its rows are.")
     if policy in ("derived", "excluded") and not why:
         raise ValueError(f"{label}: say why it is {policy}.")
-    scope = Scope(label, policy, kind, why, tuple(natural), tuple(observed), tuple(revoked))
+    scope = Scope(label, policy, kind, why, tuple(natural), tuple(observed), tuple(revoked), tuple(opens))
     if _scopes.setdefault(label, scope) != scope:
         raise ValueError(f"{label} is declared twice, and differently.")
     return scope
@@ -136,5 +140,6 @@ def unknown() -> list[str]:
     wrong = [label for label in _scopes if label not in known]
     for label, scope in _scopes.items():
         names = {field.name for field in known[label]._meta.local_fields} if label in known else set()
-        wrong += [f"{label}.{name}" for name in (*scope.natural, *scope.observed, *scope.revoked) if name not in names]
+        declared = (*scope.natural, *scope.observed, *scope.revoked, *scope.opens)
+        wrong += [f"{label}.{name}" for name in declared if name not in names]
     return sorted(wrong)

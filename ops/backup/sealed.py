@@ -31,6 +31,10 @@ class SealedRows:
         opened = self._open(there)
         return opened is not None and opened == self._open(here)
 
+    def reads(self, stored: str | None) -> bool:
+        """Whether there is a secret, and this installation can open it."""
+        return bool(stored) and (not str(stored).startswith(MARK) or self._opens(self._ours, str(stored)) is not None)
+
     def ours(self, stored: str | None, where: str) -> str | None:
         """The stored secret in a form that this installation reads; what nobody can open stays as it is and is counted by ``where``."""
         if not stored or not stored.startswith(MARK) or self._opens(self._ours, stored) is not None:

@@ -42,6 +42,7 @@ def reconcile(
             actor=actor,
             say=findings.append,
             progress=lambda text, number=number: progress(number, len(steps), text),  # type: ignore[misc]
+            extra=dict(restore.report.get(f"before.{name}", {})),
         )
         restore.report[key] = {"label": name, **_step(name, function, work)}
         restore.findings = [*restore.findings, *(finding.to_dict() for finding in findings)]

@@ -19,13 +19,17 @@ from ops.backup.apply import Applied, apply_staged
 from ops.backup.components import Component, Putting
 from ops.backup.errors import BackupError
 from ops.backup.files import KEYS_COMPONENT, look_through, put_files
+from ops.backup.hooks import befores
 from ops.backup.plan import findings_of
+from ops.backup.scopes import kinds as all_kinds
 from ops.backup.staging import Staging, staging
 from ops.findings import Finding
 from ops.locks import LockHeld, named_lock
+from ops.logs import get_logger
 from ops.models import JobTrigger
 from ops.models.restore import Restore, RestoreState
 from ops.quiet import StillBusy, quiet
+from ops.redaction import redact_text
 from ops.services import audit
 from ops.services.reconciling import reconcile
 from ops.services.restore_planning import (
@@ -49,6 +53,8 @@ from ops.services.restore_planning import (
     to_state,
 )
 from ops.words import counted, verb
+
+logger = get_logger(__name__)
 
 __all__ = [
     "RestoreRefused",
@@ -130,7 +136,7 @@ def _apply(restore: Restore, actor: str, progress: Progress) -> None:
                 if broken := [said for said in files.values() if said["error"]]:
                     raise BackupError(f"{broken[0]['label']} could not be put back: {broken[0]['error']}")
                 progress(0, 0, "Restoring: nobody else writes now")
-                applied = _apply_rows(restore, staged, keys, actor)
+                applied = _apply_rows(restore, staged, keys, actor, _noted(restore))
                 progress(0, 0, "Putting back files")
                 files |= put_files(
                     path,
@@ -192,7 +198,22 @@ def _safety(restore: Restore, actor: str) -> None:
     Restore.objects.filter(pk=restore.pk).update(safety=safety)
 
 
-def _apply_rows(restore: Restore, staged: Staging, keys: tuple[str, ...], actor: str) -> Applied:
+def _noted(restore: Restore) -> dict[str, Any]:
+    """What is under way outside at this moment, for the steps that follow the commit: its rows may go. No failure in it stops the restore."""
+    kinds = tuple(restore.kinds) or tuple(kind.name for kind in all_kinds())
+    noted = {}
+    for name, function in befores().items():
+        try:
+            said = function(kinds)
+        except Exception as error:
+            logger.exception("not_noted_before_restore", what=name)
+            said = {"sentence": "", "error": redact_text(" ".join(str(error).split()))[:500] or type(error).__name__}
+        if said:
+            noted[f"before.{name}"] = {"label": name, **said}
+    return noted
+
+
+def _apply_rows(restore: Restore, staged: Staging, keys: tuple[str, ...], actor: str, noted: dict[str, Any]) -> Applied:
     assert restore.made_at is not None
 
     def in_transaction(applied: Applied) -> None:
@@ -200,7 +221,7 @@ def _apply_rows(restore: Restore, staged: Staging, keys: tuple[str, ...], actor:
         restore.applied_at = timezone.now()
         restore.plan = said
         restore.findings = [one.to_dict() for one in findings_of(applied.difference)]
-        restore.report = {"rows": {"label": "Rows", "sentence": rows_sentence(said), "epoch": applied.epoch}}
+        restore.report = {"rows": {"label": "Rows", "sentence": rows_sentence(said), "epoch": applied.epoch}, **noted}
         if applied.swept:
             number = applied.swept.total()
             names = ", ".join(sorted(applied.swept))

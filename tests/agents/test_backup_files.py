@@ -61,6 +61,9 @@ def test_a_store_that_is_open_is_taken_and_put_back_without_what_must_not_be_use
     assert (_count(path, "inbound"), _count(path, "olm"), _count(path, "outbound")) == (1, 0, 0)
     again = Vault(path)
     assert again.meta("passphrase") == passphrase
+    assert again.meta("put_back"), "its device went on since"
+    again.belong_to("ANOTHER")
+    assert not again.meta("put_back")
     again.close()
     assert [one.name for one in path.parent.iterdir()] == ["agent_a.db", "agent_a.lock"] or len(folder.files()) == 1
 

@@ -125,7 +125,7 @@ class Up:
         """``manage.py …`` on the same data directory."""
         done = subprocess.run(
             [sys.executable, "manage.py", *arguments],
-            cwd=PROJECT_ROOT, env=self.environment, capture_output=True, text=True, timeout=180, check=False,
+            cwd=PROJECT_ROOT, env=self.environment, capture_output=True, text=True, timeout=900, check=False,
         )  # fmt: skip
         assert done.returncode == expect, f"{arguments} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}"
         return done.stdout + (done.stderr if expect else "")

@@ -142,7 +142,7 @@ class Vault:
         if known:
             for table in ("account", "olm", "outbound", "request", "tracked"):
                 self._db.execute(f"DELETE FROM {table}")  # noqa: S608 (no input in it)
-            self._db.execute("DELETE FROM meta WHERE name IN ('since', 'signed')")
+            self._db.execute("DELETE FROM meta WHERE name IN ('since', 'signed', 'put_back')")
             self.set_meta("former", f"{self.meta('former')} {known}".strip())
         self.set_meta("device_id", device_id)
         return bool(known)

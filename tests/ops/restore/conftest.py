@@ -17,6 +17,7 @@ def house(transactional_db, tmp_path, settings, monkeypatch):
     settings.DATA_DIR = tmp_path / "data"
     settings.DATA_DIR.mkdir()
     monkeypatch.setattr("ops.quiet.CACHE_SECONDS", 0.0)
+    monkeypatch.setattr("ops.backup.hooks._before", {})
     monkeypatch.setattr("ops.backup.hooks._fences", {})
     monkeypatch.setattr("ops.backup.hooks._reconciles", {})
     return settings.DATA_DIR

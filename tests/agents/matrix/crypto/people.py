@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,11 @@ class Someone:
 
     async def __aenter__(self) -> Someone:
         await self.client.login(self.password, device_name="Test")
+        self._note_requests()
+        await self.sync()
+        return self
+
+    def _note_requests(self) -> None:
         # Nio answers no request of somebody else's device; what came is kept here.
         collect = self.client.olm._handle_key_requests
 
@@ -49,11 +55,31 @@ class Someone:
             collect(event)
 
         self.client.olm._handle_key_requests = note
-        await self.sync()
-        return self
 
     async def __aexit__(self, *_: object) -> None:
         await self.client.close()
+
+    @asynccontextmanager
+    async def again(self) -> AsyncIterator[Someone]:
+        """Signed in as at first, or, later, with the same device and keys: as an app that was closed and opened."""
+        if not self.client.access_token:
+            async with self:
+                yield self
+            return
+        former = self.client
+        config = AsyncClientConfig(encryption_enabled=True, max_timeouts=3)
+        self.client = AsyncClient(
+            former.homeserver, self.user_id, former.device_id, store_path=former.store_path, config=config
+        )
+        self.client.add_event_callback(self._hear, (RoomMessage, MegolmEvent))
+        self.client.restore_login(self.user_id, former.device_id, former.access_token)
+        self._note_requests()
+        await self.client.sync(timeout=0, since=former.next_batch, full_state=True)
+        await self.sync()
+        try:
+            yield self
+        finally:
+            await self.client.close()
 
     async def sync(self) -> None:
         await self.client.sync(timeout=0)
@@ -81,8 +107,12 @@ class Someone:
             await self.sync()
             await asyncio.sleep(0.2)
 
-    def device_of(self, user_id: str, device_id: str = DEVICE) -> Any:
-        return self.client.device_store[user_id][device_id]
+    def device_of(self, user_id: str, device_id: str = "") -> Any:
+        """The device of that name, or the only one there is."""
+        if device_id:
+            return self.client.device_store[user_id][device_id]
+        (device,) = self.client.device_store.active_user_devices(user_id)
+        return device
 
     async def give_key(self, room_id: str, session_id: str, user_id: str) -> None:
         """Forward a room's key to a device of ours, as Element does on request."""
