@@ -8,7 +8,7 @@ import pytest
 from django.db import transaction
 from django.utils import timezone
 
-from agents.backends.base import Finished, ToolCall
+from agents.backends.chunks import Finished, ToolCall
 from agents.backends.errors import BackendUnavailable
 from chat.models import Message, Turn
 from chat.restoring import upstream
