@@ -12,6 +12,7 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
+from ops.backup.spool import path_of
 from ops.models import (
     AuditEvent,
     Backup,
@@ -269,6 +270,9 @@ def test_only_the_word_deletes(world: World, client: Any, settings: Any, tmp_pat
     place = make_place()
     make_backup(2, place=place, age=timedelta(hours=1))
     row = make_backup(1, place=place, good=False)
+    # A folder without its copies would be taken for another one.
+    for one in Backup.objects.all():
+        path_of(one.name).write_bytes(b"x")
     answer = client.post(reverse("admin:ops_backup_deed", args=[row.pk, "delete"]), {"typed": typed})
     assert Backup.objects.filter(pk=row.pk).exists() is (typed != "delete")
     assert answer.status_code == (302 if typed == "delete" else 200)
