@@ -6,6 +6,8 @@ down what its agents were really given.
 
 from __future__ import annotations
 
+import asyncio
+import shutil
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
@@ -16,12 +18,19 @@ import pytest
 
 from tests.agents.matrix.crypto.people import Someone
 from tests.e2e.matrix_client import run
-from tests.e2e.test_restore import ROOMS, SAID, House
+from tests.e2e.test_restore import KEY, ROOMS, SAID, House
 from tests.peers.letta_stub import LettaStub
 from tests.peers.synapse import MatrixUser
 from tests.up.running import Up
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1500)]
+
+RENEWED = (
+    "from ops.models import AuditEvent\n"
+    "from agents.models import Account\n"
+    "rows=AuditEvent.objects.filter(action='encryption.device_renewed')\n"
+    "result=[Account.objects.get(pk=row.target_id).user_id for row in rows]"
+)
 
 
 class ClientHouse(House):
@@ -237,3 +246,71 @@ def test_a_living_installation_goes_back(house: ClientHouse) -> None:
     assert people(house, newest) == [("said to the newest", "restored"), ("said to the newest again", "")]
     texts = [text for text, _ in people(house, second_room)]
     assert texts == ["said before to another", "said after to another", long, "said again to another"]
+
+
+def test_an_empty_machine_reads_what_its_keys_are_for_and_answers_with_new_devices(house: ClientHouse) -> None:
+    (first, room), (second, _), (_, newest) = house.agent(0), house.agent(1), house.agent(2)
+    key = house.folder / "paper-key"
+    key.write_text(house.stack.ask(KEY))
+    kept = house.folder / "kept.sbk"
+
+    async def across_the_cut(cleo: Someone) -> None:
+        await house.tell(cleo, "sealed before the fire")
+        made = await asyncio.to_thread(house.manage, "backup", "create")
+        shutil.copy(house.up.data / "backups" / f"{made['name']}.sbk", kept)
+        # With the key that the backup has.
+        await house.tell(cleo, "sealed after the backup")
+
+    house.with_cleo(across_the_cut)
+    # What no backup knows: the first encrypted chat of an agent, with the keys that were made for it, and an agent with its account.
+    chat = house.open_sealed(second)
+    house.say_sealed("sealed in a new chat", chat)
+    house.letta.control(agents=4)
+    house.stack.manage("sync_agents")
+    house.rooms = house.stack.ask(ROOMS)
+    fourth_room = house.agent(3)[1]
+    house.talk((fourth_room, "said to the fourth"), (newest, "said before the fire"))
+    before, devices = (house.there(), house.accounts()), house.devices()
+    # Of an account made since nobody has the password: somebody has to be able to give it another.
+    house.settings["MATRIX_ADMIN_TOKEN"] = house.admin.access_token
+    house.lose_everything()
+    unheard: list[str] = []
+
+    async def into_the_void(cleo: Someone) -> None:
+        unheard.append(await cleo.say(house.sealed, "sealed while nobody was there"))
+
+    house.with_cleo(into_the_void)
+
+    report = house.manage("restore", str(kept), "--key-file", str(key), "--yes")
+    assert report["state"] == "done", report
+    assert errors(report) == {}, report
+    assert house.stack.ask(ROOMS) == house.rooms
+    assert sorted(house.stack.ask(RENEWED)) == sorted([house.operator, first, second])
+    house.start()
+    house.talk((room, "said after the fire"), (fourth_room, "said to the fourth again"))
+
+    async def again(cleo: Someone) -> None:
+        await house.tell(cleo, "sealed after the fire")
+        await house.tell(cleo, "sealed in the chat again", chat)
+        await cleo.until(lambda: any("could not read a message" in one for one in cleo.words()), 240, house.logs())
+        # Its key comes late: what was said before the restore is history all the same.
+        kept = cleo.client.olm.inbound_group_store[house.sealed].values()
+        known = {session for by_sender in kept for session in by_sender}
+        wanted = {one.session_id for one in cleo.asked if one.session_id in known}
+        assert wanted
+        for session in sorted(wanted):
+            await cleo.give_key(house.sealed, session, house.operator)
+        await cleo.until(lambda: ("sealed while nobody was there", "restored") in people(house, house.sealed), 240)
+
+    house.with_cleo(again)
+    house.settle()
+    assert house.given() == dict.fromkeys(house.said, 1), "nobody heard what was said into the void"
+    assert (house.there(), house.accounts()) == before, "no room and no account was made"
+    now = house.devices()
+    assert {user: len(names) for user, names in now.items()} == dict.fromkeys(devices, 1), "former devices are gone"
+    assert {user for user in now if now[user] != devices[user]} == {house.operator, first, second}
+    assert [text for text, guard in people(house, house.sealed) if guard][-2:] == [
+        "sealed after the backup",
+        "sealed while nobody was there",
+    ]
+    assert people(house, fourth_room) == [("said to the fourth", "restored"), ("said to the fourth again", "")]
