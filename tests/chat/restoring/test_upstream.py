@@ -13,6 +13,7 @@ from agents.backends.errors import BackendUnavailable
 from chat.models import Message, Turn
 from chat.restoring import upstream
 from ops.backup import hooks
+from ops.models import RestoreEpoch
 from tests.chat.turns.helpers import KEEPS, ask
 from tests.support.scripted_backend import ScriptedBackend
 from tests.support.stage import Stage
@@ -31,6 +32,7 @@ def work(told: list[Any], noted: dict[str, Any] | None = None, kinds: tuple[str,
 def fence() -> None:
     """The rows are those of the backup now."""
     now = timezone.now()
+    RestoreEpoch.objects.create(number=1, at=now)
     with transaction.atomic():
         for function in hooks.fences().values():
             function(hooks.Fence("default", now, now, 1, KINDS, False, lambda finding: None))
