@@ -18,15 +18,20 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
 PASSWORD = "ann-has-a-password"
 OLD, NEW = "sb.test", "new.test"
-# Every row that the renaming touches, with all columns.
+# Every row that the renaming touches, with all columns but those in which the running processes note how far they have read.
 ROWS = """
+import json
 from django.core import serializers
 from agents.models import Account, Room, Invitation, Mapping
 from chat.models import Link, Person
 from ops.models import Service
 result = {}
+noted = {"caught_up_epoch", "last_event_id", "last_event_at", "updated_at"}
 for model in (Account, Room, Invitation, Mapping, Link):
-    result[model.__name__] = serializers.serialize("json", model.objects.order_by("pk"))
+    rows = json.loads(serializers.serialize("json", model.objects.order_by("pk")))
+    result[model.__name__] = [
+        [row["pk"], {name: value for name, value in row["fields"].items() if name not in noted}] for row in rows
+    ]
 result["services"] = [[s.name, s.base_url, s.options, dict(s.credentials)] for s in Service.objects.order_by("pk")]
 result["people"] = list(Person.objects.order_by("pk").values_list("username", "matrix_user_id"))
 """
