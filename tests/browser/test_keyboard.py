@@ -20,6 +20,8 @@ def focused(page: Any) -> str:
 def test_everything_by_keyboard(portal: Portal) -> None:
     page = portal.signed_in("lotte")
     page.locator(".agent-card").first.wait_for()
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url) if "/chat/agents" in request.url else None)
     page.keyboard.press("Tab")
     assert "skip" in focused(page)
     page.keyboard.press("Enter")
@@ -34,6 +36,7 @@ def test_everything_by_keyboard(portal: Portal) -> None:
         page.keyboard.press("ArrowDown")
     page.keyboard.press("Enter")
     until(lambda: focused(page) == "words", "one can write at once")
+    assert asked == [], "going to the content fetches the agents anew, and takes the focus from whoever stands on one"
     # An input method's Enter ends its composition and sends nothing.
     page.keyboard.type("konnichiwa")
     page.evaluate(

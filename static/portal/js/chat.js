@@ -39,6 +39,10 @@ const composer = new Composer({
   onEditLast: () => editLast(),
 });
 let agent = null;
+/* The address, without its fragment, of what is shown. */
+let shown = '';
+const MESSAGE = /^#message-(\d+)-(\d+)$/;
+const address = () => location.pathname + location.search;
 
 /* Addresses. */
 function go(path, { replace = false, message = null } = {}) {
@@ -51,9 +55,10 @@ async function show({ message = null } = {}) {
   closeMenus();
   if (narrow.matches) board(false, { quiet: true });
   const found = /^\/chat\/c\/(\d+)\/?$/.exec(location.pathname);
-  const hash = /^#message-(\d+)-(\d+)$/.exec(location.hash);
+  const hash = MESSAGE.exec(location.hash);
   const jump = message ?? (hash ? { id: Number(hash[1]), seq: Number(hash[2]) } : null);
   agent = null;
+  shown = address();
   if (found) {
     const id = Number(found[1]);
     sidebar.select(id);
@@ -96,6 +101,7 @@ async function send(text, files) {
   if (!conversation.id && agent) {
     const info = await api.post('/conversations', { agent: agent.id });
     history.replaceState({}, '', `/chat/c/${info.id}/`);
+    shown = address();
     const { key } = composer;
     conversation.begin(info);
     composer.became(info.id);
@@ -212,7 +218,8 @@ document.addEventListener('click', (event) => {
   const button = event.target.closest('[data-do]');
   if (button) deeds[button.dataset.do]?.();
 });
-window.addEventListener('popstate', () => show());
+/* The link that skips to the content changes the fragment only: nothing is shown anew under the hands of whoever goes by keyboard. */
+window.addEventListener('popstate', () => { if (address() !== shown || MESSAGE.test(location.hash)) show(); });
 narrow.addEventListener('change', layout);
 shortcuts.listen((action) => deeds[action]?.());
 
