@@ -22,6 +22,7 @@ from ops.models import (
     CopyState,
     DrillState,
 )
+from ops.services.backups import last_good
 from ops.words import counted, verb
 
 WHOLE = (BackupState.COMPLETE, BackupState.PARTIAL)
@@ -159,7 +160,7 @@ def standing(now: datetime | None = None) -> Standing:
     here = rows.filter(
         Exists(BackupCopy.objects.filter(backup=OuterRef("pk"), state=CopyState.STORED)), state__in=WHOLE
     )
-    last_good = here.filter(good_at__isnull=False, verify_error="").order_by("-made_at").first()
+    good = last_good()
     newest = here.order_by("-made_at").first()
     running = rows.filter(state=BackupState.RUNNING).order_by("-made_at").first()
     plan = BackupPlan.objects.order_by("pk").first()
@@ -168,8 +169,8 @@ def standing(now: datetime | None = None) -> Standing:
         all=Count("pk"), bad=Count("pk", filter=~Q(last_error=""))
     )
     gone = newest is None and rows.filter(state__in=WHOLE).exists()
-    lamp, word, sentence = _nowhere() if gone else _verdict(last_good, newest, plan, now)
-    return Standing(lamp, word, sentence, list(_hints(keys, places, plan)), last_good, newest, running, plan)
+    lamp, word, sentence = _nowhere() if gone else _verdict(good, newest, plan, now)
+    return Standing(lamp, word, sentence, list(_hints(keys, places, plan)), good, newest, running, plan)
 
 
 def _nowhere() -> tuple[Lamp, str, str]:

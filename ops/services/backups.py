@@ -370,6 +370,8 @@ def last_good() -> Backup | None:
     """The newest backup that passed a drill and of which a copy is where it should be."""
     return (
         Backup.objects.filter(good_at__isnull=False, copies__state=CopyState.STORED, verify_error="")
+        # The manifest of a large installation is long, and whoever asks wants to know which one it is.
+        .defer("manifest", "parts", "missing")
         .order_by("-made_at")
         .distinct()
         .first()
