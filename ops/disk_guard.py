@@ -141,6 +141,12 @@ def forget() -> None:
     _known.over, _known.over_at = "", float("-inf")
 
 
+def learn(budget: int) -> None:
+    """What the check of the disk has just measured: the limit that the data directory passes, in bytes; 0 when it passes none."""
+    _known.over = f"the data directory uses more than the {_text(budget)} that it may" if budget else ""
+    _known.over_at = time.monotonic()
+
+
 # Said once for both, where all of them are listed.
 _ALIKE = ("upload", "drill")
 
@@ -190,8 +196,7 @@ def _over_budget() -> str:
     except Exception:
         # A full disk can stop the database; then free room decides.
         budget = 0
-    _known.over = f"the data directory uses more than the {_text(budget)} that it may" if budget else ""
-    _known.over_at = now
+    learn(budget)
     return _known.over
 
 

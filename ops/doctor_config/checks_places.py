@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from ops.models import Process, Service, ServiceStatus
 from ops.network import ports
-from ops.network.places import PUBLIC, public_url, service_names, stores
+from ops.network.places import PUBLIC, place, public_url, service_names, stores
 from ops.network.probe import Probe, probe
 from ops.processes.queries import alive, label
 from ops.registry import Affected, CheckOutcome, Fix, register_check
@@ -163,7 +163,9 @@ def service_to_service(name: str) -> CheckOutcome:
     if service is not None:
         # What was asked before the row changed, or before it was up again, says nothing about now.
         since = max(moment for moment in (since, service.updated_at, service.status_changed_at) if moment is not None)
-    cells = {row: cell for row in alive() if (cell := (row.reach or {}).get(name)) and _counts(row, cell, since)}
+    now = place(name)
+    asked = now.asked if now is not None else ""
+    cells = {row: cell for row in alive() if (cell := (row.reach or {}).get(name)) and _counts(row, cell, since, asked)}
     if not cells:
         return CheckOutcome("skip", f"No process has asked {name} lately.")
     good = [row for row, cell in cells.items() if cell.get("ok")]
@@ -182,8 +184,11 @@ def service_to_service(name: str) -> CheckOutcome:
     return CheckOutcome("fail", f"{sentence[0].upper()}{sentence[1:]}{more} Others do.", evidence, affected)
 
 
-def _counts(row: Process, cell: dict[str, Any], since: datetime) -> bool:
-    """Whether a cell says something: it is fresh, the process had started up by then, and a failure was no single one."""
+def _counts(row: Process, cell: dict[str, Any], since: datetime, asked: str) -> bool:
+    """Whether a cell says something: it is fresh and about the address of now, the process had started up by then, and a failure was no
+    single one."""
+    if cell.get("asked", asked) != asked:
+        return False
     ready = row.started_at + timedelta(seconds=row.ready_after_seconds or 0.0)
     return _at(cell) >= max(since, ready) and (bool(cell.get("ok")) or int(cell.get("failures", 0)) >= 2)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from django.utils import timezone
 
+from ops import disk_guard
 from ops.live import live
 from ops.logbook import reader
 from ops.logbook.keeper import Keeper
@@ -39,8 +40,11 @@ _PROBE = "ops.logbook.probe"
 )
 def logs_search() -> CheckOutcome:
     """Writes a line through the same code as every process, finds it by its text, and deletes it again; a secret in it must not be
-    readable. Then asks what the logbook of each process says of itself: whether it lives, writes, and loses nothing."""
+    readable. Then asks what the logbook of each process says of itself: whether it lives, writes, and loses nothing. Says nothing while the
+    disk is short and only errors are kept: that is ``disk.space``'s to tell."""
     evidence: dict[str, Any] = {"kept_from_level": live(KEEP_KEY)}
+    if paused := disk_guard.may("logs"):
+        return CheckOutcome("skip", paused, evidence)
     trouble = _probe()
     if trouble:
         return CheckOutcome("fail", trouble, evidence)
@@ -62,13 +66,14 @@ def logs_search() -> CheckOutcome:
             "Restart it.",
             {**evidence, "silent": [one.process for one in silent]},
         )
-    stuck = [one for one in known if not one.ended and not one.late and one.facts.get("trouble")]
+    paused = next((str(one.facts["paused"]) for one in known if _writes(one) and one.facts.get("paused")), "")
+    if paused:
+        return CheckOutcome("skip", paused, evidence)
+    stuck = [one for one in known if _writes(one) and one.facts.get("trouble")]
     if stuck:
-        return CheckOutcome(
-            "warn",
-            f"{stuck[0].role} {stuck[0].process} cannot write its log lines: {stuck[0].facts['trouble']}. They wait in memory.",
-            evidence,
-        )
+        waits = " They wait in memory." if stuck[0].facts.get("waiting") else ""
+        sentence = f"{stuck[0].role} {stuck[0].process} cannot write its log lines: {stuck[0].facts['trouble']}.{waits}"
+        return CheckOutcome("warn", sentence, evidence)
     losing = [one for one in known if _dropped_lately(one)]
     if losing:
         count = sum(int(one.facts.get("dropped", 0)) for one in losing)
@@ -77,7 +82,7 @@ def logs_search() -> CheckOutcome:
             f"{counted(count, 'log line was', 'log lines were')} not kept: more was said than can be written. Raise the level of the busiest logger.",
             {**evidence, "dropped": count},
         )
-    count = sum(not one.ended and not one.late for one in known)
+    count = sum(_writes(one) for one in known)
     return CheckOutcome(
         "pass",
         f"A line was written and found. {counted(count, 'process keeps its own', 'processes keep theirs')}.",
@@ -112,8 +117,12 @@ def _brief(one: LogbookStatus) -> dict[str, Any]:
         "role": one.role,
         "said": one.at.isoformat(timespec="seconds"),
         "state": "ended" if one.ended else "late" if one.late else "running",
-        **{name: one.facts.get(name) for name in ("kept", "dropped", "unfit", "waiting")},
+        **{name: one.facts.get(name) for name in ("kept", "dropped", "unfit", "waiting", "spared")},
     }
+
+
+def _writes(one: LogbookStatus) -> bool:
+    return not one.ended and not one.late
 
 
 def _silent(known: list[LogbookStatus]) -> list[LogbookStatus]:

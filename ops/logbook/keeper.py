@@ -41,7 +41,7 @@ class Keeper:
         wake: Callable[[], None] | None = None,
     ) -> None:
         self.role, self.process, self.capacity = role, process, capacity
-        self.kept = self.dropped = self.unfit = 0
+        self.kept = self.dropped = self.unfit = self.spared = 0
         self.trouble = ""
         self._wanted = wanted or (lambda logger, rank: rank >= RANKS["info"])
         self._wake = wake
@@ -94,12 +94,11 @@ class Keeper:
         return written
 
     def _within_room(self, taken: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """While the disk is nearly full only errors become rows; the others are counted as dropped. All of them reach standard error."""
-        if not taken or not (reason := disk_guard.may("logs")):
+        """While the disk is nearly full only errors become rows; the others are counted as spared. All of them reach standard error."""
+        if not taken or not disk_guard.may("logs"):
             return taken
         kept = [event for event in taken if RANKS[level_of(event)] >= RANKS["error"]]
-        self.dropped += len(taken) - len(kept)
-        self.trouble = reason[:300]
+        self.spared += len(taken) - len(kept)
         return kept
 
     def _write(self, taken: list[dict[str, Any]]) -> int:
@@ -130,13 +129,17 @@ class Keeper:
         return 1
 
     def facts(self) -> dict[str, Any]:
-        """How it fares: ``{kept, dropped, unfit, waiting, trouble}``."""
+        """How it fares: ``{kept, dropped, unfit, waiting, trouble, spared, paused}``; ``paused`` says why only errors are kept at this moment."""
+        with unkept():
+            paused = disk_guard.may("logs")
         return {
             "kept": self.kept,
             "dropped": self.dropped,
             "unfit": self.unfit,
             "waiting": self.waiting,
             "trouble": self.trouble,
+            "spared": self.spared,
+            "paused": paused,
         }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import ipaddress
 import os
 import urllib.request
@@ -58,6 +59,12 @@ class Place:
     def target(self) -> str:
         """``service:<name>`` for the rows, the setting otherwise."""
         return f"service:{self.name}" if self.pk else f"setting:{self.name}"
+
+    @property
+    def asked(self) -> str:
+        """A digest of what the row says to ask, "" when there is no row: the same in every process, whatever its own environment adds."""
+        proxy = self.proxy if self.proxy_from == "option" else ""
+        return hashlib.sha256(f"{self.url}\n{proxy}".encode()).hexdigest()[:16] if self.pk else ""
 
     @property
     def host(self) -> str:

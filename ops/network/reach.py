@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 from django.db import close_old_connections, connections
@@ -22,20 +23,22 @@ AGAIN_SECONDS = 10.0
 
 
 def report() -> dict[str, dict[str, Any]]:
-    """``{name: {stage, ok, sentence, milliseconds, at, address}}`` for every service, database and broker, as reached from here.
+    """``{name: {stage, ok, sentence, milliseconds, at, address, asked}}`` for every service, database and broker, as reached from here.
 
-    Asks all of them side by side and takes some seconds at most. ``at`` is ISO 8601, ``stage`` one of ``probe.Stage``.
+    Asks all of them side by side and takes some seconds at most. ``at`` is ISO 8601, from before the addresses were read, ``stage`` one
+    of ``probe.Stage``, ``asked`` the digest of what was asked (``Place.asked``).
     """
     close_old_connections()
+    at = timezone.now().isoformat()
     wanted = [one for name, one in places().items() if name != PUBLIC]
     wanted += [Place(name, url, role="store") for name, url in stores().items()]
     if not wanted:
         return {}
     with ThreadPoolExecutor(min(AT_ONCE, len(wanted)), thread_name_prefix="reach") as pool:
-        return dict(zip((one.name for one in wanted), pool.map(_cell, wanted), strict=True))
+        return dict(zip((one.name for one in wanted), pool.map(partial(_cell, at), wanted), strict=True))
 
 
-def _cell(place: Place) -> dict[str, Any]:
+def _cell(at: str, place: Place) -> dict[str, Any]:
     # The name and the connection are what differs between processes; the answer is the same for all of them.
     found = probe(place.url, proxy=place.proxy, until="tcp")
     return {
@@ -45,7 +48,8 @@ def _cell(place: Place) -> dict[str, Any]:
         "sentence": found.sentence,
         "milliseconds": found.milliseconds,
         "address": found.hop,
-        "at": timezone.now().isoformat(),
+        "at": at,
+        "asked": place.asked,
     }
 
 
@@ -69,11 +73,14 @@ def keep_reporting(process: str, *, every: float = EVERY_SECONDS) -> None:
 
 
 def with_failures(found: dict[str, dict[str, Any]], before: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """The report with a count of failures in a row in each cell."""
-    return {
-        name: {**cell, "failures": 0 if cell["ok"] else int(before.get(name, {}).get("failures", 0)) + 1}
-        for name, cell in found.items()
-    }
+    """The report with a count of failures in a row in each cell; those at another address are not counted."""
+    return {name: {**cell, "failures": _failures(cell, before.get(name, {}))} for name, cell in found.items()}
+
+
+def _failures(cell: dict[str, Any], before: dict[str, Any]) -> int:
+    if cell["ok"]:
+        return 0
+    return 1 + (int(before.get("failures", 0)) if before.get("asked", "") == cell["asked"] else 0)
 
 
 def write(process: str, found: dict[str, dict[str, Any]]) -> bool:

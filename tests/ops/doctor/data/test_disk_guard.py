@@ -11,6 +11,7 @@ from django.core.exceptions import ValidationError
 from ops import disk_guard
 from ops.live import forget, live_set
 from ops.logbook.keeper import Keeper
+from ops.logbook.status import write_status
 from ops.models import CheckState, LogLine
 from ops.services.logbook import capture_start
 
@@ -119,11 +120,39 @@ def test_of_the_log_only_errors_become_rows_until_there_is_room(disk):
     say("error")
     keeper.flush()
     assert list(LogLine.objects.filter(logger="test.disk").values_list("level", flat=True)) == ["error"]
-    assert keeper.dropped == 1
+    assert (keeper.spared, keeper.dropped, keeper.trouble) == (1, 0, ""), "room is no trouble of the log"
+    assert "below errors" in keeper.facts()["paused"]
     disk.free = 80_000 * MB
+    assert keeper.facts()["paused"] == "", "it goes on although nobody has logged since"
     say("info")
     keeper.flush()
     assert LogLine.objects.filter(logger="test.disk").count() == 2
+
+
+def test_a_log_that_waits_for_room_is_the_matter_of_the_disk_alone(check, disk):
+    disk.free = 400 * MB
+    run = check("logs.search")
+    assert (run.status, "below errors" in run.sentence) == ("skip", True)
+    disk.free = 80_000 * MB
+    assert check("logs.search").status == "pass"
+    facts = Keeper(role="up", process="other:1:1").facts()
+    write_status(process="other:1:1", role="up", facts={**facts, "paused": "Lines wait: short."})
+    run = check("logs.search")
+    assert (run.status, run.sentence) == ("skip", "Lines wait: short.")
+    write_status(process="other:1:1", role="up", facts=facts)
+    assert check("logs.search").status == "pass"
+
+
+def test_the_check_of_the_disk_tells_the_guard_at_once(check, disk, tmp_path):
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / "old.log.1").write_bytes(b"x" * (3 * MB))
+    live_set(key="disk.budget_mb", value=2, actor="test")
+    assert disk_guard.may("backup") == ""
+    assert check("disk.space").status == "fail"
+    assert "more than the 2.0 MB that it may" in disk_guard.may("backup")
+    (tmp_path / "logs" / "old.log.1").unlink()
+    assert check("disk.space").status == "pass"
+    assert disk_guard.may("backup") == ""
 
 
 def test_calls_are_not_captured_meanwhile(disk):

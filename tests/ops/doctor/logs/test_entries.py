@@ -173,8 +173,10 @@ def test_an_unreadable_logbook_and_lost_lines_are_told(db):
     run = outcome("logs.search")
     assert (run.status, run.evidence["dropped"]) == ("warn", 12)
     LogLine.objects.all().delete()
-    write_status(process="h:1:1", role="worker", facts={"trouble": "OperationalError: gone"})
-    assert "cannot write" in outcome("logs.search").sentence
+    write_status(process="h:1:1", role="worker", facts={"trouble": "OperationalError: gone", "waiting": 3})
+    assert outcome("logs.search").sentence.endswith(
+        "cannot write its log lines: OperationalError: gone. They wait in memory."
+    )
     LogLine.objects.all().delete()
     # The process lives and its logbook has said nothing for minutes.
     now = timezone.now()

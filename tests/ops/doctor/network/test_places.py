@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import httpx
 import pytest
@@ -21,7 +21,7 @@ from ops.doctor_config import faults_network, faults_settings
 from ops.live import live_clear, live_set
 from ops.models import CheckState, Issue, Process
 from ops.network import chunks, ports, reach
-from ops.network.places import PUBLIC, PUBLIC_PROBE
+from ops.network.places import PUBLIC, PUBLIC_PROBE, places
 from ops.runner import run_checks
 from ops.services.repairs import repair_start, repair_undo
 from ops.services.services import service_save
@@ -241,7 +241,7 @@ import django, json, sys
 django.setup()
 from ops.network import dns, places, reach
 from ops.network.dns import Resolver
-place = places.Place("lab", sys.argv[1])
+place = places.Place("lab", sys.argv[1], pk=1)
 reach.places = lambda: {"lab": place}
 with dns.using(Resolver([("127.0.0.1", int(sys.argv[2]))])):
     print(json.dumps(reach.report()))
@@ -256,7 +256,7 @@ class TestEveryProcess:
             service = service_save(actor="t", name="lab", kind="openai", base_url=f"{address}/v1")
             ours = reach.with_failures(reach.report(), {})
             done = subprocess.run(
-                [sys.executable, "-c", ELSEWHERE, address, str(server[1])],
+                [sys.executable, "-c", ELSEWHERE, f"{address}/v1", str(server[1])],
                 cwd=PROJECT_ROOT, capture_output=True, text=True, check=True,
                 env={**os.environ, "DATA_DIR": str(tmp_path), "DJANGO_SETTINGS_MODULE": "controlplane.settings"},
             )  # fmt: skip
@@ -265,7 +265,9 @@ class TestEveryProcess:
         report_here("a:1:1", reach=ours)
         report_here("b:1:1", reach=reach.with_failures(theirs, {}))
         assert state("net.service_to_service", "lab").status == "pass"  # once is nothing
-        Process.objects.filter(name="b:1:1").update(reach=reach.with_failures(theirs, {"lab": {"failures": 1}}))
+        Process.objects.filter(name="b:1:1").update(
+            reach=reach.with_failures(theirs, {"lab": {**theirs["lab"], "failures": 1}})
+        )
         found = state("net.service_to_service", "lab")
         assert found.status == "fail"
         assert "ends at dns" in found.sentence
@@ -275,9 +277,32 @@ class TestEveryProcess:
         assert state("net.service_to_service", "lab").status == "skip"
         assert service.pk
 
+    def test_an_answer_about_another_address_says_nothing(self, monkeypatch):
+        """The row changed between reading the address and asking it: whoever waits for a lock is late, and no clock tells."""
+        service_save(actor="t", name="lab", kind="openai", base_url=f"http://127.0.0.1:{closed_port()}/v1")
+        dead = places()["lab"]
+        with web(lambda handler: say(handler, 200)) as port:
+            service_save(actor="t", name="lab", kind="openai", base_url=f"http://127.0.0.1:{port}/v1")
+            good = reach.with_failures(reach.report(), {})
+            with monkeypatch.context() as context:
+                context.setattr(reach, "places", lambda: {"lab": dead})
+                late = reach.with_failures(reach.report(), {"lab": {"failures": 1, "asked": dead.asked}})
+            assert (late["lab"]["failures"], late["lab"]["ok"]) == (2, False)
+            report_here("a:1:1", reach=good)
+            report_here("b:1:1", reach=late)
+            assert state("net.service_to_service", "lab").status == "pass"
+            # Nor do failures at the old address count for the new one.
+            assert reach.with_failures({"lab": {**good["lab"], "ok": False}}, late)["lab"]["failures"] == 1
+
+    def test_it_counts_from_when_the_address_was_read(self, monkeypatch):
+        service_save(actor="t", name="lab", kind="openai", base_url=f"http://127.0.0.1:{closed_port()}/v1")
+        read = []
+        monkeypatch.setattr(reach, "places", lambda: read.append(timezone.now()) or places())
+        assert datetime.fromisoformat(reach.report()["lab"]["at"]) <= read[0]
+
     def test_one_that_is_down_for_all_is_no_matter_of_where_one_runs(self):
         service_save(actor="t", name="lab", kind="openai", base_url=f"http://127.0.0.1:{closed_port()}/v1")
-        cells = reach.with_failures(reach.report(), {"lab": {"failures": 4}})
+        cells = reach.with_failures(reach.report(), {"lab": {"failures": 4, "asked": places()["lab"].asked}})
         report_here("a:1:1", reach=cells)
         assert state("net.service_to_service", "lab").status == "skip"
 
