@@ -10,11 +10,11 @@ from __future__ import annotations
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 
-from django.db import IntegrityError, connections, models, transaction
+from django.db import IntegrityError, connection, connections, models, transaction
 from django.utils import timezone
 
 from ops.leases import WORKER, holder_is_dead
@@ -79,8 +79,11 @@ class HeldLock:
 
 
 @contextmanager
-def named_lock(name: str, *, ttl: float = 60.0, wait: float = 0.0) -> Iterator[HeldLock]:
-    """Hold the lock ``name`` for the block; waits up to ``wait`` seconds for it. Raises ``LockHeld``."""
+def named_lock(
+    name: str, *, ttl: float = 60.0, wait: float = 0.0, release: Callable[[HeldLock], None] = HeldLock.release
+) -> Iterator[HeldLock]:
+    """Hold the lock ``name`` for the block; waits up to ``wait`` seconds for it. Raises ``LockHeld``. ``release`` ends it in another way,
+    when nobody renews it any more."""
     lock = _take_within(name, ttl, wait)
     stop = threading.Event()
     renewer = threading.Thread(target=_keep, args=(lock, stop), name=f"lock {name}", daemon=True)
@@ -90,7 +93,13 @@ def named_lock(name: str, *, ttl: float = 60.0, wait: float = 0.0) -> Iterator[H
     finally:
         stop.set()
         renewer.join(timeout=5)
-        lock.release()
+        release(lock)
+
+
+def seconds_over_a_transaction() -> float:
+    """The ``ttl`` for work with a long transaction of its own. On SQLite nobody, not even the holder, can renew a lock while rows are
+    written; a holder that dies is seen at once, since all processes are on one host there."""
+    return 6 * 3600.0 if connection.vendor == "sqlite" else 60.0
 
 
 def is_held(name: str) -> bool:
@@ -143,8 +152,10 @@ def _keep(lock: HeldLock, stop: threading.Event) -> None:
     try:
         while not stop.wait(lock.ttl / 3):
             try:
+                # Renewing may have waited for the database until after the end of the block.
                 if not lock.renew():
-                    logger.error("lock_lost", lock=lock.name)
+                    if not stop.is_set():
+                        logger.error("lock_lost", lock=lock.name)
                     return
             except Exception:
                 # The database may be back before the lock expires.

@@ -21,7 +21,7 @@ from django.utils import timezone
 
 from ops.database_away import when_back
 from ops.leases import holder_is_dead, holder_lives_here
-from ops.locks import named_lock
+from ops.locks import HeldLock, named_lock
 from ops.logs import get_logger
 from ops.models import NamedLock, RestoreEpoch
 from ops.words import counted
@@ -89,7 +89,7 @@ def quiet(reason: str) -> Iterator[None]:
             _mine.depth -= 1
         return
     reason = reason.rstrip(".")[: 100 - len(PREFIX)]
-    with named_lock(PREFIX + reason, ttl=_TTL):
+    with named_lock(PREFIX + reason, ttl=_TTL, release=_end):
         _forget_seen()
         _mine.depth = 1
         log.info("quiet.begins", reason=reason)
@@ -100,9 +100,6 @@ def quiet(reason: str) -> Iterator[None]:
             yield
         finally:
             _mine.depth = 0
-            _release(PREFIX + reason)
-            _forget_seen()
-            log.info("quiet.ends", reason=reason)
 
 
 def is_quiet() -> str:
@@ -222,7 +219,13 @@ def _drain() -> None:
         time.sleep(0.2)
 
 
-def _release(name: str) -> None:
+def _end(lock: HeldLock) -> None:
+    _remove(lock.name)
+    _forget_seen()
+    log.info("quiet.ends", reason=lock.name.removeprefix(PREFIX))
+
+
+def _remove(name: str) -> None:
     """The row goes: as long as its process lives, others would else have to take the lock for held. Where the database is away for longer, the
     row has not been renewed by then, which ends it as well."""
     for attempt in range(5):

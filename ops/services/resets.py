@@ -15,7 +15,7 @@ from django.utils import timezone
 from ops.backup.errors import BackupError
 from ops.findings import Finding
 from ops.job_kinds import JobFailed, JobHandle, job_kind
-from ops.locks import LockHeld, is_held, named_lock
+from ops.locks import LockHeld, is_held, named_lock, seconds_over_a_transaction
 from ops.logs import get_logger
 from ops.models import Backup, BackupReason, Job, LiveSetting, Restore, RestoreEpoch
 from ops.resets import ALL, ResetScope, ResetWork, chosen
@@ -148,7 +148,7 @@ def reset_now(*, scopes: Collection[str], typed: str, actor: str, progress: Prog
     parts = chosen(names)
     findings: list[Finding] = []
     work = ResetWork(actor, tuple(scope.name for scope in parts), findings.append)
-    with named_lock(_LOCK, ttl=60):
+    with named_lock(_LOCK, ttl=seconds_over_a_transaction()):
         progress(0, 4, "A backup is made first")
         backup = _safety(names, actor)
         progress(1, 4, "The rows go")
@@ -177,7 +177,7 @@ def reset_cut_short(*, scopes: Collection[str], actor: str) -> dict[str, Any]:
     parts = chosen(scopes)
     names = tuple(sorted(scopes))
     work = ResetWork(actor, tuple(scope.name for scope in parts), lambda finding: None)
-    with named_lock(_LOCK, ttl=60):
+    with named_lock(_LOCK, ttl=seconds_over_a_transaction()):
         backup = _safety(names, actor)
         with quiet(f"{_words(names).capitalize()} {verb(len(names), 'is', 'are')} being reset"):
             _remove(parts, names, work, backup)
@@ -264,7 +264,7 @@ def reset_finish(*, actor: str, progress: Progress = _nobody) -> dict[str, Any]:
     parts = chosen(note["scopes"])
     findings: list[Finding] = []
     work = ResetWork(actor, tuple(scope.name for scope in parts), findings.append)
-    with named_lock(_LOCK, ttl=60):
+    with named_lock(_LOCK, ttl=seconds_over_a_transaction()):
         progress(0, 1, "What the homeserver has is found again")
         left = _find_again(parts, work)
         _close(left)

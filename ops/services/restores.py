@@ -12,7 +12,7 @@ from typing import Any
 
 from django.conf import settings
 from django.core.cache import cache
-from django.db import DEFAULT_DB_ALIAS, connection, transaction
+from django.db import DEFAULT_DB_ALIAS, transaction
 from django.utils import timezone
 
 from ops.backup.apply import Applied, apply_staged
@@ -24,7 +24,7 @@ from ops.backup.plan import findings_of
 from ops.backup.scopes import kinds as all_kinds
 from ops.backup.staging import Staging, staging
 from ops.findings import Finding
-from ops.locks import LockHeld, named_lock
+from ops.locks import LockHeld, named_lock, seconds_over_a_transaction
 from ops.logs import get_logger
 from ops.models import JobTrigger
 from ops.models.restore import Restore, RestoreState
@@ -97,7 +97,7 @@ def restore_apply(
     """
     remember_key(restore, identities)
     try:
-        with named_lock(LOCK, ttl=_lock_seconds(), wait=wait):
+        with named_lock(LOCK, ttl=seconds_over_a_transaction(), wait=wait):
             restore.refresh_from_db()
             settle_dead(but=restore)
             if restore.state == RestoreState.APPLYING or restore.state == RestoreState.PLANNED:
@@ -110,11 +110,6 @@ def restore_apply(
     except LockHeld as error:
         raise RestoreRefused("Another restore is being applied at the moment. Wait until it has ended.") from error
     return restore
-
-
-def _lock_seconds() -> float:
-    """On SQLite nobody, not even we ourselves, can renew a lock while rows are written; a holder that dies is seen on its host at once."""
-    return 6 * 3600.0 if connection.vendor == "sqlite" else 60.0
 
 
 def _apply(restore: Restore, actor: str, progress: Progress) -> None:

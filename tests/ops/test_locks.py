@@ -7,9 +7,11 @@ from datetime import timedelta
 import pytest
 from django.db import connections
 from django.utils import timezone
+from structlog.testing import capture_logs
 
+from ops import quiet
 from ops.leases import WORKER
-from ops.locks import LockHeld, LockLost, named_lock
+from ops.locks import HeldLock, LockHeld, LockLost, named_lock
 from ops.models import NamedLock
 
 
@@ -117,3 +119,38 @@ def test_it_is_renewed_while_it_is_held():
         assert lock.lost is False
         with pytest.raises(LockHeld), named_lock("sync"):
             pass
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_row_that_goes_at_the_end_was_not_taken_over(monkeypatch):
+    """Whoever holds everything still removes the row. The thread that renews may wait for the database at that moment."""
+    monkeypatch.setattr(quiet, "_TTL", 0.3)
+    monkeypatch.setattr(quiet, "CACHE_SECONDS", 0.0)
+    monkeypatch.setattr(quiet, "_drain", lambda: None)
+    remove = quiet._remove
+
+    def slowly(name: str) -> None:
+        remove(name)
+        time.sleep(1.0)
+
+    monkeypatch.setattr(quiet, "_remove", slowly)
+    renewed, renew = threading.Event(), HeldLock.renew
+    monkeypatch.setattr(HeldLock, "renew", lambda lock: (renewed.set(), renew(lock))[1])
+    with capture_logs() as logs, quiet.quiet("A test is being made"):
+        assert renewed.wait(60)
+    assert [line["event"] for line in logs if "lock" in line["event"]] == []
+    assert not NamedLock.objects.filter(name__startswith=quiet.PREFIX).exists()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_one_that_was_taken_over_says_so(monkeypatch):
+    with capture_logs() as logs, named_lock("sync", ttl=0.6) as lock:
+        NamedLock.objects.update(fence=99)
+        until = time.monotonic() + 60
+        while not lock.lost:
+            assert time.monotonic() < until
+            time.sleep(0.02)
+        while not logs:
+            assert time.monotonic() < until
+            time.sleep(0.02)
+    assert [(line["event"], line["lock"]) for line in logs] == [("lock_lost", "sync")]
