@@ -6,10 +6,12 @@ same services as every surface does.
 
 from __future__ import annotations
 
+import itertools
 import json
 import sys
 import time
 import traceback
+from collections.abc import Iterator
 from typing import Any
 
 import django
@@ -18,6 +20,8 @@ import django
 WEATHER = frozenset({"res.cpu_high", "res.memory_high", "res.memory_growth", "disk.space", "llm.slow", "sync.slow"})
 # These warn when an answer took long, which is weather, and fail when there was none, which is not.
 SLOW = frozenset({"db.reachable"})
+# Seconds.
+PATIENCE = 60.0
 
 
 class Unproven(AssertionError):
@@ -93,15 +97,25 @@ def everyday() -> set[str]:
 
 
 def still_red(others: dict[str, str]) -> dict[str, str]:
-    """Those of them, by id, that are red each time when asked again. A check that only found the machine busy is well then; what a fault has
-    broken stays red, since it is not healed yet."""
+    """Those of them, by id, that stay red when asked again and again. A check that only found the machine busy, or what another process said
+    before the last fault was healed, is well then; what a fault has broken stays red, since it is not healed yet."""
     from ops.runner import run_checks
 
-    for _ in range(3):
+    for _ in patiently():
         if not others:
             break
         others = {id: run.sentence for (id, _), run in red_places(run_checks(sorted(others))).items() if id in others}
     return others
+
+
+def patiently() -> Iterator[None]:
+    """Rounds for about a minute, the first ones at once: processes say how they fare every 10 to 20 seconds."""
+    until = time.monotonic() + PATIENCE
+    for pause in itertools.chain((0.0, 0.0), itertools.repeat(3.0)):
+        time.sleep(pause)
+        yield
+        if time.monotonic() > until:
+            return
 
 
 def left_red(before: dict[tuple[str, str], Any]) -> dict[tuple[str, str], Any]:
@@ -111,7 +125,7 @@ def left_red(before: dict[tuple[str, str], Any]) -> dict[tuple[str, str], Any]:
     from ops.runner import run_checks
 
     known = {check.id for check in all_checks()}
-    for _ in range(3):
+    for _ in patiently():
         red = set(CheckState.objects.exclude(status__in=["pass", "skip"]).values_list("check_id", flat=True)) & known
         left = (
             {place: run for place, run in red_places(run_checks(sorted(red))).items() if place not in before}
