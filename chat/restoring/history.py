@@ -173,8 +173,8 @@ class _Writer:
         if not asked_for:
             return self._answer(said)
         row = Message.objects.filter(pk=asked_for, conversation=self.conversation).first()
-        # The same number may stand for something else by now: a row cannot be younger than its event.
-        if row is None or (said.at is not None and row.stored_at > said.at + _TOLERANCE):
+        # The same number may stand for something else by now: a row cannot be younger than the event that names it.
+        if row is None or (said.told_at is not None and row.stored_at > said.told_at + _TOLERANCE):
             return None
         return row
 

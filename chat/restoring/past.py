@@ -22,13 +22,14 @@ _MIRRORED = re.compile(r"\*\*(?P<name>[^*\n]{1,100}):\*\*(?: (?P<text>.*))?\Z", 
 class Said:
     """One thing that was said. ``ids`` are its events in order; ``own``: by an account of ours, with ``marker`` telling of which row it was made.
 
-    ``pieces`` are the events as they read now.
+    ``pieces`` are the events as they read now; ``last_ts`` is when the newest of them, or of their edits, was sent (milliseconds).
     """
 
     ids: list[str]
     pieces: list[ParsedMessage]
     own: bool
     marker: dict[str, Any] = field(default_factory=dict)
+    last_ts: int = 0
 
     @property
     def sender(self) -> str:
@@ -36,8 +37,13 @@ class Said:
 
     @property
     def at(self) -> datetime | None:
-        ts = self.pieces[0].ts
-        return datetime.fromtimestamp(ts / 1000, tz=UTC) if 0 < ts < 4e12 else None
+        """When it began to be said."""
+        return _time(self.pieces[0].ts)
+
+    @property
+    def told_at(self) -> datetime | None:
+        """When the room was told last: the row of a long answer is made long after the preview that began it."""
+        return _time(self.last_ts)
 
     @property
     def is_notice(self) -> bool:
@@ -117,6 +123,9 @@ def put_together(events: Iterable[dict[str, Any]], is_ours: Callable[[str], bool
             groups[key].marker |= parsed.marker or {}
         else:
             groups[key] = Said([event_id], [parsed], own, dict(parsed.marker or {}) if own else {})
+        edited = newest.get(event_id)
+        sent = (parsed.ts, edited.ts if edited is not None and edited.sender == parsed.sender else 0)
+        groups[key].last_ts = max(groups[key].last_ts, *sent)
     past.said = list(groups.values())
     return past
 
@@ -136,6 +145,10 @@ def number(marker: dict[str, Any], name: str) -> int | None:
     """A row's number in a marker, which anybody may have written."""
     value = marker.get(name)
     return value if isinstance(value, int) and not isinstance(value, bool) and 0 < value < 2**62 else None
+
+
+def _time(ts: int) -> datetime | None:
+    return datetime.fromtimestamp(ts / 1000, tz=UTC) if 0 < ts < 4e12 else None
 
 
 def _edited(base: ParsedMessage, edit: ParsedMessage) -> ParsedMessage:
