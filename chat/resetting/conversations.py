@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
-from django.db.models import Max, Q, QuerySet
+from django.db.models import CharField, Max, Q, QuerySet, Value
+from django.db.models.functions import Cast, Replace
 
 from agents.models import Room, RoomKind
 from agents.resetting.agents import register_held
@@ -38,14 +39,43 @@ def _free() -> QuerySet[Conversation]:
     return Conversation.objects.filter(hold="")
 
 
+def _deliveries() -> QuerySet[Delivery]:
+    """All but those of what is held."""
+    held = Conversation.objects.exclude(hold="")
+    stay = Delivery.objects.filter(Q(message__conversation__in=held) | Q(turn__conversation__in=held))
+    return Delivery.objects.exclude(pk__in=stay.values("pk"))
+
+
+def _files() -> QuerySet[Attachment]:
+    """All but those of what is held; what was uploaded and never sent goes."""
+    return Attachment.objects.filter(Q(conversation__in=_free()) | Q(conversation=None))
+
+
+def _imports() -> QuerySet[ImportedRow]:
+    """What says that something was brought in already, for it may be brought in again; of what is held it stays, which must not be there twice."""
+    held = Conversation.objects.exclude(hold="")
+    dash, nothing = Value("-"), Value("")
+    # Databases write the number of a file with dashes, or without.
+    rows: QuerySet[Any] = ImportedRow.objects.annotate(plain=Replace("target_id", dash, nothing))
+    whole = {
+        "chat.Conversation": held,
+        "chat.Message": Message.objects.filter(conversation__in=held),
+        "chat.Attachment": Attachment.objects.filter(conversation__in=held),
+    }
+    for label, stay in whole.items():
+        plain = stay.annotate(plain=Replace(Cast("pk", CharField()), dash, nothing)).values("plain")
+        rows = rows.exclude(target=label, plain__in=plain)
+    return rows.filter(target__in=whole)
+
+
 def _lines() -> list[ResetLine]:
     free = _free()
     return [
         line_of(Message.objects.filter(conversation__in=free), "messages"),
         line_of(free, "conversations (those of rooms stay, empty)"),
         line_of(Turn.objects.filter(conversation__in=free), "turns"),
-        line_of(Delivery.objects.all(), "deliveries"),
-        line_of(Attachment.objects.all(), "files"),
+        line_of(_deliveries(), "deliveries"),
+        line_of(_files(), "files"),
         line_of(ShareLink.objects.filter(conversation__in=free), "links to shared conversations"),
     ]
 
@@ -121,14 +151,14 @@ def _remove(work: ResetWork) -> dict[str, int]:
     Conversations of rooms stay, empty: they say which agent a chat is with, and their numbers go on, so that nothing that is sent from
     now on bears an id of before. When agents go as well, these go too.
     """
-    free, held = _free(), Conversation.objects.exclude(hold="")
-    held_rows = Delivery.objects.filter(Q(message__conversation__in=held) | Q(turn__conversation__in=held))
+    free, imports = _free(), _imports()
     _draw_lines()
     free.update(head=None)
     gone: dict[str, int] = {}
     for rows in (
-        Delivery.objects.exclude(pk__in=held_rows.values("pk")),
-        Attachment.objects.filter(Q(conversation__in=free) | Q(conversation=None)),
+        imports,
+        _deliveries(),
+        _files(),
         ClientPrefix.objects.filter(message__conversation__in=free),
         ShareLink.objects.filter(conversation__in=free),
         Membership.objects.filter(conversation__in=free),
@@ -146,7 +176,6 @@ def _remove(work: ResetWork) -> dict[str, int]:
         people,
         Participant.objects.filter(conversation__in=go),
         Link.objects.filter(conversation__in=go),
-        ImportedRow.objects.filter(target__in=[*gone, "chat.Conversation"]),
         go,
     ):
         label = rest.model._meta.label

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from allauth.usersessions.models import UserSession
-from django.db.models import Exists, OuterRef, QuerySet
+from django.db.models import CharField, Exists, OuterRef, QuerySet
+from django.db.models.functions import Cast
 
-from chat.models import AgentGrant, Invite, Person, ProgramLogin
+from chat.models import AgentGrant, ImportedRow, Invite, Person, ProgramLogin
 from chat.services.sessions import end_all
 from ops.findings import Finding
 from ops.resets import ResetLine, ResetScope, ResetWork, delete_rows, line_of, register_reset
@@ -56,6 +57,10 @@ def _remove(work: ResetWork) -> dict[str, int]:
     browsers = UserSession.objects.filter(user=OuterRef("pk"))
     for person in _people().filter(Exists(programs) | Exists(browsers)):
         end_all(person=person, reason="reset", tokens=True)
+    # Whoever was brought in from elsewhere may be brought in again.
+    keys = _people().annotate(key=Cast("pk", CharField())).values("key")
+    ImportedRow.objects.filter(target="chat.Person", target_id__in=keys).delete()
+    ImportedRow.objects.filter(target="chat.Invite").delete()
     gone = {**delete_rows(Invite.objects.all()), "chat.Person": 0}
     while batch := list(_people().order_by("pk").values_list("pk", flat=True)[:_BATCH]):
         gone["chat.Person"] += delete_rows(Person.objects.filter(pk__in=batch))["chat.Person"]

@@ -204,11 +204,22 @@ def test_what_is_no_message_does_not_become_one(room: Room):
     notice = {"msgtype": "m.notice"}
     room.take_in(
         room.event("a", room.ada, "Another program under our name"),
+        room.event("e", history.homeserver_of(room.row.homeserver).sender_id, "Under Switchboard's"),
         room.event("b", BOB, "A machine says", **notice),
         room.event("c", BOB, "  "),
         room.event("d", ALICE, "A word"),
     )
     assert room.said() == [("user", "A word")]
+
+
+def test_what_another_agent_said_in_the_room_is_by_that_agent(room: Room, stage: Stage):
+    """Without our marker: it speaks to the room's agent, as anybody does."""
+    bob = stage.agent("Bob")
+    room.take_in(room.event("a", str(bob.mapping.account.user_id), "From Bob"))
+    message = Message.objects.get(text="From Bob")
+    assert (message.role, message.sender.kind, message.sender.agent, message.sender.external_id) == (
+        "user", "agent", bob, str(bob.pk),
+    )  # fmt: skip
 
 
 def test_whoever_is_quoted_is_the_one_of_that_name_or_nobody_known(room: Room, stage: Stage):
