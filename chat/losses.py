@@ -10,7 +10,7 @@ from allauth.mfa.models import Authenticator
 from django.db import transaction
 
 from chat.access.signing import forget_keys
-from chat.models import SigningKey
+from chat.models import Person, SigningKey
 from ops.losses import register_loss
 from ops.secrets import Sealed
 from ops.services.audit import record
@@ -70,6 +70,8 @@ def _drop_factors(keys: Sequence[str]) -> list[dict[str, Any]]:
 def _bring_factors(rows: Sequence[dict[str, Any]]) -> int:
     count = 0
     for row in rows:
+        if not Person.objects.filter(pk=row["user"]).exists():
+            continue  # whoever it belonged to was deleted meanwhile
         if not Authenticator.objects.filter(user_id=row["user"], type=row["type"]).exists():
             Authenticator.objects.create(user_id=row["user"], type=row["type"], data=row["data"])
             count += 1

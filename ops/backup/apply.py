@@ -13,7 +13,6 @@ from typing import Any
 from django.db import DatabaseError, connections, transaction
 from django.utils import timezone
 
-from ops import audit_guard
 from ops.backup import hooks
 from ops.backup.cut import lift_limits
 from ops.backup.diff import Difference, compare
@@ -75,9 +74,9 @@ def apply_staged(
             difference = compare(staging, alias, kinds, sealed, choice)
             progress("Changing rows")
             follow(staging, alias, difference.chosen)
-            with audit_guard.lifted(connection):
-                _write(staging, alias, difference)
-                swept = sweep(alias, difference.chosen)
+            # The audit log is only added to: its guard stays in force.
+            _write(staging, alias, difference)
+            swept = sweep(alias, difference.chosen)
             raise_sequences(alias, [one.shape for one in difference.tables])
             applied = Applied(difference, 0, swept)
             progress("Fencing")
