@@ -9,16 +9,18 @@ from allauth.usersessions.models import UserSession
 from django.contrib.sessions.models import Session
 from django.utils import timezone
 
-from agents.models import Account, AccountWay, Agent, Mapping, Room
+from agents.models import Account, AccountWay, Agent, Invitation, Mapping, Room
 from chat.models import (
     AgentGrant,
     Attachment,
     Conversation,
+    Delivery,
     ImportedRow,
     Message,
     Participant,
     Person,
     ProgramLogin,
+    ShareLink,
     Turn,
 )
 from chat.resetting import people
@@ -217,3 +219,31 @@ def test_a_room_that_is_nobodys_afterwards_is_named_and_the_reset_stays_open(sta
     assert reset_finish(actor="test")["left"] == []
     assert open_reset() is None
     assert stage.room().room_id == room_id
+
+
+def test_with_all_gone_whoever_spoke_in_what_is_held_stays_with_its_room(world: World):
+    service = Service.objects.get(kind="demo")
+    answered, listened, idle = (
+        Agent.objects.create(service=service, external_id=name, name=name) for name in ("answered", "listened", "idle")
+    )
+    hs = Service.objects.get(kind="homeserver")
+    room = Room.objects.create(homeserver=hs, kind="direct", room_id="!held", name="held")
+    held = world.conversation(room)
+    Conversation.objects.filter(pk=held.pk).update(hold="a lawsuit")
+    Turn.objects.filter(conversation=held).update(agent=answered)
+    Participant.objects.filter(conversation=held, kind="agent").update(agent=listened)
+    Invitation.objects.create(room=room, user_id="@carl:sb.test")
+    assert outside("conversations")["reset.history_stays"].startswith("What was said in 2 rooms"), "not in the held one"
+    remove("all")
+    assert set(Agent.objects.values_list("name", flat=True)) == {"echo", "answered", "listened"}, idle
+    assert set(Room.objects.values_list("name", flat=True)) >= {"held"}
+    assert not Room.objects.filter(name="old").exists()
+    assert list(Invitation.objects.values_list("user_id", flat=True)) == ["@carl:sb.test"]
+    assert Delivery.objects.filter(message__conversation=held).count() == 1
+
+
+def test_links_to_shared_conversations_are_counted(world: World):
+    for talk, digest in ((world.portal, "d"), (world.held, "e")):
+        ShareLink.objects.create(conversation=talk, digest=digest * 64, hint="x", through_seq=1)
+    assert lines("conversations")["chat.ShareLink"] == 1
+    assert remove("conversations")["chat.ShareLink"] == 1
