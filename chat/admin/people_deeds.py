@@ -13,6 +13,7 @@ from agents.models import Agent, AgentState
 from chat.admin.looking import look_deed
 from chat.admin.reset import reset_page
 from chat.models import AgentGrant, Person, Quota
+from chat.services.email_addresses import email_confirm, open_confirmations
 from chat.services.grants import person_agents_set
 from chat.services.people import person_deactivate, person_delete, person_reactivate, sign_out_everywhere
 from chat.services.quotas import quota_set
@@ -94,6 +95,21 @@ def _quota_form(data: Any, row: Person) -> forms.Form:
     return QuotaForm(data, initial=initial)
 
 
+class ConfirmForm(forms.Form):
+    """Which address is vouched for; the link by which the person proves it themselves stands beside it."""
+
+    email = forms.ChoiceField(label="Their address", widget=forms.RadioSelect)
+
+    def __init__(self, data: Any, row: Person) -> None:
+        super().__init__(data)
+        found = open_confirmations(row)
+        field = self.fields["email"]
+        assert isinstance(field, forms.ChoiceField)
+        field.choices = [(address, address) for address, _ in found]
+        links = "; ".join(f"{address}: {link}" for address, link in found)
+        field.help_text = f"Or hand them the link by which they prove it themselves; it counts three days. {links}"
+
+
 def person_deeds() -> tuple[Deed, ...]:
     """In the order of their buttons."""
     return (
@@ -113,6 +129,17 @@ def person_deeds() -> tuple[Deed, ...]:
              explain=lambda row: f"Whom {row} may talk to. What was said with others stays readable."),
         Deed("quota", "Quota", _quota, form=_quota_form, button="Quota…",
              explain=lambda row: f"How much {row} may use in a day (of UTC). The tightest of this, their role's and the agent's counts."),
+        Deed(
+            "confirm_email",
+            "Confirm an e-mail address",
+            _confirm_email,
+            explain=lambda row: (
+                f"You vouch that the address is {row}'s: they can sign in with it and have reset links sent there. Other addresses of theirs go."
+            ),
+            shown=lambda row: row.is_active and bool(open_confirmations(row)),
+            form=ConfirmForm,
+            button="Confirm e-mail…",
+        ),
         Deed("reactivate", "Reactivate", _reactivate, primary=True, shown=lambda row: not row.is_active),
         Deed(
             "sign_out",
@@ -159,6 +186,12 @@ def _agents(request: HttpRequest, row: Person, asked: dict[str, Any]) -> str:
 def _quota(request: HttpRequest, row: Person, asked: dict[str, Any]) -> str:
     kept = quota_set(person=row, actor=actor_of(request), **asked)
     return f"{row} has a quota of their own." if kept else f"{row} has no quota of their own."
+
+
+def _confirm_email(request: HttpRequest, row: Person, asked: dict[str, Any]) -> str:
+    if not email_confirm(person=row, email=asked["email"], actor=actor_of(request)):
+        raise ValidationError(f"Somebody else has proved that {asked['email']} is theirs.")
+    return f"{asked['email']} is confirmed for {row}."
 
 
 def _reactivate(request: HttpRequest, row: Person) -> str:

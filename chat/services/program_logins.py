@@ -118,13 +118,6 @@ def login_end(*, login: ProgramLogin, reason: str, actor: str) -> bool:
     return bool(ended)
 
 
-def logins_end(*, person: Person, reason: str, actor: str) -> int:
-    """End all of a person's sign-ins of programs. Returns how many."""
-    with transaction.atomic():
-        open_ones = list(ProgramLogin.objects.filter(person=person, revoked_at=None))
-        return sum(login_end(login=login, reason=reason, actor=actor) for login in open_ones)
-
-
 def _announce_end(login_id: UUID, person_id: int) -> None:
     forget_login(login_id)
     tell = getattr(live, "publish_person", None)

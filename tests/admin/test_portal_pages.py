@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from allauth.account.models import EmailAddress
 from allauth.usersessions.models import UserSession
 from django.contrib.sessions.models import Session
 from django.db import connection
@@ -120,6 +121,31 @@ class TestPeople:
         path = "/" + link[1].split("/", 3)[3]
         assert Client().get(path, follow=True).status_code == 200
         assert link[1].rsplit("/", 2)[1] not in str(audited("person.reset_link").__dict__)
+
+    def test_an_operator_vouches_for_an_address_or_hands_the_link_over(self, world: World, client: Any) -> None:
+        """Where no mail server is set nobody could prove an address otherwise."""
+        address = reverse("admin:chat_person_deed", args=[world.person.pk, "confirm_email"])
+        page = reverse("admin:chat_person_change", args=[world.person.pk])
+        EmailAddress.objects.filter(user=world.person).delete()
+        assert "Confirm e-mail" not in text_of(client.get(page)), "there is nothing to confirm"
+        for email in ("old@example.org", "new@example.org"):
+            EmailAddress.objects.create(user=world.person, email=email, verified=False)
+        assert "Confirm e-mail" in text_of(client.get(page))
+        shown = text_of(client.get(address))
+        assert "old@example.org" in shown
+        assert len(re.findall(r"/account/confirm-email/", shown)) == 2
+        deed(client, world.person, "confirm_email", email="nobody@example.org")
+        assert not EmailAddress.objects.filter(verified=True, user=world.person).exists(), "only one of theirs"
+        EmailAddress.objects.create(user=world.operator, email="old@example.org", verified=True)
+        refused = deed(client, world.person, "confirm_email", email="old@example.org")
+        assert "Somebody else has proved that old@example.org is theirs." in text_of(refused)
+        deed(client, world.person, "confirm_email", email="new@example.org")
+        world.person.refresh_from_db()
+        assert world.person.email == "new@example.org"
+        assert list(EmailAddress.objects.filter(user=world.person).values_list("email", "verified")) == [
+            ("new@example.org", True)
+        ]
+        assert audited("person.email_confirmed").actor == "person:ada"
 
     def test_one_browser_program_and_token_end_and_nobody_elses(self, world: World, client: Any) -> None:
         theirs = Client()
