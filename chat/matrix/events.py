@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Any
 
 from django.db import DatabaseError
@@ -16,7 +15,7 @@ from chat.intake.incoming import Incoming
 from chat.intake.store import Place, store
 from chat.matrix import courtesy, gaps, state_events
 from chat.matrix.known_rooms import agent_of, known_rooms, room_being_made
-from chat.matrix.one_event import Change, incoming_of
+from chat.matrix.one_event import Change, Reading, incoming_of
 from chat.matrix.report import Report, refuse, refuse_event
 from chat.matrix.whose import is_ours
 from chat.restoring import history
@@ -60,8 +59,9 @@ def receive(events: Sequence[Any], homeserver: Service, *, catching_up: bool = F
             old, of_room = history.split(room, of_room)
             quiet.refuse_when_quiet()
             report.history += history.take_in(room, old, agent_of(room))
+        reading = Reading(room, homeserver, received_at, report, changes)
         for event in of_room:
-            incoming = _read(event, room, homeserver, received_at, report, changes)
+            incoming = _read(event, reading)
             if incoming is not None:
                 agent = agent_of(room)
                 batch.append((Place(conversation_of(room, agent), agent, room), incoming))
@@ -98,22 +98,15 @@ def catch_up(room: Room, epoch: int) -> int:
     return report.stored + report.history
 
 
-def _read(
-    event: dict[str, Any],
-    room: Room,
-    homeserver: Service,
-    received_at: datetime,
-    report: Report,
-    changes: list[Change],
-) -> Incoming | None:
+def _read(event: dict[str, Any], reading: Reading) -> Incoming | None:
     """As ``incoming_of``, for events of any shape: one that breaks us is refused, or the homeserver would send it for ever."""
     try:
-        return incoming_of(event, room, homeserver, received_at, report, changes)
+        return incoming_of(event, reading)
     except (MatrixError, DatabaseError):
         raise
     except Exception as error:
         log.exception("intake.malformed")
-        refuse_event(event, "malformed", f"The event cannot be read ({type(error).__name__}).", report)
+        refuse_event(event, "malformed", f"The event cannot be read ({type(error).__name__}).", reading.report)
         return None
 
 

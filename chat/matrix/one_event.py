@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -26,29 +27,33 @@ UNREMARKABLE = frozenset({"m.reaction", "m.receipt", "m.typing", "m.presence", "
 Change = Callable[[], object]
 
 
-def incoming_of(
-    event: dict[str, Any],
-    room: Room,
-    homeserver: Service,
-    received_at: datetime,
-    report: Report,
-    changes: list[Change],
-) -> Incoming | None:
-    """The message that an event is, or ``None``: then it is a change (added to ``changes``, to be made when the batch is stored), or nothing
-    of ours, or refused with its reason (into ``report``)."""
-    kind = event.get("type")
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """Events of one room are being read. ``report`` takes what was refused, with its reason; ``changes`` those of messages that we have,
+    to be made when the batch is stored."""
+
+    room: Room
+    homeserver: Service
+    received_at: datetime
+    report: Report
+    changes: list[Change]
+
+
+def incoming_of(event: dict[str, Any], reading: Reading) -> Incoming | None:
+    """The message that an event is, or ``None``: then it is a change, or nothing of ours, or refused."""
+    kind, report = event.get("type"), reading.report
     if isinstance(event.get("state_key"), str):
-        state_events.apply(event, room)
+        state_events.apply(event, reading.room)
         return None
     if kind == "m.room.redaction":
         content = event.get("content")
         # Room version 11 moved it into the content.
         target = event.get("redacts") or (content.get("redacts") if isinstance(content, dict) else None)
         if isinstance(target, str):
-            changes.append(partial(message_services.message_redact, transport=TRANSPORT, external_id=target))
+            reading.changes.append(partial(message_services.message_redact, transport=TRANSPORT, external_id=target))
         return None
     if kind == "m.room.encrypted":
-        clear, reason, sentence = encrypted.opened(event, room, homeserver)
+        clear, reason, sentence = encrypted.opened(event, reading.room, reading.homeserver)
         if clear is None:
             refuse_event(event, reason, sentence, report)
             return None
@@ -58,18 +63,11 @@ def incoming_of(
         if not isinstance(kind, str) or kind not in UNREMARKABLE:
             refuse_event(event, "not_a_message", parsed.reason, report)
         return None
-    return _from_message(parsed, event, room, homeserver, received_at, report, changes)
+    return _from_message(parsed, event, reading)
 
 
-def _from_message(
-    parsed: ParsedMessage,
-    event: dict[str, Any],
-    room: Room,
-    homeserver: Service,
-    received_at: datetime,
-    report: Report,
-    changes: list[Change],
-) -> Incoming | None:
+def _from_message(parsed: ParsedMessage, event: dict[str, Any], reading: Reading) -> Incoming | None:
+    room, homeserver, report = reading.room, reading.homeserver, reading.report
     if parsed.marker is not None and is_ours(parsed.sender, homeserver):
         # Our own delivery comes back. Nothing to store: the row that sent it is the truth.
         report.refuse("own")
@@ -86,7 +84,7 @@ def _from_message(
         refuse_event(event, "historical", "Said before Switchboard knew the room.", report)
         return None
     if parsed.is_edit:
-        changes.append(
+        reading.changes.append(
             partial(
                 message_services.message_edit,
                 transport=TRANSPORT,
@@ -121,7 +119,7 @@ def _from_message(
         sender_agent_id=sender_agent_id,
         text=text_of(parsed),
         parts=parts_of(parsed),
-        received_at=received_at,
+        received_at=reading.received_at,
         said_at=said_at,
         hop=hop + 1 if sender_agent_id is not None and isinstance(hop, int) else 0,
         mentions=parsed.mentions,

@@ -86,18 +86,18 @@ class BackupAdmin(BackupFiles, BackupPlanPage, OperatorAdmin):
             Button("Bring a backup…", reverse("admin:ops_backup_bring")),
             Button("Restore…", reverse("admin:ops_restore_start")),
         ]
-        context = {"standing": words.standing(), "list_buttons": buttons, **(extra_context or {})}
-        return super().changelist_view(request, context)
-
-    def get_changelist_instance(self, request: HttpRequest) -> Any:
-        """Who opens the rows of this page is asked for once, for all of them."""
-        cl = super().get_changelist_instance(request)
-        rows = list(cl.result_list)
-        found, proven = words.openers(rows), last_good()
-        for row in rows:
-            row.openers, row.proven = found[row.pk], proven
-        cl.result_list = rows
-        return cl
+        standing = words.standing()
+        page = super().changelist_view(
+            request, {"standing": standing, "list_buttons": buttons, **(extra_context or {})}
+        )
+        cl = getattr(page, "context_data", {}).get("cl")
+        if cl is not None:
+            # Who opens the rows of this page, and which is the last good one, is asked for once, for all of them.
+            cl.result_list = rows = list(cl.result_list)
+            found = words.openers(rows)
+            for row in rows:
+                row.openers, row.proven = found[row.pk], standing.last_good
+        return page
 
     # The list
 

@@ -24,7 +24,6 @@ from ops.backup.scopes import kinds
 from ops.choices import Lamp
 from ops.locks import LockHeld
 from ops.models import Backup, JobTrigger, Restore, RestoreState
-from ops.services.backups import last_good
 from ops.words import counted, verb
 
 WORD = "restore"
@@ -178,7 +177,8 @@ class RestoreAdmin(ResetPages, OperatorAdmin):
             rows = Backup.objects.filter(state__in=words.WHOLE).defer("manifest", "parts").order_by("-made_at")
             found = list(rows.prefetch_related("copies__destination", "drills")[: _CHOICES + 1])
             more, found = len(found) > _CHOICES, found[:_CHOICES]
-            keys, proven = words.openers(found), last_good()
+            keys, standing = words.openers(found), words.standing()
+            proven = standing.last_good
             shown = [
                 (row, *words.goodness(row, proven=proven)[:2], *words.openers_words(keys[row.pk])) for row in found
             ]
@@ -186,7 +186,7 @@ class RestoreAdmin(ResetPages, OperatorAdmin):
                 request,
                 "switchboard/restore_start.html",
                 title="Restore",
-                standing=words.standing(),
+                standing=standing,
                 rows=shown,
                 more=more,
                 # The newest of which nothing bad is known; what is known to restore is marked.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -26,7 +27,7 @@ from chat.models import (
 from chat.resetting import people
 from ops.models import ApiToken, Service, TokenScope
 from ops.services.resets import open_reset, reset_finish, reset_now, reset_plan
-from tests.chat.test_reset_rows import World, data_dir, remove, world
+from tests.chat.test_reset_rows import SAID, World, data_dir, remove, world
 from tests.support.stage import Stage
 
 __all__ = ["data_dir", "world"]
@@ -247,3 +248,12 @@ def test_links_to_shared_conversations_are_counted(world: World):
         ShareLink.objects.create(conversation=talk, digest=digest * 64, hint="x", through_seq=1)
     assert lines("conversations")["chat.ShareLink"] == 1
     assert remove("conversations")["chat.ShareLink"] == 1
+
+
+def test_rooms_begin_behind_whatever_is_newest_of_what_was_heard(world: World):
+    heard, ours = SAID + timedelta(hours=1), SAID + timedelta(hours=2)
+    Room.objects.filter(pk=world.rooms[0].pk).update(last_event_at=heard)
+    Room.objects.filter(pk=world.direct.pk).update(taken_over_at=ours)
+    remove("conversations")
+    assert Room.objects.get(pk=world.rooms[0].pk).taken_over_at == heard
+    assert Room.objects.get(pk=world.direct.pk).taken_over_at == ours

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from agents.matrix.keys import MARKER
+from agents.matrix.keys import HISTORICAL, MARKER
 from chat.models import Conversation, Delivery, DeliveryState, Message, Person, Turn, TurnState
 from chat.restoring import history
-from chat.restoring.past import Said, put_together
+from chat.restoring.past import Said, put_together, split_at
 from chat.services.conversations import conversation_of, next_seq, participant
 from tests.support.stage import ALICE, BOB, Stage
 
@@ -72,7 +72,7 @@ class Room:
             **values,
         )
 
-    def delivery(self, answer: Message, turn: Turn, **more: Any) -> Delivery:
+    def delivery(self, answer: Message | None, turn: Turn, **more: Any) -> Delivery:
         values = {"state": DeliveryState.DISCARDED, "error_code": "restored", "error_reason": "Why", **more}
         return Delivery.objects.create(
             **{"message": answer, "turn": turn, "target": "matrix", "room": self.row, "created_at": EARLIER}
@@ -264,14 +264,101 @@ def test_what_was_changed_is_changed_once(room: Room):
     assert len(known.parts) == 1
 
 
-def test_in_the_portal_the_conversation_goes_on_behind_what_was_taken_in(room: Room):
+def test_in_the_portal_the_conversation_goes_on_behind_what_was_taken_in(
+    room: Room, stage: Stage, django_capture_on_commit_callbacks: Any
+):
     """There a conversation is a tree: whatever is no branch of its end is not shown."""
     before = room.message("user", "Before", external_id="$q")
     Conversation.objects.filter(pk=room.talk.pk).update(portal=True, head=before)
-    room.take_in(room.event("r", BOB, "Since"), room.answer("a", "Answer", message=10**9))
+    with django_capture_on_commit_callbacks(execute=True):
+        room.take_in(room.event("r", BOB, "Since"), room.answer("a", "Answer", message=10**9))
     since, answer = Message.objects.get(text="Since"), Message.objects.get(text="Answer")
     assert (since.parent, answer.parent) == (before, since)
     assert Conversation.objects.get(pk=room.talk.pk).head == answer
+    assert (since.guard, answer.guard) == ("restored", ""), "an answer needs no reason for not being answered"
+    told = [frame["message"] for frame in stage.frames if frame["type"] == "message"]
+    assert told == [since.pk, answer.pk], "open pages show it"
+
+
+def test_all_of_it_is_taken_in_however_the_portions_fall(room: Room, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(history, "AT_ONCE", 2)
+    assert room.take_in(*(room.event(f"e{number}", BOB, f"Word {number}") for number in range(5))) == 5
+    assert [text for _, text in room.said()] == [f"Word {number}" for number in range(5)]
+
+
+def test_what_we_noticed_is_a_notice_of_nobodys(room: Room):
+    notice = room.answer("a", "It failed.", message=10**9)
+    notice["content"]["msgtype"] = "m.notice"
+    room.take_in(room.event("q", BOB, "Asked"), notice)
+    message = Message.objects.get(text="It failed.")
+    assert (message.role, message.sender.name, message.in_reply_to) == ("notice", "Switchboard", None)
+
+
+def test_of_a_turn_shown_in_several_places_the_rooms_own_delivery_is_settled(room: Room):
+    turn = room.turn(room.message("user", "Asked", external_id="$q"), state=TurnState.CANCELLED, error_code="restored")
+    other = room.delivery(None, turn, room=None, target="webhook", lane="w1")
+    own = room.delivery(None, turn)
+    room.take_in(room.answer("a", "Answer", turn=turn.pk))
+    other.refresh_from_db()
+    own.refresh_from_db()
+    assert (own.state, own.message.text) == ("sent", "Answer")
+    assert (other.state, other.message) == ("discarded", None)
+
+
+def test_a_line_that_another_restore_drew_meanwhile_stays(room: Room):
+    room.row.history_until = EARLIER
+    room.row.save(update_fields=["history_until"])
+    type(room.row).objects.filter(pk=room.row.pk).update(history_until=later(hours=1))
+    history.is_over(room.row)
+    assert type(room.row).objects.get(pk=room.row.pk).history_until == later(hours=1)
+    fresh = type(room.row).objects.get(pk=room.row.pk)
+    history.is_over(fresh)
+    assert type(room.row).objects.get(pk=room.row.pk).history_until is None
+
+
+def test_what_the_room_was_told_before_it_was_ours_counts_for_it_all_the_same(room: Room):
+    room.row.taken_over_at = later(hours=1)
+    encryption = {
+        **room.event("e", BOB, ""), "type": "m.room.encryption", "state_key": "", "content": {"algorithm": "m.megolm.v1.aes-sha2"},
+    }  # fmt: skip
+    assert room.take_in(encryption, room.event("w", BOB, "Not ours")) == 0
+    assert type(room.row).objects.get(pk=room.row.pk).encrypted
+
+
+def test_a_file_comes_back_with_what_is_known_of_it_also_without_a_word(room: Room):
+    info = {"mimetype": "image/png", "size": 70}
+    image = room.event("i", BOB, "cat.png", url="mxc://fake.test/abc", info=info)
+    image["content"]["msgtype"] = "m.image"
+    bare = room.event("f", BOB, "", url="mxc://fake.test/def")
+    bare["content"]["msgtype"] = "m.file"
+    assert room.take_in(image, bare) == 2
+    first, second = Message.objects.filter(conversation=room.talk).order_by("seq")
+    assert "mxc://fake.test/abc" in str(first.parts)
+    assert "mxc://fake.test/def" in str(second.parts)
+
+
+def test_an_answer_in_pieces_is_known_by_any_of_them(room: Room):
+    pieces = [room.answer(name, name.upper(), message=10**9) for name in ("a", "b")]
+    assert room.take_in(*pieces) == 1
+    message = Message.objects.get(conversation=room.talk)
+    assert (message.text, message.external_id) == ("A\n\nB", "$a")
+    assert room.take_in(*pieces) == 0
+    Message.objects.update(external_id="$b")
+    assert room.take_in(*pieces) == 0
+
+
+def test_an_edit_of_ours_tells_the_answer_that_stands_further_back(room: Room):
+    assert room.take_in(room.edit("e", "far", "As it reads now", message=10**9)) == 1
+    assert room.said() == [("assistant", "As it reads now")]
+
+
+def test_copies_of_what_was_said_earlier_are_nothing_new(room: Room):
+    assert room.take_in(room.event("c", BOB, "A copy", **{HISTORICAL: True})) == 0
+
+
+def test_the_line_itself_is_history(room: Room):
+    on, after = room.event("a", BOB, "On"), room.event("b", BOB, "After", at=later(milliseconds=1))
+    assert split_at([on, after], EARLIER) == ([on], [after])
 
 
 def one(*events: dict[str, Any]) -> list[Said]:
