@@ -44,19 +44,23 @@ class JobLost(Exception):
 
 @dataclass(frozen=True, slots=True)
 class JobKind:
-    """A registered kind. ``resumable``: the function may be started again after its worker died, up to ``attempts`` times."""
+    """A registered kind. ``resumable``: the function may be started again after its worker died, up to ``attempts`` times. ``stopping``: what
+    cancelling it means, where that is not what it is with others."""
 
     kind: str
     label: str
     function: JobFunction
     resumable: bool = False
     attempts: int = 3
+    stopping: str = ""
 
 
 _kinds: dict[str, JobKind] = {}
 
 
-def job_kind(kind: str, *, label: str, resumable: bool = False, attempts: int = 3) -> Callable[[F], F]:
+def job_kind(
+    kind: str, *, label: str, resumable: bool = False, attempts: int = 3, stopping: str = ""
+) -> Callable[[F], F]:
     """Decorator: ``def sync(job: JobHandle, *, service_id: int) -> dict | None`` runs jobs of this kind.
 
     The function gets the handle and the job's ``params`` as keyword arguments; it returns JSON for ``Job.result``, raises
@@ -70,7 +74,7 @@ def job_kind(kind: str, *, label: str, resumable: bool = False, attempts: int = 
             function.__qualname__,
         ):
             raise ValueError(f"The job kind {kind!r} is already registered by {known.function.__module__}.")
-        _kinds[kind] = JobKind(kind, label, function, resumable, attempts)
+        _kinds[kind] = JobKind(kind, label, function, resumable, attempts, stopping)
         return function
 
     return register
@@ -95,6 +99,7 @@ class JobHandle:
         self._stop = threading.Event()
         self._lost = False
         self._last_progress = 0.0
+        self._last_text = ""
         self._asked = 0.0
         self.stop_seen = False
 
@@ -107,13 +112,15 @@ class JobHandle:
         return dict(self.job.params)
 
     def progress(self, done: int, total: int = 0, text: str = "") -> None:
-        """Show how far it is; written at most twice a second, and always when ``done`` reaches ``total``.
+        """Show how far it is; written at most twice a second, and always when ``done`` reaches ``total`` or a step begins that says no numbers.
 
         Raises ``JobLost`` when another worker has the job.
         """
         now = time.monotonic()
-        if now - self._last_progress < _PROGRESS_SECONDS and not (total and done >= total):
+        new_step = not done and not total and text != self._last_text
+        if now - self._last_progress < _PROGRESS_SECONDS and not (total and done >= total) and not new_step:
             return
+        self._last_text = text
         self._last_progress = now
         self._write(
             progress_done=max(0, done),

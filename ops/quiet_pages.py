@@ -36,7 +36,7 @@ def refusal(request: HttpRequest, reason: str) -> HttpResponse:
     """The answer to a write that came in between."""
     headers = {"Retry-After": str(RETRY_AFTER)}
     if request.path.startswith(_PROGRAMS):
-        return problem_response(request, _problem(Quiet(reason)))
+        return _meant(problem_response(request, _problem(Quiet(reason))))
     if request.path.startswith(_OTHERS):
         body = {"error": {"message": Quiet(reason).sentence, "type": "server_error", "param": None, "code": Quiet.code}}
         response = answer(body, status=503)
@@ -46,6 +46,12 @@ def refusal(request: HttpRequest, reason: str) -> HttpResponse:
         response = HttpResponse(page, status=503)
     for name, value in headers.items():
         response.headers[name] = value
+    return _meant(response)
+
+
+def _meant(response: HttpResponse) -> HttpResponse:
+    """Nothing failed: no line of the log says so, which would open an issue."""
+    response._has_been_logged = True  # type: ignore[attr-defined]
     return response
 
 

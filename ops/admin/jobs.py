@@ -12,6 +12,7 @@ from unfold.decorators import display
 
 from ops import html
 from ops.admin.base import Deed, OperatorAdmin, actor_of
+from ops.job_kinds import get_job_kind
 from ops.models import Job
 from ops.services.jobs import job_cancel
 
@@ -67,10 +68,7 @@ class JobAdmin(OperatorAdmin):
                 "cancel",
                 "Cancel the job",
                 self.cancel,
-                explain=lambda job: (
-                    "A job that waits ends at once; one that runs stops after the step it is in. What is done stays done, and a "
-                    "new job goes on from there."
-                ),
+                explain=explain_cancel,
                 danger=True,
                 shown=lambda job: not job.is_final and not job.cancel_requested,
             ),
@@ -109,6 +107,18 @@ class JobAdmin(OperatorAdmin):
 
     def detail_context(self, request: HttpRequest, row: Job) -> dict[str, Any]:
         return self.live_context(row)
+
+
+def explain_cancel(job: Job) -> str:
+    """What cancelling means for a job of its kind."""
+    known = get_job_kind(job.kind)
+    if known is not None and known.stopping:
+        return (
+            f"A job that waits ends at once. This one runs: {known.stopping}"
+            if job.started_at
+            else "It ends at once; it has not begun yet."
+        )
+    return "A job that waits ends at once; one that runs stops after the step it is in. What is done stays done, and a new job goes on from there."
 
 
 def strip_address(job: Job | None) -> str:

@@ -16,7 +16,7 @@ from ops.choices import OPEN_JOB_STATES
 from ops.locks import LockHeld
 from ops.models import Backup, Job, JobTrigger
 from ops.resets import ALL, reset_scopes
-from ops.services.resets import KIND, ResetRefused, last_reset, open_reset, reset_plan, reset_start
+from ops.services.resets import KIND, ResetRefused, last_reset, open_reset, reset_plan, reset_start, under_way
 
 EXPECTED = (ResetRefused, BackupError, LockHeld, ValueError)
 
@@ -49,15 +49,23 @@ class ResetPages:
                 problem = str(error)
         elif "look" in request.GET:
             problem = "Choose at least one."
-        if request.method == "POST" and plan is not None:
+        last = _last()
+        seen = request.POST.get("seen")
+        if request.method == "POST" and plan is not None and last is not None and seen not in (None, str(last["at"])):
+            problem = (
+                f"{last['actor']} has reset {', '.join(last['scopes'])} since this page was opened. Nothing more was removed; this is what would "
+                "go now."
+            )
+        elif request.method == "POST" and plan is not None:
             try:
                 job = reset_start(
                     scopes=names, typed=request.POST.get("typed", ""), actor=actor_of(request), trigger=JobTrigger.ADMIN
                 )
-            except (ResetRefused, ValueError) as error:
+            except (ResetRefused, LockHeld, ValueError) as error:
                 problem = sentence_of(error)
             else:
                 return HttpResponseRedirect(reverse("admin:ops_job_change", args=[job.pk]))
+        at_work = Job.objects.filter(kind=KIND, state__in=OPEN_JOB_STATES).first()
         return self.page(
             request,
             "switchboard/reset.html",
@@ -68,9 +76,11 @@ class ResetPages:
             plan=plan,
             groups=_by_scope(plan) if plan is not None else [],
             problem=problem,
-            at_work=Job.objects.filter(kind=KIND, state__in=OPEN_JOB_STATES).first(),
-            waiting=open_reset(),
-            last=_last(),
+            at_work=at_work,
+            # While one works, it is that one which finds again.
+            waiting=None if at_work is not None or under_way() else open_reset(),
+            last=last,
+            seen=str(last["at"]) if last is not None else "",
             status=422 if problem and request.method == "POST" else 200,
         )
 

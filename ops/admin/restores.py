@@ -21,14 +21,16 @@ from ops.admin.restore_plan import groups_of, parts_lines, report_lines, totals_
 from ops.admin.restore_start import RestoreForm, opens_here
 from ops.backup.errors import BackupError, WrongKey
 from ops.backup.scopes import kinds
-from ops.choices import Lamp
-from ops.locks import LockHeld
+from ops.choices import OPEN_JOB_STATES, Lamp
+from ops.locks import LockHeld, is_held
 from ops.models import Backup, JobTrigger, Restore, RestoreState
+from ops.services.restore_planning import LOCK
 from ops.words import counted, verb
 
 WORD = "restore"
 UNDO_WORD = "undo"
 _CHOICES = 30
+_NOTHING_CAME = (RestoreState.PLANNING, RestoreState.PLANNED, RestoreState.FAILED, RestoreState.DISCARDED)
 EXPECTED = (ValidationError, BackupError, LockHeld, ValueError)
 
 
@@ -106,6 +108,13 @@ class RestoreAdmin(ResetPages, OperatorAdmin):
                 shown=lambda row: row.state == RestoreState.PLANNED and not at_work(row),
             ),
             Deed(
+                "go_on",
+                "Go on",
+                self.go_on,
+                primary=True,
+                shown=is_stalled,
+            ),
+            Deed(
                 "undo",
                 "Take back",
                 self.undo,
@@ -127,6 +136,12 @@ class RestoreAdmin(ResetPages, OperatorAdmin):
         from ops.services.restores import restore_apply_start
 
         restore_apply_start(restore=row, actor=actor_of(request), trigger=JobTrigger.ADMIN)
+        return HttpResponseRedirect(self.address_of(row))
+
+    def go_on(self, request: HttpRequest, row: Restore) -> HttpResponse:
+        from ops.services.restores import restore_go_on_start
+
+        restore_go_on_start(restore=row, actor=actor_of(request), trigger=JobTrigger.ADMIN)
         return HttpResponseRedirect(self.address_of(row))
 
     def undo(self, request: HttpRequest, row: Restore, asked: dict[str, Any]) -> HttpResponse:
@@ -161,7 +176,12 @@ class RestoreAdmin(ResetPages, OperatorAdmin):
                 if one.get("severity") != "info" and one.get("code") != "restore.reconcile_failed"
             ],
             "notes": [one for one in row.findings if one.get("severity") == "info"],
-            "undone_by": row.undone_through.order_by("-created_at").first(),
+            "undone_by": row.undone_through.exclude(state__in=_NOTHING_CAME).order_by("-created_at").first(),
+            "undoing": row.undone_through.filter(job__state__in=OPEN_JOB_STATES).first(),
+            "stalled": is_stalled(row),
+            # What an apply was refused with: nothing was changed, and it can be tried again.
+            "refused": row.job.error if row.state == RestoreState.PLANNED and row.job and row.job.is_final else "",
+            "again": f"{reverse('admin:ops_restore_start')}?backup={row.backup_id}" if row.backup_id else "",
             "word": WORD,
             "apply": reverse("admin:ops_restore_deed", args=[row.pk, "apply"]),
         }
@@ -263,9 +283,16 @@ def at_work(row: Restore) -> bool:
     return row.job is not None and not row.job.is_final
 
 
+def is_stalled(row: Restore) -> bool:
+    """Whether its rows are in and nobody does what follows."""
+    return row.state == RestoreState.RECONCILING and not at_work(row) and not is_held(LOCK)
+
+
 def can_undo(row: Restore) -> bool:
-    """Whether the backup from before is still there to go back to."""
-    return row.state == RestoreState.DONE and row.safety_id is not None and not at_work(row)
+    """Whether the backup from before is still there to go back to, and nobody does so at this moment."""
+    if row.state != RestoreState.DONE or row.safety_id is None or at_work(row):
+        return False
+    return not row.undone_through.filter(job__state__in=OPEN_JOB_STATES).exists()
 
 
 def explain_apply(row: Restore) -> str:
@@ -273,8 +300,9 @@ def explain_apply(row: Restore) -> str:
     totals = totals_of(row.plan)
     said = row.plan.get("since", {}).get("words", {})
     lines = [
-        f"{counted(totals['added'], 'row')} come back, {totals['changed']:,} are set as they were, {totals['removed']:,} that came since "
-        "are removed.",
+        f"{counted(totals['added'], 'row')} {verb(totals['added'], 'comes', 'come')} back, {totals['changed']:,} "
+        f"{verb(totals['changed'], 'is set as it was', 'are set as they were')}, {totals['removed']:,} that came since "
+        f"{verb(totals['removed'], 'is', 'are')} removed.",
         "A backup of what is here now is made first; with it this can be taken back.",
         "It happens in one step: all of it, or nothing. Meanwhile everybody holds still, for seconds to minutes.",
         "Who is signed in may have to sign in again.",
@@ -289,7 +317,8 @@ def explain_apply(row: Restore) -> str:
         )
         lines.insert(1, f"{counted(number, 'message')} from since then {stays}.")
     if row.made_at:
-        lines.insert(0, f"{kinds_words(row)} become what they were {html.relative(row.made_at)}.")
+        become = "become what they were" if row.kinds else "becomes what it was"
+        lines.insert(0, f"{kinds_words(row)} {become} {html.relative(row.made_at)}.")
     return "\n".join(lines)
 
 

@@ -71,7 +71,7 @@ def _sentence(backup: Backup) -> str:
     """What came of it, for whoever waited."""
     there = [copy.destination.name for copy in backup.copies.all() if copy.state == CopyState.STORED]
     gone = [copy.destination.name for copy in backup.copies.all() if copy.error]
-    said = f"The backup is made and lies at {', '.join(there)}." if there else "The backup is made."
+    said = f"The backup is made. Copies lie at: {', '.join(there)}." if there else "The backup is made."
     if gone:
         said += f" It could not be brought to {', '.join(gone)}; that is tried again by itself."
     if backup.missing:

@@ -145,6 +145,7 @@ def tick(*, now: datetime | None = None, spread: float | None = None) -> dict[st
 
     Several beats at once begin one of each: the time of the next run is moved with a conditional write.
     """
+    from ops.services import restore_planning
     from ops.services.backups import settle_dead
 
     if is_quiet():
@@ -154,7 +155,7 @@ def tick(*, now: datetime | None = None, spread: float | None = None) -> dict[st
     spread = random.random() if spread is None else spread
     row = plan()
     steps: dict[str, Callable[[], int]] = {
-        "settled": lambda: settle_dead(actor=ACTOR),
+        "settled": lambda: settle_dead(actor=ACTOR) + restore_planning.settle_dead(),
         "backup": lambda: _backup(row, now, spread),
         "copies": lambda: _copies(now),
         "verify": lambda: _verify(now),

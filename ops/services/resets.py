@@ -4,7 +4,8 @@ outside still has, so that nothing is made there twice. Taking it back restores 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,8 +14,9 @@ from django.db.models import F
 from django.utils import timezone
 
 from ops.backup.errors import BackupError
+from ops.choices import OPEN_JOB_STATES
 from ops.findings import Finding
-from ops.job_kinds import JobFailed, JobHandle, job_kind
+from ops.job_kinds import JobFailed, JobHandle, JobStopped, job_kind
 from ops.locks import LockHeld, is_held, named_lock, seconds_over_a_transaction
 from ops.logs import get_logger
 from ops.models import Backup, BackupReason, Job, LiveSetting, Restore, RestoreEpoch
@@ -29,6 +31,8 @@ KIND = "reset.apply"
 # A note in the table of live settings: written with the removal, gone when everything was found again.
 OPEN = "reset.open"
 _LOCK = "reset"
+# The step in which rows go; until then it can be cancelled.
+_REMOVING = 1
 
 Progress = Callable[[int, int, str], None]
 
@@ -108,21 +112,38 @@ def _why_not() -> str:
 def reset_start(*, scopes: Collection[str], typed: str, actor: str, trigger: str) -> Job:
     """Have it done by a job. Raises ``ValueError`` for unknown scopes and ``ResetRefused`` (also for a word that is not the one)."""
     names = _checked(scopes, typed)
-    return job_start(
-        kind=KIND,
-        title=f"Reset of {_words(names)}",
-        actor=actor,
-        trigger=trigger,
-        params={"scopes": list(names)},
-    )
+    # Two who confirm at the same moment: one of them is told.
+    with named_lock("reset.starting", wait=10.0):
+        other = Job.objects.filter(kind=KIND, state__in=OPEN_JOB_STATES).first()
+        if other is not None:
+            raise ResetRefused(
+                f"{other.title} is under way, as {other.actor} asked for. Look at the plan again when it has ended."
+            )
+        return job_start(
+            kind=KIND,
+            title=f"Reset of {_words(names)}",
+            actor=actor,
+            trigger=trigger,
+            params={"scopes": list(names)},
+        )
 
 
-@job_kind(KIND, label="Reset")
+@job_kind(
+    KIND,
+    label="Reset",
+    stopping="It stops as long as no row was removed; then nothing is changed. Afterwards it goes on to its end, and you can take the reset back.",
+)
 def reset_job(job: JobHandle, *, scopes: list[str]) -> dict[str, Any]:
     """The confirmed reset. After its removal it cannot be cancelled; what is left then is finished by ``reset_finish``."""
+
+    def progress(done: int, total: int, text: str) -> None:
+        if done <= _REMOVING and job.should_stop():
+            raise JobStopped("It was cancelled. Nothing was removed.")
+        job.progress(done, total, text)
+
     try:
-        return reset_now(scopes=scopes, typed=word_for(scopes), actor=job.actor, progress=job.progress)
-    except (ResetRefused, LockHeld, BackupError) as error:
+        return reset_now(scopes=scopes, typed=word_for(scopes), actor=job.actor, progress=progress)
+    except (ResetRefused, BackupError) as error:
         raise JobFailed(str(error)) from error
 
 
@@ -139,8 +160,8 @@ def _checked(scopes: Collection[str], typed: str) -> tuple[str, ...]:
 def reset_now(*, scopes: Collection[str], typed: str, actor: str, progress: Progress = _nobody) -> dict[str, Any]:
     """Backup, removal, finding again; in this process. Returns ``{scopes, backup, removed: {model: rows}, left: [sentence], findings}``.
 
-    Raises ``ValueError`` for unknown scopes, ``ResetRefused``, ``LockHeld`` while another reset runs, and ``BackupError`` when no backup could
-    be made: without one nothing is removed.
+    Raises ``ValueError`` for unknown scopes, ``ResetRefused`` (also while another reset runs), and ``BackupError`` when no backup could be
+    made: without one nothing is removed.
     """
     from ops.quiet import StillBusy, quiet
 
@@ -148,10 +169,10 @@ def reset_now(*, scopes: Collection[str], typed: str, actor: str, progress: Prog
     parts = chosen(names)
     findings: list[Finding] = []
     work = ResetWork(actor, tuple(scope.name for scope in parts), findings.append)
-    with named_lock(_LOCK, ttl=seconds_over_a_transaction()):
+    with _alone():
         progress(0, 4, "A backup is made first")
         backup = _safety(names, actor)
-        progress(1, 4, "The rows go")
+        progress(_REMOVING, 4, "The rows go")
         try:
             with quiet(f"{_words(names).capitalize()} {verb(len(names), 'is', 'are')} being reset"):
                 removed = _remove(parts, names, work, backup)
@@ -161,13 +182,29 @@ def reset_now(*, scopes: Collection[str], typed: str, actor: str, progress: Prog
             raise ResetRefused(str(error)) from error
         _close(left)
         progress(4, 4, "Done")
+    said = f"{counted(sum(removed.values()), 'row')} removed. The backup from before is {backup.name}."
     return {
+        "sentence": f"{said} Not everything was found again: {left[0]}" if left else said,
         "scopes": list(names),
         "backup": backup.name,
         "removed": {model: count for model, count in removed.items() if count},
         "left": left,
         "findings": [finding.to_dict() for finding in findings],
     }
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """One reset at a time. Raises ``ResetRefused`` for the second."""
+    try:
+        with named_lock(_LOCK, ttl=seconds_over_a_transaction()):
+            yield
+    except LockHeld as error:
+        if error.name != _LOCK:
+            raise
+        raise ResetRefused(
+            "Another reset is under way. Nothing was changed by this one; look again when that has ended."
+        ) from error
 
 
 def reset_cut_short(*, scopes: Collection[str], actor: str) -> dict[str, Any]:
@@ -264,7 +301,7 @@ def reset_finish(*, actor: str, progress: Progress = _nobody) -> dict[str, Any]:
     parts = chosen(note["scopes"])
     findings: list[Finding] = []
     work = ResetWork(actor, tuple(scope.name for scope in parts), findings.append)
-    with named_lock(_LOCK, ttl=seconds_over_a_transaction()):
+    with _alone():
         progress(0, 1, "What the homeserver has is found again")
         left = _find_again(parts, work)
         _close(left)
@@ -291,11 +328,16 @@ def _close(left: list[str]) -> None:
 
 
 def last_reset() -> dict[str, Any] | None:
-    """What the last reset did, from the audit log: ``{scopes, backup, removed}`` with ``at`` and ``actor``; None when there never was one."""
+    """What the last reset did, from the audit log: ``{scopes, backup, removed}`` with ``at``, ``actor`` and who took it back since (``undone``, ""
+    when nobody did); None when there never was one."""
     from ops.models import AuditEvent
 
     event = AuditEvent.objects.filter(action="reset.applied").order_by("-id").first()
-    return {**dict(event.after or {}), "at": event.at.isoformat(), "actor": event.actor} if event is not None else None
+    if event is None:
+        return None
+    undone = AuditEvent.objects.filter(action="reset.undone", id__gt=event.pk).order_by("-id").first()
+    taken = undone.actor if undone is not None else ""
+    return {**dict(event.after or {}), "at": event.at.isoformat(), "actor": event.actor, "undone": taken}
 
 
 def kinds_of(scopes: Collection[str]) -> tuple[str, ...]:
@@ -318,11 +360,19 @@ def reset_undo(*, backup: str = "", scopes: Collection[str] = (), actor: str) ->
             "There is no backup of a reset here that could be restored. manage.py backup list shows all."
         )
     planned = restores.restore_plan(backup=found, kinds=kinds_of(names), actor=actor)
-    done = restores.restore_apply(restore=planned, actor=actor)
-    LiveSetting.objects.filter(pk=OPEN).delete()
-    with transaction.atomic():
-        record(actor=actor, action="reset.undone", target=found, message=f"Restored {_words(names)} from {found.name}.")
-    return done
+    return restores.restore_apply(restore=planned, actor=actor)
+
+
+def reset_taken_back(*, restore: Restore, actor: str) -> None:
+    """Called with the rows of a restore: when it brings back what the last reset removed, nothing waits to be found again any more."""
+    last = last_reset()
+    if last is None or last["backup"] != restore.source:
+        return
+    if restore.kinds and (ALL in last["scopes"] or not set(restore.kinds) >= set(kinds_of(last["scopes"]))):
+        return
+    LiveSetting.objects.filter(pk=OPEN, value__backup=restore.source).delete()
+    message = f"Restored {_words(last['scopes'])} from {restore.source}."
+    record(actor=actor, action="reset.undone", target=f"ops.backup:{restore.backup_id}", message=message)
 
 
 def _words(names: Collection[str]) -> str:

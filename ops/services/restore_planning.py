@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from django.apps import apps
 from django.core.cache import cache
 from django.db import transaction
 from django.utils import timezone
@@ -24,6 +25,7 @@ from ops.backup.since import OPEN_FOR, Choice
 from ops.backup.source import rows_in_present_shape
 from ops.backup.staging import Staging, staging
 from ops.database_away import when_back
+from ops.job_kinds import JobLost, JobStopped
 from ops.locks import LockHeld
 from ops.logs import get_logger
 from ops.models import JobTrigger
@@ -188,6 +190,11 @@ def plan_now(restore: Restore, *, progress: Progress = silent) -> Restore:
         restore.plan, restore.parts = plan_of(restore, difference), _wanted_parts(parts, restore.kinds)
         restore.findings = findings
         to_state(restore, RestoreState.PLANNING, RestoreState.PLANNED, "plan", "parts", "findings")
+    except JobLost:
+        raise  # another worker has it, and says how it ends
+    except JobStopped as stopped:
+        put_aside(restore, str(stopped))
+        raise
     except Exception as error:
         fail(restore, error)
         raise
@@ -225,9 +232,17 @@ def stage(
 
     with open_backup(path, identities=identities) as reader:
         with rows_in_present_shape(reader, progress=progress, seen=seen) as tables:
-            staged.take(tables, lambda label, rows: progress(rows, 0, f"Reading {label}"))
+            staged.take(tables, lambda label, rows: progress(rows, 0, f"Reading {_plural(label)}"))
         parts = {name: dict(said) for name, said in reader.manifest.parts.items()}
     return tuple(keys), parts
+
+
+def _plural(label: str) -> str:
+    """What rows of a model are called, for people."""
+    try:
+        return str(apps.get_model(label)._meta.verbose_name_plural)
+    except LookupError:
+        return label
 
 
 def _wanted_parts(parts: dict[str, dict[str, Any]], kinds: Collection[str]) -> dict[str, Any]:
@@ -257,6 +272,17 @@ def to_state(restore: Restore, before: str, after: str, *fields: str) -> None:
     if not Restore.objects.filter(pk=restore.pk, state=before).update(state=after, error="", **values):
         raise RestoreRefused("Somebody else has gone on with this restore meanwhile. Look at it again.")
     restore.state = after
+
+
+def put_aside(restore: Restore, sentence: str) -> None:
+    """Somebody cancelled it before a row was changed."""
+    with transaction.atomic():
+        changed = Restore.objects.filter(
+            pk=restore.pk, state__in=(RestoreState.PLANNING, RestoreState.PLANNED, RestoreState.APPLYING)
+        ).update(state=RestoreState.DISCARDED, error=sentence[:1000], finished_at=timezone.now())
+        if changed:
+            audit.record(actor=restore.actor, action="restore.discarded", target=restore, message=sentence[:1000])
+    restore.refresh_from_db()
 
 
 def fail(restore: Restore, error: BaseException) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from datetime import timedelta
 
 from django.db import transaction
+from django.db.models import Q
 from django.utils import timezone
 
+from ops.choices import FINAL_JOB_STATES
 from ops.locks import is_held
 from ops.models import JobState
 from ops.models.restore import Restore, RestoreState
@@ -14,6 +16,7 @@ from ops.services import audit
 
 # A plan that nobody works at any more, and a plan that nobody agreed to: the rows have changed since.
 _PLANNING_MINUTES = 120
+CANCELLED = "It was cancelled. Nothing was changed."
 SENTENCE = "Its process ended while it ran. Nothing was changed: compare again, then apply."
 
 
@@ -23,18 +26,26 @@ def settle(lock: str, *, but: Restore | None = None) -> int:
     if but is None and is_held(lock):
         dead = dead.none()
     limit = timezone.now() - timedelta(minutes=_PLANNING_MINUTES)
-    forgotten = Restore.objects.filter(state=RestoreState.PLANNING, created_at__lt=limit)
+    # Without a job (a command that was killed) only time tells.
+    ended = Q(job__state__in=FINAL_JOB_STATES) | Q(created_at__lt=limit)
+    forgotten = Restore.objects.filter(ended, state=RestoreState.PLANNING)
     count = 0
-    for restore in [*dead, *forgotten]:
+    for restore in [*dead.select_related("job"), *forgotten.select_related("job")]:
         if but is not None and restore.pk == but.pk:
             continue
         if restore.job is not None and restore.job.state in (JobState.QUEUED, JobState.RUNNING):
             continue
+        cancelled = restore.job is not None and restore.job.state == JobState.CANCELLED
+        state, sentence, action = (
+            (RestoreState.DISCARDED, CANCELLED, "restore.discarded")
+            if cancelled
+            else (RestoreState.FAILED, SENTENCE, "restore.failed")
+        )
         with transaction.atomic():
             changed = Restore.objects.filter(pk=restore.pk, state=restore.state).update(
-                state=RestoreState.FAILED, error=SENTENCE, finished_at=timezone.now()
+                state=state, error=sentence, finished_at=timezone.now()
             )
             if changed:
-                audit.record(actor="system", action="restore.failed", target=restore, message=SENTENCE)
+                audit.record(actor="system", action=action, target=restore, message=sentence)
                 count += 1
     return count

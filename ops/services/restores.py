@@ -23,7 +23,9 @@ from ops.backup.hooks import befores
 from ops.backup.plan import findings_of
 from ops.backup.scopes import kinds as all_kinds
 from ops.backup.staging import Staging, staging
+from ops.choices import OPEN_JOB_STATES
 from ops.findings import Finding
+from ops.job_kinds import JobLost, JobStopped
 from ops.locks import LockHeld, named_lock, seconds_over_a_transaction
 from ops.logs import get_logger
 from ops.models import JobTrigger
@@ -44,6 +46,7 @@ from ops.services.restore_planning import (
     new_restore,
     plan_now,
     plan_of,
+    put_aside,
     remember_key,
     restore_plan,
     restore_plan_start,
@@ -80,7 +83,26 @@ def restore_apply_start(
 
 def _refuse_unless_planned(restore: Restore) -> None:
     if restore.state != RestoreState.PLANNED:
-        raise RestoreRefused(f"This restore is not ready to be applied ({restore.get_state_display()}). Compare again.")
+        raise RestoreRefused(_NOT_READY[RestoreState(restore.state)])
+
+
+_NOT_READY = {
+    RestoreState.PLANNING: "It is still being compared. Look at it again.",
+    RestoreState.APPLYING: "It is being applied already. Look at it again.",
+    RestoreState.RECONCILING: "It was applied already, and is being brought together with the outside. Look at it again.",
+    RestoreState.DONE: "It was applied already. Look at it again.",
+    RestoreState.FAILED: "It failed, and nothing was changed: compare again.",
+    RestoreState.DISCARDED: "It was discarded, and nothing was changed: compare again.",
+    RestoreState.UNDONE: "It was applied, and taken back since: compare again.",
+}
+
+
+def restore_go_on_start(*, restore: Restore, actor: str, trigger: str = JobTrigger.SYSTEM) -> Restore:
+    """Have a worker finish a restore whose rows are in and whose process died since, as a job. Raises ``RestoreRefused``."""
+    if restore.state != RestoreState.RECONCILING:
+        raise RestoreRefused("Nothing of this restore waits to be finished.")
+    title = f"Finish the restore of {restore.source}"
+    return give_to_job(restore, "restore.apply", title, actor=actor, trigger=trigger, once=True)
 
 
 def restore_apply(
@@ -144,6 +166,11 @@ def _apply(restore: Restore, actor: str, progress: Progress) -> None:
     except (StillBusy, LockHeld) as error:
         fail(restore, error)
         raise RestoreRefused(str(error)) from error
+    except JobLost:
+        raise  # another worker has it, waits for our lock, and goes on
+    except JobStopped as stopped:
+        put_aside(restore, str(stopped))
+        raise
     except Exception as error:
         fail(restore, error)
         raise
@@ -209,6 +236,8 @@ def _noted(restore: Restore) -> dict[str, Any]:
 
 
 def _apply_rows(restore: Restore, staged: Staging, keys: tuple[str, ...], actor: str, noted: dict[str, Any]) -> Applied:
+    from ops.services.resets import reset_taken_back
+
     assert restore.made_at is not None
 
     def in_transaction(applied: Applied) -> None:
@@ -232,6 +261,7 @@ def _apply_rows(restore: Restore, staged: Staging, keys: tuple[str, ...], actor:
             message=rows_sentence(said),
             after={"source": restore.source, "kinds": restore.kinds, "epoch": applied.epoch, "words": _words(said)},
         )
+        reset_taken_back(restore=restore, actor=actor)
 
     return apply_staged(
         staged,
@@ -279,9 +309,24 @@ def note_files(restore: Restore, files: dict[str, dict[str, Any]], findings: lis
 
 def restore_undo_start(*, restore: Restore, actor: str, trigger: str = JobTrigger.SYSTEM) -> Restore:
     """Begin to take a restore back, as a job: what was here before comes back from its safety backup. Returns the new restore."""
+    _refuse_second_undo(restore)
     undo = restore_plan_of_undo(restore, actor)
     title = f"Take back the restore of {restore.source}"
-    return give_to_job(undo, "restore.undo", title, actor=actor, trigger=trigger)
+    try:
+        with transaction.atomic():
+            # Two who ask at the same moment: the row makes the second wait until the first has its job.
+            Restore.objects.select_for_update().only("pk").get(pk=restore.pk)
+            _refuse_second_undo(restore)
+            return give_to_job(undo, "restore.undo", title, actor=actor, trigger=trigger)
+    except RestoreRefused as refused:
+        put_aside(undo, str(refused))
+        raise
+
+
+def _refuse_second_undo(restore: Restore) -> None:
+    other = restore.undone_through.filter(job__state__in=OPEN_JOB_STATES).first()
+    if other is not None:
+        raise RestoreRefused(f"It is being taken back already, as {other.actor} asked for.")
 
 
 def restore_plan_of_undo(restore: Restore, actor: str) -> Restore:

@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.test import Client
 from django.utils import timezone
 
 from agents.models import Account, Agent, Mapping, MemoryEdit, Room, RoomKind, SyncRun, SyncState
@@ -150,4 +151,26 @@ def world(db: None) -> World:
 def client(world: World, client: Any) -> Any:
     """A browser in which the operator is signed in."""
     client.force_login(world.operator)
+    return client
+
+
+@pytest.fixture
+def house(transactional_db: None, settings: Any, tmp_path: Any, monkeypatch: Any) -> Client:
+    """An installation with its data directory, an operator who is signed in, and nobody outside who would have to be asked."""
+    from django.contrib import admin
+
+    from ops import disk_guard
+
+    admin.autodiscover()
+
+    settings.DATA_DIR = tmp_path / "data"
+    settings.DATA_DIR.mkdir()
+    disk_guard.forget()
+    monkeypatch.setattr("ops.quiet.CACHE_SECONDS", 0.0)
+    monkeypatch.setattr("ops.backup.hooks._reconciles", {})
+    person = Person.objects.create_user("ada", password="a long passphrase", is_staff=True)
+    demo = service_save(actor="system", name="demo", kind="demo")
+    Agent.objects.create(service=demo, external_id="a", name="Librarian")
+    client = Client()
+    client.force_login(person)
     return client

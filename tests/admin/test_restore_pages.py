@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
-from django.contrib import admin
 from django.test import Client
 from django.urls import reverse
 
@@ -14,56 +12,11 @@ from agents.services.agents import agent_pause
 from chat.models import Person
 from chat.services.messages import message_send
 from chat.services.portal import conversation_start
-from ops.models import Backup, Job, ObjectVersion, Restore, RestoreState, Service
+from ops.models import Job, ObjectVersion, Restore, RestoreState, Service
 from ops.services.backup_keys import key_confirm, key_new
 from ops.services.backups import backup_now
-from ops.services.jobs import run_job
 from ops.services.services import service_delete, service_save
-
-admin.autodiscover()
-
-
-@pytest.fixture
-def house(transactional_db: None, settings: Any, tmp_path: Any, monkeypatch: Any) -> Client:
-    """An installation with its data directory, an operator who is signed in, and nobody outside who would have to be asked."""
-    from ops import disk_guard
-
-    settings.DATA_DIR = tmp_path / "data"
-    settings.DATA_DIR.mkdir()
-    disk_guard.forget()
-    monkeypatch.setattr("ops.quiet.CACHE_SECONDS", 0.0)
-    monkeypatch.setattr("ops.backup.hooks._reconciles", {})
-    person = Person.objects.create_user("ada", password="a long passphrase", is_staff=True)
-    demo = service_save(actor="system", name="demo", kind="demo")
-    Agent.objects.create(service=demo, external_id="a", name="Librarian")
-    client = Client()
-    client.force_login(person)
-    return client
-
-
-def page(client: Client, address: str) -> str:
-    answer = client.get(address)
-    assert answer.status_code == 200, answer.get("Location", answer.status_code)
-    return answer.content.decode()
-
-
-def run_all() -> None:
-    """What a worker does."""
-    while job := Job.objects.filter(state="queued").order_by("created_at").first():
-        run_job(job.pk)
-
-
-def compare(client: Client, backup: Backup, **said: Any) -> tuple[Restore, str]:
-    """The first two steps, and the work of the job."""
-    answer = client.post(reverse("admin:ops_restore_start"), {"backup": str(backup.pk), "everything": "yes", **said})
-    assert answer.status_code == 302, answer.content.decode()
-    run_all()
-    row = Restore.objects.latest("created_at")
-    return row, reverse("admin:ops_restore_change", args=[row.pk])
-
-
-def signed_in_again(client: Client) -> None:
-    client.force_login(Person.objects.get(username="ada"))
+from tests.admin.restores import compare, page, run_all, signed_in_again
 
 
 def test_the_whole_way_and_back(house: Client) -> None:
@@ -76,7 +29,7 @@ def test_the_whole_way_and_back(house: Client) -> None:
     row, address = compare(house, backup)
     text = page(house, address)
     assert "Nothing was changed yet" in text
-    assert "1 would be set as they were" in text
+    assert "1 would be set as it was" in text
     assert "newcomer" in text
     assert "Librarian" in text
     assert Agent.objects.get().paused
