@@ -83,19 +83,20 @@ register_live(
 )
 
 
-def may(work: str, *, needs: int = 0, folder: Path | None = None) -> str:
+def may(work: str, *, needs: int = 0, folder: Path | None = None, asked_for: str = "") -> str:
     """Whether work that can wait may begin: "" when it may, else a sentence that says why not and how it goes on.
 
     ``work`` is one of ``WORKS``; ``needs`` is about how many bytes it writes; ``folder`` is where to (the data directory, when not given).
+    ``asked_for``: somebody asked for just this one, which does not begin by itself later ("There is no room to compare the backup").
     """
-    said = WORKS[work]
+    said = asked_for or WORKS[work]
     place = folder or Path(settings.DATA_DIR)
     reserve = reserve_bytes()
     if not reserve:
         return ""
     room = _room(place, reserve)
     if short := room.low or _over_budget():
-        return f"{said}: {short}. It goes on by itself when there is room."
+        return f"{said}: {short}. {'Make room, then ask for it again.' if asked_for else 'It goes on by itself when there is room.'}"
     if needs and room.free - needs < reserve:
         return (
             f"{said}: about {_text(needs)} are needed, {_text(room.free)} are free where {place} lies, and {_text(reserve)} of them are "
@@ -175,8 +176,10 @@ def _look(folder: Path, reserve: int, *, was_low: bool) -> Room:
         return Room(0, "")
     limit = reserve * (_EASE if was_low else 1.0)
     if free < limit:
+        more = f"; it goes on with {_text(limit)}" if was_low else ""
         return Room(
-            free, f"only {_text(free)} are free where {folder} lies, and {_text(limit)} are kept for the database"
+            free,
+            f"only {_text(free)} are free where {folder} lies, and {_text(reserve)} are kept for the database{more}",
         )
     if numbers.f_files and numbers.f_favail < _LEAST_FILES:
         return Room(free, f"the file system of {folder} can hold only {numbers.f_favail} more files")

@@ -264,7 +264,9 @@ def _backup(text: str) -> Backup | None:
 
 
 def _step(row: Restore) -> str:
-    if row.state == RestoreState.PLANNING:
+    if row.state == RestoreState.PLANNING or (
+        row.state in (RestoreState.FAILED, RestoreState.DISCARDED) and row.applied_at is None
+    ):
         return "compare"
     if row.state == RestoreState.PLANNED:
         return "look"

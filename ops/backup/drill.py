@@ -84,11 +84,11 @@ def sweep() -> int:
     return gone
 
 
-def check_room(path: Path, database_bytes: int) -> None:
-    """Raises ``NoRoom`` when a restored database would not fit."""
+def check_room(path: Path, database_bytes: int, *, asked_for: str = "") -> None:
+    """Raises ``NoRoom`` when a restored database would not fit. ``asked_for``: as for ``spool.check_room``."""
     # Compressed rows are a fifth to a tenth of a database with its indexes.
     needs = max(database_bytes, path.stat().st_size * 4)
-    if sentence := may("drill", needs=needs, folder=folder()):
+    if sentence := may("drill", needs=needs, folder=folder(), asked_for=asked_for):
         raise NoRoom(sentence)
 
 

@@ -136,9 +136,10 @@ def sweep() -> list[str]:
     return gone
 
 
-def check_room(needed: int) -> None:
-    """Raises ``NoRoom`` when so many bytes do not fit where backups are made, or when backups wait for room as it is."""
-    if sentence := may("backup", needs=needed, folder=folder()):
+def check_room(needed: int, *, asked_for: str = "") -> None:
+    """Raises ``NoRoom`` when so many bytes do not fit where backups are made, or when backups wait for room as it is. ``asked_for``: what there is
+    no room for, when it does not begin by itself later."""
+    if sentence := may("backup", needs=needed, folder=folder(), asked_for=asked_for):
         raise NoRoom(sentence)
 
 

@@ -66,7 +66,7 @@ def _fetch_from(copy: BackupCopy, backup: Backup) -> Path:
     place = open_destination(copy.destination)
     path = place.local_path(backup.name)
     if path is None:
-        spool.check_room(copy.size or backup.size)
+        spool.check_room(copy.size or backup.size, asked_for="There is no room to fetch the backup")
         path = spool.fetched_path(backup.name)
         partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
         try:

@@ -158,7 +158,7 @@ def backup_upload(*, name: str, stream: BinaryIO, actor: str) -> Backup:
     wanted = "".join(sign for sign in wanted if sign.isalnum() or sign in "-_.").lstrip(".")[:100] or "uploaded"
     if Backup.objects.filter(name=wanted).exists():
         wanted = f"{wanted[:100]}-{uuid.uuid4().hex[:8]}"
-    spool.check_room(0)
+    spool.check_room(0, asked_for="There is no room to take the file in")
     with spool.writing(wanted) as file:
         file.write(first)
         digest, size = hashlib.sha256(first), len(first)

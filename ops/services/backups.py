@@ -114,7 +114,8 @@ def backup_now(
     try:
         with named_lock(LOCK, wait=wait) as lock:
             clear_up(actor=actor)
-            spool.check_room(spool.guess(_last_size()))
+            wanted = "" if reason == BackupReason.SCHEDULE else "There is no room for a backup"
+            spool.check_room(spool.guess(_last_size()), asked_for=wanted)
             backup = _make(actor, reason, note, optional, include, pinned, job, progress, should_stop, lock.check)
     except LockHeld as error:
         raise BackupError("Another backup is being made at the moment. Try again when it has ended.") from error

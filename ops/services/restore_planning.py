@@ -224,7 +224,7 @@ def stage(
     (``{component: {"files", "size"}}``)."""
     from ops.backup.spool import check_room
 
-    check_room(path.stat().st_size * _SCRATCH_FACTOR)
+    check_room(path.stat().st_size * _SCRATCH_FACTOR, asked_for="There is no room to compare the backup")
     keys: list[str] = []
 
     def seen(member: Member) -> None:

@@ -83,7 +83,7 @@ def _make() -> Kept:
     from ops.backup.write import write_backup
     from ops.services import backups
 
-    spool.check_room(spool.guess(0))
+    spool.check_room(spool.guess(0), asked_for="There is no room for a backup")
     recipients = _recipients()
     id, now = uuid.uuid4(), timezone.now()
     name, version = spool.new_name(id, now), _version_before()

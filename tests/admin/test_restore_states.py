@@ -10,10 +10,12 @@ from django.urls import reverse
 
 from agents.models import Agent
 from agents.services.agents import agent_pause
+from ops.backup.errors import NoRoom
 from ops.locks import named_lock
 from ops.models import Job, Restore, RestoreState
 from ops.services.backup_schedule import tick
 from ops.services.backups import backup_now
+from ops.services.drills import drill_now
 from ops.services.jobs import JobLost, job_cancel, run_job
 from ops.services.restores import RestoreRefused, restore_apply_start, restore_undo_start
 from tests.admin.restores import applied, cancelled_after, compare, page, run_all
@@ -173,3 +175,23 @@ def test_what_cannot_be_applied_says_why(house: Client, state: str) -> None:
     }
     with pytest.raises(RestoreRefused, match=f"^{said[state]}$"):
         restore_apply_start(restore=row, actor="person:ada")
+
+
+def test_no_room_is_said_of_what_was_asked_for(house: Client, monkeypatch: Any) -> None:
+    backup = backup_now(actor="person:ada")
+    row, _ = compare(house, backup)
+    monkeypatch.setattr("ops.disk_guard.reserve_bytes", lambda: 10**18)
+    row, address = compare(house, backup)
+    assert row.error.startswith("There is no room to compare the backup: ")
+    text = page(house, address)
+    assert row.error in text
+    assert "Backups wait" not in text
+    assert 'aria-current="step">Look what would change' in text
+    with pytest.raises(NoRoom, match="There is no room for a backup: "):
+        backup_now(actor="person:ada")
+    with pytest.raises(NoRoom, match="Backups wait: "):
+        backup_now(actor="schedule", reason="schedule")
+    with pytest.raises(NoRoom, match="There is no room for a drill: "):
+        drill_now(backup=backup, actor="person:ada")
+    with pytest.raises(NoRoom, match="Drills wait: "):
+        drill_now(backup=backup, actor="schedule")

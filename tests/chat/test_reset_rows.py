@@ -204,12 +204,12 @@ def test_all_is_done_whole_with_its_backup(world):
 
 def test_everybody_is_held_still_while_it_removes_and_one_at_a_time(world, monkeypatch):
     from ops import quiet
-    from ops.locks import LockHeld, named_lock
+    from ops.locks import named_lock
     from ops.services import resets
 
     seen, remove_rows = [], resets._remove
     monkeypatch.setattr(resets, "_remove", lambda *given: seen.append(quiet.held_here()) or remove_rows(*given))
-    with named_lock("reset"), pytest.raises(LockHeld):
+    with named_lock("reset"), pytest.raises(ResetRefused, match="Another reset is under way"):
         reset_now(scopes=["people"], typed="reset people", actor="test")
     assert Person.objects.count() == 2
     assert not Backup.objects.exists()

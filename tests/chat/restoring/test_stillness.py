@@ -105,13 +105,14 @@ def test_a_homeserver_is_told_to_send_its_transaction_again(house: Stage):
     with somebody_restores():
         answer = views._guarded(lambda: views._take_transaction(token, body, "7"))
         assert answer.status_code == 503
+        assert answer._has_been_logged, "nothing failed that the log would have to tell"
         assert not Message.objects.exists()
         assert len(house.fake.calls()) == asked, "nor is the homeserver asked for what came before"
     assert views._guarded(lambda: views._take_transaction(token, body, "7")).status_code == 200
     assert Message.objects.filter(external_id=event["event_id"]).count() == 1
 
 
-def test_people_and_programs_are_told_to_come_back(house: Stage, client: Any):
+def test_people_and_programs_are_told_to_come_back(house: Stage, client: Any, caplog: Any):
     person = Person.objects.create_user("ada", password="x")
     client.force_login(person)
     with somebody_restores():
@@ -140,6 +141,8 @@ def test_people_and_programs_are_told_to_come_back(house: Stage, client: Any):
             message_send(agent=house.fresh(), text="Hello", person=person)
         code, sentence, _ = commands.trouble(Quiet(REASON))
         assert (code, sentence.startswith(REASON)) == ("installation.quiet", True)
+    # Nothing failed: errors in the log would open an issue after each restore.
+    assert [one.getMessage() for one in caplog.records if "Service Unavailable" in one.getMessage()] == []
 
 
 def test_jobs_and_scheduled_tasks_wait(house: Stage, monkeypatch: pytest.MonkeyPatch):

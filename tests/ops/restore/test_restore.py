@@ -77,7 +77,7 @@ def test_what_was_changed_added_and_removed_since_is_as_it_was(house, backup_of,
     assert (epoch.restore_id, epoch.number) == (done.pk, 1)
     assert fenced == [(False, True, True, True)], "in its transaction, while everybody else is held still"
     assert done.safety.reason == "safety"
-    with pytest.raises(restores.RestoreRefused, match="not ready"):
+    with pytest.raises(restores.RestoreRefused, match="It was applied already"):
         restores.restore_apply(restore=done, actor="command")
     assert AuditEvent.objects.filter(action="restore.applied").exists()
 

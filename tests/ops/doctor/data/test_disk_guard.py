@@ -48,6 +48,22 @@ def test_what_can_wait_waits_and_goes_on_by_itself(disk):
     assert disk_guard.may("backup") == ""
 
 
+def test_what_somebody_asked_for_does_not_say_that_it_goes_on_by_itself(disk):
+    disk.free = 400 * MB
+    assert disk_guard.may("backup").endswith("It goes on by itself when there is room.")
+    said = disk_guard.may("backup", asked_for="There is no room to compare the backup")
+    assert said.startswith("There is no room to compare the backup: only 400 MB are free")
+    assert said.endswith("Make room, then ask for it again.")
+
+
+def test_all_say_the_same_of_what_is_kept(disk):
+    """Whether a process has seen the shortage before or sees it now; the former says besides with how much it goes on."""
+    disk.free = 400 * MB
+    first, later = disk_guard.shortage(), disk_guard.shortage()
+    assert "500 MB are kept for the database" in first
+    assert "500 MB are kept for the database; it goes on with 600 MB" in later
+
+
 def test_work_that_would_use_the_reserve_up_does_not_begin(disk):
     disk.free = 2000 * MB
     assert disk_guard.may("backup", needs=1000 * MB) == ""
