@@ -131,6 +131,33 @@ def test_a_room_that_replaced_the_one_of_the_backup_is_the_agents_again(stage: S
     assert len(stage.world.requests) == 1
 
 
+def test_a_room_of_ours_is_a_chat_only_when_it_was_made_since_and_people_are_in_it(stage: Stage):
+    """Switchboard opens rooms for conversations; one that is old, or that nobody joined, was let go on purpose."""
+    ada = stage.agent()
+    account = ada.mapping.account.user_id
+    cut_at = timezone.now()
+
+    def room(*members: str, age: timedelta = timedelta()) -> str:
+        made = stage.fake.new_room(account, account, *members)
+        made.state["m.room.create", ""]["origin_server_ts"] = int((cut_at - age).timestamp() * 1000)
+        return str(made.room_id)
+
+    opened, near = room(ALICE), room(ALICE, age=timedelta(minutes=4))
+    old, alone = room(ALICE, age=timedelta(minutes=6)), room()
+    space, left = stage.fake.new_room(ALICE, account), stage.fake.new_room(ALICE, account)
+    space.state["m.room.create", ""]["content"]["type"] = "m.space"
+    stage.fake._state(left, "m.room.tombstone", "", {"replacement_room": "!elsewhere:fake.test"}, ALICE)
+    draw_the_line(cut_at)
+    result = adopt.chats(work(cut_at, []))
+    assert result is not None
+    assert result["chats"] == 2
+    found = set(Room.objects.filter(kind="direct").values_list("room_id", flat=True))
+    assert found == {opened, near}
+    assert not found & {old, alone, space.room_id, left.room_id}
+    again = adopt.chats(work(cut_at, []))
+    assert again == {"sentence": "No chats had been opened since.", "chats": 0, "replaced": 0}
+
+
 def test_sync_waits_until_rooms_were_looked_for(stage: Stage):
     stage.agent()
     restore = Restore.objects.create(

@@ -316,6 +316,25 @@ def test_the_line_is_where_stillness_began_and_rooms_are_read_from_the_cut(
     assert turn.fence >= 1003, "an operator may have taken it up again meanwhile"
 
 
+def test_with_rooms_alone_the_line_is_drawn_and_what_is_said_goes_on(house: Stage):
+    house.says(house.fresh(), "Waits")
+    space = Room.objects.filter(kind="space").first()
+    Cut().restore(kinds=("mappings",))
+    assert house.room().history_until is not None
+    assert Turn.objects.order_by("-pk")[0].state == TurnState.QUEUED
+    assert space is not None
+    space.refresh_from_db()
+    assert space.history_until is None, "nobody speaks in it"
+
+
+def test_a_delivery_that_was_given_up_cannot_be_written_by_whoever_took_it_up_since(house: Stage):
+    delivery = Delivery.objects.order_by("-pk")[0]
+    Delivery.objects.filter(pk=delivery.pk).update(state="dead", fence=3)
+    Cut().restore()
+    delivery.refresh_from_db()
+    assert (delivery.state, delivery.fence >= 1003) == ("dead", True)
+
+
 def said_in(*events: dict[str, Any]) -> Any:
     return put_together(events, lambda sender: sender.startswith("@agent_"))
 
