@@ -335,6 +335,25 @@ def test_a_delivery_that_was_given_up_cannot_be_written_by_whoever_took_it_up_si
     assert (delivery.state, delivery.fence >= 1003) == ("dead", True)
 
 
+def test_what_was_being_shown_ends_and_rooms_that_were_read_up_to_before_the_cut_go_on_from_there(
+    house: Stage, monkeypatch: pytest.MonkeyPatch
+):
+    delivery = Delivery.objects.order_by("-pk")[0]
+    Delivery.objects.filter(pk=delivery.pk).update(state="streaming")
+    room = house.room()
+    cut = Cut()
+    assert room.last_event_at is not None
+    assert room.last_event_at < cut.at
+    monkeypatch.setattr("ops.quiet.still_since", lambda: cut.at - timedelta(hours=1))
+    cut.restore(fresh=True)
+    delivery.refresh_from_db()
+    assert (delivery.state, delivery.error_code) == ("discarded", "restored")
+    after = house.room()
+    assert (after.last_event_at, after.last_event_id) == (room.last_event_at, room.last_event_id)
+    assert after.history_until is not None
+    assert after.history_until > cut.at, "on an empty machine nobody had to stand still"
+
+
 def said_in(*events: dict[str, Any]) -> Any:
     return put_together(events, lambda sender: sender.startswith("@agent_"))
 

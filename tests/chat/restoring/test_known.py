@@ -264,6 +264,32 @@ def test_what_was_changed_is_changed_once(room: Room):
     assert len(known.parts) == 1
 
 
+def test_what_is_known_and_was_changed_since_reads_as_it_does_in_the_room(room: Room):
+    """Word and change are in one walk; the word itself is known."""
+    known = room.message("user", "Teh", external_id="$q")
+    edit = room.event("e", ALICE, "* The", **{
+        "m.new_content": {"msgtype": "m.text", "body": "The"}, "m.relates_to": {"rel_type": "m.replace", "event_id": "$q"},
+    })  # fmt: skip
+    assert room.take_in(room.event("q", ALICE, "Teh"), edit) == 0
+    known.refresh_from_db()
+    assert known.text == "The"
+
+
+def test_a_change_of_words_changes_neither_what_they_reply_to_nor_the_file(room: Room):
+    room.message("user", "Older", external_id="$old")
+    info = {"mimetype": "image/png", "size": 70}
+    reply = {"m.relates_to": {"m.in_reply_to": {"event_id": "$old"}}}
+    image = room.event("i", BOB, "cat.png", url="mxc://fake.test/abc", info=info, **reply)
+    image["content"]["msgtype"] = "m.image"
+    edit = room.event("e", BOB, "* dog.png", **{
+        "m.new_content": {"msgtype": "m.text", "body": "dog.png"}, "m.relates_to": {"rel_type": "m.replace", "event_id": "$i"},
+    })  # fmt: skip
+    assert room.take_in(image, edit) == 1
+    message = Message.objects.get(external_id="$i")
+    assert "mxc://fake.test/abc" in str(message.parts)
+    assert message.in_reply_to.text == "Older"
+
+
 def test_in_the_portal_the_conversation_goes_on_behind_what_was_taken_in(
     room: Room, stage: Stage, django_capture_on_commit_callbacks: Any
 ):
