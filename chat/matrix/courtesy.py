@@ -43,8 +43,11 @@ class _Lane(threading.Thread):
         with self._changed:
             if len(self._heap) >= MAX_WAITING:
                 return
-            heapq.heappush(self._heap, (time.monotonic() + delay, next(self._numbers), action))
-            self._changed.notify()
+            entry = (time.monotonic() + delay, next(self._numbers), action)
+            heapq.heappush(self._heap, entry)
+            if self._heap[0] is entry:
+                # Else it is awake in time for what comes before.
+                self._changed.notify()
 
     def run(self) -> None:
         while True:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import threading
-from collections import deque
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 from django.conf import settings
 
@@ -20,7 +17,7 @@ from chat.deliveries.run import run_delivery
 from chat.matrix import media
 from chat.matrix.preview import Preview
 from chat.models import Delivery, Participant, ParticipantKind, Turn
-from chat.turns import claim, finish, waiting
+from chat.turns import batches, claim, finish, waiting
 from chat.turns.client import from_client
 from chat.turns.files import files_of
 from chat.turns.history import history_of
@@ -34,42 +31,13 @@ from ops.logs import bind, get_logger
 log = get_logger(__name__)
 
 IN_ONE_GO = 50
-# Seconds after which a turn is one that waits for its backend.
-A_MOMENT = 0.1
 # Taken up and lost with its worker so often beyond its attempts, a turn may be what kills workers.
 LOST_CLAIMS = 8
 
 
 def run_turns(pks: Sequence[int]) -> None:
-    """Run some turns one after the other. One that takes longer than a moment holds nobody up: the rest is woken elsewhere."""
-    rest = deque(pks)
-    while rest:
-        pk = rest.popleft()
-        with _passing_on(rest):
-            run_turn(pk)
-
-
-@contextmanager
-def _passing_on(rest: deque[int]) -> Iterator[None]:
-    """While this lasts longer than a moment, ``rest`` is given to other workers, and emptied."""
-    if not rest:
-        yield
-        return
-
-    def pass_on() -> None:
-        given = list(rest)
-        rest.clear()
-        # One by one: those that waited together once would wait for each other again.
-        for pk in given:
-            wake_turns([pk])
-
-    timer = threading.Timer(A_MOMENT, pass_on)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
+    """Run some turns one after the other. One that waits longer than a moment holds nobody up: the rest is woken elsewhere."""
+    batches.run_batch(pks, run_turn)
 
 
 def run_turn(pk: int) -> None:
@@ -104,7 +72,8 @@ def _run_one(pk: int) -> list[int]:
             log.warning("turn.lease_lost")
             return []
         for delivery in deliveries:
-            run_delivery(delivery)
+            with batches.waiting():
+                run_delivery(delivery)
     following = claim.next_in_lane(turn.lane)
     if not following and SLOTS.turned_away.is_set():
         SLOTS.turned_away.clear()
@@ -125,20 +94,8 @@ def _answer(turn: Turn) -> Sequence[int | Delivery]:
         if not turn.agent.service.enabled:
             raise finish.switched_off(turn)
         backend = open_backend(spec_of(turn.agent.service))
-        if turn.stop_requested_by:
-            # Asked to stop while another worker had it, or between two attempts.
-            stop_upstream(turn, backend)
-            collector.finished = Finished("cancelled")
-        else:
-            if media.waits(turn.message):
-                media.fetch(turn)
-            request = _request(turn, backend)
-            collector.characters_sent = len(request.text) + sum(len(item.text) for item in request.history)
-            for entry in waiting.last_round(turn.approvals):
-                if entry["approve"] is False:
-                    collector.refused(entry["id"], entry["name"], entry["reason"])
-            for chunk in backend.stream_reply(request, should_stop=collector.should_stop):
-                collector.take(chunk)
+        with batches.waiting():
+            _ask(turn, backend, collector)
         if collector.finished is None:
             raise BackendBroken(f"{turn.agent.service.name} ended its answer without saying so.")
         if collector.finished.reason == "approval" and not collector.asked:
@@ -164,6 +121,24 @@ def _answer(turn: Turn) -> Sequence[int | Delivery]:
     if collector.finished.reason == "approval":
         return finish.waits(turn, collector, list(collector.asked.values()))
     return finish.done(turn, collector, previewed=preview.used or turn.fence > 1)
+
+
+def _ask(turn: Turn, backend: Backend, collector: Collector) -> None:
+    """What the backend says, into the collector. Raises ``BackendError`` and ``LeaseLost``."""
+    if turn.stop_requested_by:
+        # Asked to stop while another worker had it, or between two attempts.
+        stop_upstream(turn, backend)
+        collector.finished = Finished("cancelled")
+        return
+    if media.waits(turn.message):
+        media.fetch(turn)
+    request = _request(turn, backend)
+    collector.characters_sent = len(request.text) + sum(len(item.text) for item in request.history)
+    for entry in waiting.last_round(turn.approvals):
+        if entry["approve"] is False:
+            collector.refused(entry["id"], entry["name"], entry["reason"])
+    for chunk in backend.stream_reply(request, should_stop=collector.should_stop):
+        collector.take(chunk)
 
 
 def stop_upstream(turn: Turn, backend: Backend) -> None:
