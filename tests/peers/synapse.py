@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import base64
+import contextlib
 import hashlib
 import hmac
-import subprocess
+import secrets
+import shutil
+import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +18,8 @@ import httpx
 import yaml
 
 from .base import Peer, PeerError, free_port
-from .install import ensure_synapse
+from .install import SYNAPSE, ensure_synapse
+from .kept import kept
 
 _FREE = {"per_second": 100000, "burst_count": 100000}
 UNLIMITED: dict[str, Any] = {
@@ -38,6 +43,29 @@ UNLIMITED: dict[str, Any] = {
 }
 
 
+# As Synapse's own, which writes several lines a request only now and then.
+_BUFFER = {
+    "class": "synapse.logging.handlers.PeriodicallyFlushingMemoryHandler",
+    "target": "file",
+    "capacity": 10,
+    "flushLevel": 30,
+    "period": 5,
+}
+
+
+def _logging(path: Path) -> dict[str, Any]:
+    """The logging that Synapse's generated configuration has."""
+    line = "%(asctime)s - %(name)s - %(lineno)d - %(levelname)s - %(request)s - %(message)s"
+    file = {"class": "logging.FileHandler", "formatter": "precise", "filename": str(path), "encoding": "utf8"}
+    return {
+        "version": 1,
+        "formatters": {"precise": {"format": line}},
+        "handlers": {"file": file, "buffer": _BUFFER},
+        "root": {"level": "INFO", "handlers": ["buffer"]},
+        "disable_existing_loggers": False,
+    }
+
+
 @dataclass(frozen=True)
 class MatrixUser:
     """An ordinary user with a password and an open session."""
@@ -49,7 +77,10 @@ class MatrixUser:
 
 
 class Synapse(Peer):
-    """One homeserver. The registration file may be given later: ``use_registration`` and ``restart``."""
+    """One homeserver. The registration file may be given later: ``use_registration`` and ``restart``.
+
+    Its database has all tables already, and nothing in them; ``fresh`` makes them at the first start.
+    """
 
     name = "synapse"
 
@@ -61,6 +92,7 @@ class Synapse(Peer):
         rate_limits_off: bool = True,
         folder: Path | None = None,
         extra: dict[str, Any] | None = None,
+        fresh: bool = False,
     ) -> None:
         super().__init__(folder)
         self.server_name = server_name
@@ -72,26 +104,37 @@ class Synapse(Peer):
         self.rate_limits_off = rate_limits_off
         self.extra = extra or {}
         self.shared_secret = ""
+        self.fresh = fresh
 
     def prepare(self) -> None:
         self._python = str(ensure_synapse() / "bin" / "python")
         if not self.config_path.exists():
             self._generate()
         self._write_config()
+        database = self.folder / "homeserver.db"
+        if not self.fresh and not database.exists():
+            shutil.copyfile(kept(f"synapse-{SYNAPSE.version}.db", _make_tables), database)
 
     def _generate(self) -> None:
-        place = ["--config-path", str(self.config_path), "--data-directory", str(self.folder)]
-        command = [self._python, "-m", "synapse.app.homeserver", "--server-name", self.server_name, *place]
-        done = subprocess.run(
-            [*command, "--generate-config", "--report-stats=no"],
-            capture_output=True,
-            text=True,
-            timeout=240,
-            cwd=self.folder,
-            check=False,
-        )
-        if done.returncode:
-            raise PeerError(f"Synapse could not generate its configuration: {done.stderr[-1500:]}")
+        """What ``--generate-config`` writes: secrets of its own, and everything in its folder."""
+        key, log = self.folder / f"{self.server_name}.signing.key", self.folder / f"{self.server_name}.log.config"
+        seed = base64.b64encode(secrets.token_bytes(32)).decode().rstrip("=")
+        key.write_text(f"ed25519 a_{secrets.token_hex(2)} {seed}\n")
+        log.write_text(yaml.safe_dump(_logging(self.folder / "homeserver.log")))
+        config = {
+            "server_name": self.server_name,
+            "pid_file": str(self.folder / "homeserver.pid"),
+            "database": {"name": "sqlite3", "args": {"database": str(self.folder / "homeserver.db")}},
+            "log_config": str(log),
+            "media_store_path": str(self.folder / "media_store"),
+            "signing_key_path": str(key),
+            "report_stats": False,
+            **{
+                name: secrets.token_urlsafe(37)
+                for name in ("registration_shared_secret", "macaroon_secret_key", "form_secret")
+            },
+        }
+        self.config_path.write_text(yaml.safe_dump(config))
 
     def _write_config(self) -> None:
         config: dict[str, Any] = yaml.safe_load(self.config_path.read_text())
@@ -143,3 +186,14 @@ class Synapse(Peer):
             raise PeerError(f"Synapse refused to register {name}: {answer.status_code} {answer.text}")
         found = answer.json()
         return MatrixUser(found["user_id"], password, found["access_token"], found["device_id"])
+
+
+def _make_tables(path: Path) -> None:
+    """The database of a homeserver that has started once and knows nobody."""
+    with Synapse(fresh=True) as server:
+        server.terminate()
+        with (
+            contextlib.closing(sqlite3.connect(server.folder / "homeserver.db")) as made,
+            contextlib.closing(sqlite3.connect(path)) as copy,
+        ):
+            made.backup(copy)

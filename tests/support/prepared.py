@@ -6,9 +6,7 @@ the very file that ``manage.py migrate`` left. Its name tells what it was made f
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
-import os
 import shutil
 import subprocess
 import sys
@@ -17,6 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from tests.peers.base import PROJECT_ROOT
+from tests.peers.kept import kept
 
 APPS = ("ops", "agents", "chat", "controlplane")
 # Packages that bring tables of their own.
@@ -32,19 +31,11 @@ def copy_database(to: Path) -> Path:
 
 
 def _template() -> Path:
-    folder = Path(tempfile.gettempdir()) / f"switchboard-test-databases-{os.getuid()}"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    path = folder / f"{_what_it_is_made_from()}.sqlite3"
-    if path.exists():
-        return path
-    with (folder / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not path.exists():
-            _make(path)
-    return path
+    return kept(f"{what_it_is_made_from()}.sqlite3", _make)
 
 
-def _what_it_is_made_from() -> str:
+def what_it_is_made_from() -> str:
+    """Changes with every migration, and with whatever else decides which tables there are."""
     made_from = hashlib.sha256()
     for app in APPS:
         for migration in sorted((PROJECT_ROOT / app).glob("**/migrations/*.py")):
@@ -65,6 +56,4 @@ def _make(path: Path) -> None:
         made = Path(data) / "switchboard.sqlite3"
         # Whoever closed it last has put everything into the one file.
         assert not made.with_name(f"{made.name}-wal").exists()
-        half = path.with_suffix(".half")
-        shutil.copyfile(made, half)
-        half.replace(path)
+        shutil.copyfile(made, path)
