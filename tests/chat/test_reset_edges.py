@@ -14,6 +14,7 @@ from agents.models import Account, AccountWay, Agent, Invitation, Mapping, Room
 from chat.models import (
     AgentGrant,
     Attachment,
+    ClientPrefix,
     Conversation,
     Delivery,
     ImportedRow,
@@ -88,6 +89,14 @@ def test_what_was_imported_may_be_imported_again_but_for_what_is_held_and_still_
     }, "operators are still there"
 
 
+def test_where_programs_went_on_goes_with_what_was_said(world: World):
+    for talk in (world.portal, world.held):
+        message = Message.objects.get(conversation=talk, seq=1)
+        ClientPrefix.objects.create(person=world.bea, agent=world.agents[0], digest="d" * 64, message=message)
+    assert remove("conversations")["chat.ClientPrefix"] == 1
+    assert ClientPrefix.objects.get().message.conversation_id == world.held.pk
+
+
 def test_a_file_that_was_never_sent_goes(world: World):
     Attachment.objects.create(
         owner=world.operator, name="draft", media_type="text/plain", size=1, sha256="cd", path="cd/cd"
@@ -142,7 +151,10 @@ def test_whoever_goes_is_signed_out_everywhere_and_operators_are_not(world: Worl
     assert lines("people") == {
         "chat.Person": 3, "chat.ProgramLogin": 1, "chat.AgentGrant": 1, "chat.Invite": 1,
     }  # fmt: skip
-    assert outside("people")["reset.operators_stay"] == "1 operator stays."
+    Person.objects.filter(pk=world.operator.pk).update(matrix_user_id="@ada:sb.test")
+    said = outside("people")
+    assert said["reset.operators_stay"] == "1 operator stays."
+    assert said["reset.accounts_stay"].startswith("1 Matrix account of people stays")
     token = ApiToken.objects.create(owner=carl, name="t", prefix="swb_1234", scope=TokenScope.CHAT)
     gone = remove("people")
     assert (gone["chat.Person"], gone["chat.Invite"]) == (3, 1)
@@ -164,6 +176,12 @@ def test_the_plan_of_mappings_counts_what_is_forgotten_and_says_what_stays(world
     Account.objects.create(homeserver=hs, user_id="@agent_s:sb.test", localpart="agent_s", way=AccountWay.SESSION)
     # A room that was never made is nobody's to forget.
     Room.objects.create(homeserver=hs, room_id=None, alias="#agent_x:sb.test", name="x")
+    space = Room.objects.create(homeserver=hs, kind="space", room_id="!space", name="space")
+    assert lines("mappings")["agents.Room"] == 2, "the space is found again as well"
+    assert outside("mappings")["reset.orphans"].startswith("1 room of agents"), "and is no agent's"
+    assert lines("all")["agents.Account"] == 2, "sessions stay"
+    space.delete()
+    Room.objects.filter(pk=world.rooms[0].pk).update(in_space=True, child_order="a", switchboard_joined=True)
     counted = lines("mappings")
     assert counted == {"agents.Mapping": 1, "agents.Room": 1, "agents.Invitation": 1}
     said = outside("mappings")
@@ -173,8 +191,11 @@ def test_the_plan_of_mappings_counts_what_is_forgotten_and_says_what_stays(world
         **dict.fromkeys(("agents.Drift", "agents.InviteePause", "agents.MappingImport"), 0),
         **counted,
     }
-    world.rooms[1].refresh_from_db()
-    assert world.rooms[1].room_id == "!old"
+    forgotten, kept = (Room.objects.get(pk=room.pk) for room in world.rooms)
+    assert kept.room_id == "!old"
+    assert (forgotten.room_id, forgotten.in_space, forgotten.child_order, forgotten.switchboard_joined) == (
+        None, False, "", False,
+    )  # fmt: skip
     assert Account.objects.count() == 3, "sessions and archived ones among them"
 
 
@@ -191,12 +212,15 @@ def test_found_again_a_room_goes_on_where_intake_stood(stage: Stage, data_dir: A
         before.taken_over_at,
     )
     assert event_at is not None
+    hs = Service.objects.get(kind="homeserver")
+    for name, way in (("agent_stray", AccountWay.APPSERVICE), ("agent_held", AccountWay.SESSION)):
+        Account.objects.create(homeserver=hs, user_id=f"@{name}:fake.test", localpart=name, way=way)
     done = reset_now(scopes=["mappings"], typed="reset mappings", actor="test")
     assert (done["left"], open_reset()) == ([], None)
     room = stage.room()
     assert (room.pk, room.room_id) == (before.pk, room_id)
     assert (room.last_event_at, room.last_event_id, room.taken_over_at) == (event_at, event_id, since)
-    assert Account.objects.filter(mapping__isnull=True).exclude(way=AccountWay.SESSION).count() == 0
+    assert list(Account.objects.filter(mapping__isnull=True).values_list("localpart", flat=True)) == ["agent_held"]
     asked = len(stage.world.requests)
     stage.says(stage.fresh(), "Now")
     stage.drain()
