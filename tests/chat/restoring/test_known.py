@@ -324,7 +324,9 @@ def test_of_a_turn_shown_in_several_places_the_rooms_own_delivery_is_settled(roo
     turn = room.turn(room.message("user", "Asked", external_id="$q"), state=TurnState.CANCELLED, error_code="restored")
     other = room.delivery(None, turn, room=None, target="webhook", lane="w1")
     own = room.delivery(None, turn)
+    room.delivery(None, turn, room=None, target="webhook", lane="w2")
     room.take_in(room.answer("a", "Answer", turn=turn.pk))
+    assert Delivery.objects.filter(state="discarded").count() == 2
     other.refresh_from_db()
     own.refresh_from_db()
     assert (own.state, own.message.text) == ("sent", "Answer")
