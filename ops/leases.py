@@ -44,10 +44,12 @@ def worker_name() -> str:
 
 
 def _started(pid: int) -> str:
-    """The process's start time in clock ticks (field 22 of /proc/PID/stat), "" where there is no such file."""
+    """The process's start time in clock ticks (field 22 of /proc/PID/stat), "" where there is no such file. One that ended, and whose parent did
+    not ask how yet (state Z, field 3), does nothing any more: it counts as gone."""
     try:
         with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
-            return file.read().rpartition(")")[2].split()[19]
+            fields = file.read().rpartition(")")[2].split()
+            return "" if fields[0] in ("Z", "X") else fields[19]
     except (OSError, IndexError):
         return ""
 

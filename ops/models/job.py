@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import uuid
+from datetime import timedelta
 
 from django.db import models
+from django.utils import timezone
 
 from ops.choices import FINAL_JOB_STATES, JobState, Lamp, LogLevel
+
+_UNHEARD_SECONDS = 15.0
 
 
 class JobTrigger(models.TextChoices):
@@ -65,6 +69,13 @@ class Job(models.Model):
     @property
     def is_final(self) -> bool:
         return self.state in FINAL_JOB_STATES
+
+    @property
+    def is_unheard(self) -> bool:
+        """Whether its worker, which reports every few seconds, has said nothing for so long that it may have died."""
+        if self.state != JobState.RUNNING or self.heartbeat_at is None:
+            return False
+        return timezone.now() - self.heartbeat_at > timedelta(seconds=_UNHEARD_SECONDS)
 
     @property
     def percent(self) -> int | None:

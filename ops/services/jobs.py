@@ -189,8 +189,9 @@ def _run(job: Job) -> None:
     except JobLost:
         logger.warning("job_lost")
         return
-    except JobStopped:
-        state = JobState.CANCELLED
+    except JobStopped as stopped:
+        # What it says of what is left, if anything.
+        state, fields["error"] = JobState.CANCELLED, redact_text(str(stopped))
     except JobFailed as error:
         state, fields["error"] = JobState.FAILED, redact_text(str(error))
     except Exception as error:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.test import Client
 from django.urls import reverse
+from django.utils import timezone
 
 from agents.models import Agent
 from agents.services.agents import agent_pause
@@ -89,6 +91,8 @@ def test_cancelling_stops_a_restore_while_nothing_was_changed(house: Client, mon
         run_all()
     row.refresh_from_db()
     assert (row.state, row.job.state) == (RestoreState.DISCARDED, "cancelled")
+    assert "It was cancelled. Nothing was changed." in page(house, reverse("admin:ops_job_change", args=[row.job_id]))
+    assert f"?backup={backup.pk}" in page(house, address)
     assert Agent.objects.get().paused
     assert "It was cancelled. Nothing was changed." in page(house, address)
 
@@ -195,3 +199,13 @@ def test_no_room_is_said_of_what_was_asked_for(house: Client, monkeypatch: Any) 
         drill_now(backup=backup, actor="person:ada")
     with pytest.raises(NoRoom, match="Drills wait: "):
         drill_now(backup=backup, actor="schedule")
+
+
+def test_a_worker_that_says_nothing_any_more_is_said_to(house: Client) -> None:
+    backup = backup_now(actor="person:ada")
+    row, address = compare(house, backup)
+    job = reverse("admin:ops_job_change", args=[row.job_id])
+    for ago, silent in ((5, False), (20, True)):
+        Job.objects.filter(pk=row.job_id).update(state="running", heartbeat_at=timezone.now() - timedelta(seconds=ago))
+        for where in (address, job):
+            assert ("Its worker was last heard of" in page(house, where)) == silent

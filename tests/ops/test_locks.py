@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 import time
 from datetime import timedelta
@@ -10,7 +12,7 @@ from django.utils import timezone
 from structlog.testing import capture_logs
 
 from ops import quiet
-from ops.leases import WORKER
+from ops.leases import WORKER, holder_is_dead, holder_lives_here
 from ops.locks import HeldLock, LockHeld, LockLost, named_lock
 from ops.models import NamedLock
 
@@ -154,3 +156,25 @@ def test_one_that_was_taken_over_says_so(monkeypatch):
             assert time.monotonic() < until
             time.sleep(0.02)
     assert [(line["event"], line["lock"]) for line in logs] == [("lock_lost", "sync")]
+
+
+def test_a_process_that_ended_and_whose_parent_did_not_ask_is_gone():
+    """As those are that Switchboard started itself, or that run below a shell in a container."""
+    code = "from ops.leases import WORKER; print(WORKER, flush=True); input()"
+    with subprocess.Popen([sys.executable, "-c", PREPARED + code], stdin=-1, stdout=-1, text=True) as process:
+        name = process.stdout.readline().strip()
+        assert (holder_is_dead(name), holder_lives_here(name)) == (False, True)
+        process.kill()
+        until = time.monotonic() + 30
+        while not holder_is_dead(name):
+            assert time.monotonic() < until, "it is held for living"
+            time.sleep(0.02)
+        assert process.returncode is None, "nobody asked how it ended"
+        assert not holder_lives_here(name)
+
+
+PREPARED = """
+import os, django
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "controlplane.settings")
+django.setup()
+"""
