@@ -23,7 +23,7 @@ from ops.backup.errors import BackupError, WrongKey
 from ops.backup.scopes import kinds
 from ops.choices import OPEN_JOB_STATES, Lamp
 from ops.locks import LockHeld, is_held
-from ops.models import Backup, JobTrigger, Restore, RestoreState
+from ops.models import Backup, BackupReason, JobTrigger, Restore, RestoreState
 from ops.services.restore_planning import LOCK
 from ops.words import counted, verb
 
@@ -209,8 +209,7 @@ class RestoreAdmin(ResetPages, OperatorAdmin):
                 standing=standing,
                 rows=shown,
                 more=more,
-                # The newest of which nothing bad is known; what is known to restore is marked.
-                first=next((row.pk for row, lamp, *_ in shown if lamp is not Lamp.TROUBLE), None),
+                first=_suggested([row for row, lamp, *_ in shown if lamp is not Lamp.TROUBLE]),
                 proven=proven.pk if proven is not None else None,
                 back=reverse("admin:ops_backup_changelist"),
             )
@@ -254,6 +253,12 @@ class RestoreAdmin(ResetPages, OperatorAdmin):
         if started.state == RestoreState.FAILED:
             messages.error(request, started.error)
         return started
+
+
+def _suggested(whole: list[Backup]) -> Any:
+    """The newest of which nothing bad is known. What was made before a change comes after the others: its own button takes that change back."""
+    others = (row.pk for row in whole if row.reason != BackupReason.SAFETY)
+    return next(others, whole[0].pk if whole else None)
 
 
 def _backup(text: str) -> Backup | None:

@@ -209,3 +209,14 @@ def test_a_worker_that_says_nothing_any_more_is_said_to(house: Client) -> None:
         Job.objects.filter(pk=row.job_id).update(state="running", heartbeat_at=timezone.now() - timedelta(seconds=ago))
         for where in (address, job):
             assert ("Its worker was last heard of" in page(house, where)) == silent
+
+
+def test_what_was_made_before_a_change_is_not_what_is_suggested(house: Client) -> None:
+    safety = backup_now(actor="person:ada", reason="safety")
+    start = reverse("admin:ops_restore_start")
+    assert f'value="{safety.pk}" checked' in page(house, start), "there is no other"
+    backup = backup_now(actor="person:ada")
+    later = backup_now(actor="person:ada", reason="safety")
+    text = page(house, start)
+    assert f'value="{backup.pk}" checked' in text
+    assert f'value="{later.pk}" required' in text
