@@ -12,8 +12,9 @@ from django.core.management import call_command
 from agents.models import Account
 from chat.models import Person, SigningKey
 from chat.services.signing_keys import signing_key
-from ops.doctor_data.lost_key import readable
-from ops.losses import losses
+from ops.doctor.repairs import RepairWork
+from ops.doctor_data.lost_key import advice_of, plan, readable
+from ops.losses import NAMED, losses
 from ops.models import AlertChannel, ObjectVersion, RepairRun, Service
 from ops.secrets import seal_text
 from ops.services.alerts import channel_save
@@ -121,6 +122,23 @@ def test_the_key_that_turns_up_brings_back_what_was_not_entered_again(
     assert Authenticator.objects.get().user == filled["person"]
     assert {row.kid for row in SigningKey.objects.all()} == {filled["key"].kid, made.kid}
     assert losses() == []
+
+
+def test_of_many_some_are_named_and_the_rest_is_counted(settings: Any) -> None:
+    Service.objects.bulk_create(
+        Service(name=f"s{number:03}", kind="demo", credentials={"token": TOKEN}) for number in range(NAMED + 2)
+    )
+    settings.FIELD_ENCRYPTION_KEYS = [Fernet.generate_key().decode()]
+    found = losses()
+    work = RepairWork(target="", params={}, actor="person:ada")
+    planned = plan(work)
+    assert planned.sentence.startswith("202 secrets cannot be opened with the present keys")
+    assert "202 of them have to be entered again" in planned.sentence
+    assert len(planned.changes) == NAMED + 1
+    assert planned.changes[0].target == "s000"
+    assert planned.changes[-1].before == "2 that cannot be opened"
+    (advice,) = advice_of(found)
+    assert "s199 and 2 more): Enter them again" in advice
 
 
 def test_versions_come_back_without_the_secrets_that_are_lost(filled: dict[str, Any], lost: str) -> None:
