@@ -83,7 +83,8 @@ def put_together(events: Iterable[dict[str, Any]], is_ours: Callable[[str], bool
     """What was said, of message events in their order (decrypted, where they were not in the open)."""
     past = Past()
     base: dict[str, ParsedMessage] = {}
-    newest: dict[str, ParsedMessage] = {}
+    # By sender as well: whoever changes what somebody else said changes nothing, and hides no change of theirs.
+    newest: dict[tuple[str, str], ParsedMessage] = {}
     gone: set[str] = set()
     for event in events:
         if event.get("type") == "m.room.redaction":
@@ -98,18 +99,18 @@ def put_together(events: Iterable[dict[str, Any]], is_ours: Callable[[str], bool
         if parsed.edits is None:
             base.setdefault(parsed.event_id, parsed)
         else:
-            newest[parsed.edits] = parsed
-    for target, edit in newest.items():
+            newest[parsed.edits, parsed.sender] = parsed
+    for (target, sender), edit in newest.items():
         if target in base:
-            if base[target].sender == edit.sender:
+            if base[target].sender == sender:
                 base[target] = _edited(base[target], edit)
                 if base[target].marker is None:
-                    past.edits.append((target, edit.sender, edit.body))
-        elif is_ours(edit.sender) and edit.marker is not None:
+                    past.edits.append((target, sender, edit.body))
+        elif is_ours(sender) and edit.marker is not None:
             # The event itself stands further back than anybody looked: its text is known all the same.
             base[target] = _edited(edit, edit)
         else:
-            past.edits.append((target, edit.sender, edit.body))
+            past.edits.append((target, sender, edit.body))
     past.redactions = sorted(gone)
     groups: dict[tuple[str, str], Said] = {}
     for event_id, parsed in base.items():
@@ -123,9 +124,8 @@ def put_together(events: Iterable[dict[str, Any]], is_ours: Callable[[str], bool
             groups[key].marker |= parsed.marker or {}
         else:
             groups[key] = Said([event_id], [parsed], own, dict(parsed.marker or {}) if own else {})
-        edited = newest.get(event_id)
-        sent = (parsed.ts, edited.ts if edited is not None and edited.sender == parsed.sender else 0)
-        groups[key].last_ts = max(groups[key].last_ts, *sent)
+        edited = newest.get((event_id, parsed.sender), parsed)
+        groups[key].last_ts = max(groups[key].last_ts, parsed.ts, edited.ts)
     past.said = list(groups.values())
     return past
 

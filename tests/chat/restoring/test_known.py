@@ -275,6 +275,17 @@ def test_what_is_known_and_was_changed_since_reads_as_it_does_in_the_room(room: 
     assert known.text == "The"
 
 
+def test_a_change_by_somebody_else_hides_no_change_by_whoever_said_it(room: Room):
+    """Anybody in the room can send such an event; clients pass it over."""
+    theirs = room.event("f", BOB, "* forged", **{
+        "m.new_content": {"msgtype": "m.text", "body": "forged"}, "m.relates_to": {"rel_type": "m.replace", "event_id": "$a"},
+    })  # fmt: skip
+    room.take_in(
+        room.answer("a", "The be", turn=10**9), room.edit("b", "a", "The beginning and the end", turn=10**9), theirs
+    )
+    assert room.said() == [("assistant", "The beginning and the end")]
+
+
 def test_a_change_of_words_changes_neither_what_they_reply_to_nor_the_file(room: Room):
     room.message("user", "Older", external_id="$old")
     info = {"mimetype": "image/png", "size": 70}
