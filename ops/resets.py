@@ -45,7 +45,7 @@ class Instead:
 @dataclass(slots=True)
 class ResetWork:
     """What the functions of a scope get in hand. ``scopes`` are all that are reset together; ``memory`` passes from ``remove`` to
-    ``find_again`` while both run in one process (it is empty when a reset is finished later)."""
+    ``find_again`` and ``afterwards`` while all run in one process (it is empty when a reset is finished later)."""
 
     actor: str
     scopes: tuple[str, ...]
@@ -69,7 +69,8 @@ class ResetScope:
     ``lines()`` counts what would go; ``outside()`` says what stays outside without us knowing of it, and what is lost for good;
     ``instead()`` what to try first. ``remove(work)`` runs in the reset's transaction and returns how many rows of each model went.
     ``find_again(work)`` runs after the commit, may ask other servers, and returns what still is not found, in sentences; it may be
-    repeated. ``alone``: it can be asked for by its name; the others go with ``all``.
+    repeated. ``afterwards(work)`` runs once everybody works again: what may take its time, and changes no rows. ``alone``: it can be asked
+    for by its name; the others go with ``all``.
     """
 
     name: str
@@ -81,6 +82,7 @@ class ResetScope:
     outside: Callable[[], Iterable[Finding]] = _no_findings
     instead: Callable[[], Iterable[Instead]] = _no_advice
     find_again: Callable[[ResetWork], list[str]] | None = None
+    afterwards: Callable[[ResetWork], None] | None = None
     alone: bool = True
     order: int = 50
 

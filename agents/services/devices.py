@@ -11,7 +11,7 @@ from agents.matrix.session_calls import SessionCalls
 from agents.models import Account, AccountSession
 from agents.services.backends import Homeserver
 from agents.services.encryption import keeper_of
-from agents.services.sessions import session_recover
+from agents.services.sessions import session_recover, session_settle
 from ops.logs import get_logger
 from ops.services.audit import record
 
@@ -34,6 +34,9 @@ def device_renew(*, homeserver: Homeserver, account: Account, actor: str) -> str
         row.save(update_fields=["secrets", "session", "session_retry_at"])
     try:
         row = session_recover(homeserver=homeserver, account=row, refused=old, actor=actor)
+        if (row.secrets or {}).get("deviceless"):
+            # An administrator opened it, who can do more.
+            row = session_settle(homeserver, row, actor)
         kept = row.secrets or {}
         if kept.get("device_id") != name or kept.get("deviceless"):
             raise SessionRefused(

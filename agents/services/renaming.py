@@ -12,11 +12,13 @@ import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from django.conf import settings
 from django.core.serializers import deserialize
 from django.db import models, transaction
 
 from agents.matrix.clients import forget_client, get_client
-from agents.matrix.errors import MatrixError, TokenRefused
+from agents.matrix.errors import MatrixError, SessionRefused, TokenRefused
+from agents.matrix.session_calls import SessionCalls
 from agents.models import Account, AccountSession, AccountWay, Drift, Invitation, InviteePause, Mapping, Room, RoomKind
 from agents.services.backends import mode_of, prefix_of, sender_localpart_of
 from agents.services.mappings import rows_kept
@@ -38,6 +40,10 @@ _keepers: list[Keeper] = []
 
 class CannotRename(Exception):
     """Nothing was changed; the text says why, and what to do."""
+
+
+class NameNotTold(CannotRename):
+    """The homeserver answers, but says its name only to those who have an account there, and knows none of ours."""
 
 
 def register_keeper(keeper: Keeper) -> None:
@@ -66,14 +72,13 @@ def server_of(user_id: str) -> str:
 
 
 def name_of_homeserver(service: Service, url: str) -> str:
-    """What the homeserver at ``url`` calls itself. Raises ``CannotRename`` when it cannot be asked, or does not know us yet."""
+    """What the homeserver at ``url`` calls itself. Raises ``CannotRename`` when it cannot be asked, or does not know us yet
+    (``NameNotTold`` in client mode)."""
     there = Service(name=service.name, kind=service.kind, base_url=url, options=service.options)
     there.credentials = dict(service.credentials or {})
     try:
         if mode_of(service) == "client":
-            return ask_server_name(there)
-        from django.conf import settings
-
+            return _ask_as_a_client(service, there)
         token = (service.credentials or {}).get("as_token") or settings.MATRIX_AS_TOKEN
         return server_of(get_client(url, token, "", sender_localpart_of(service)).whoami())
     except TokenRefused as error:
@@ -87,10 +92,36 @@ def name_of_homeserver(service: Service, url: str) -> str:
         forget_client(url, "")
 
 
+def _ask_as_a_client(service: Service, there: Service) -> str:
+    """Where it does not say its name to everybody, it says it to Switchboard's own account, if that one is there."""
+    try:
+        return ask_server_name(there)
+    except SessionRefused:
+        rows = Account.objects.filter(homeserver=service, localpart=sender_localpart_of(service)).order_by("-pk")
+        token = next((str(one) for row in rows if (one := (row.secrets or {}).get("access_token"))), "")
+    except TokenRefused:
+        token = ""
+    calls = SessionCalls(there.base_url)
+    try:
+        # Also without a token: that it answers at all is seen by that.
+        return server_of(calls.whoami(token or "none")[0])
+    except TokenRefused as error:
+        raise NameNotTold(
+            f"The homeserver at {there.base_url} does not say what it is called, and Switchboard's own account has no session there."
+        ) from error
+    finally:
+        calls.close()
+
+
 def renaming_plan(*, service: Service, new_name: str, url: str = "") -> Renaming:
     """What would begin anew. The homeserver is asked whether it bears the name. Changes nothing. Raises ``CannotRename``."""
     url = (url or service.base_url).strip().rstrip("/")
-    said = name_of_homeserver(service, url)
+    try:
+        said = name_of_homeserver(service, url)
+    except NameNotTold as error:
+        if new_name != settings.MATRIX_SERVER_NAME:
+            raise NameNotTold(f"{error} Set MATRIX_SERVER_NAME={new_name} if that is its name.") from error
+        said = new_name
     if said != new_name:
         raise CannotRename(f"The homeserver at {url} calls itself {said}, not {new_name}.")
     ids = dict(Account.objects.filter(homeserver=service).values_list("user_id", "pk"))

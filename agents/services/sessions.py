@@ -24,6 +24,7 @@ from agents.services.backends import Homeserver, NoHomeserver, open_homeserver, 
 from agents.services.session_opening import AccountClosed, Climbed, Ladder
 from ops.locks import LockHeld, named_lock
 from ops.logs import get_logger
+from ops.models import Service
 from ops.services.audit import record
 
 log = get_logger(__name__)
@@ -157,7 +158,7 @@ def _renew(
                 _remember(homeserver, row)
                 return row, False
             if not force:
-                _may_try(row)
+                _may_try(row, homeserver.service)
             try:
                 climbed = Ladder(homeserver, row, refused=refused).climb(register_first=register_first)
             except MatrixError as error:
@@ -174,10 +175,15 @@ def _renew(
             connection.close()
 
 
-def _may_try(row: Account) -> None:
-    """Raises ``SessionRefused`` during a pause."""
+def _may_try(row: Account, service: Service) -> None:
+    """Raises ``SessionRefused`` during a pause. What somebody entered with the homeserver since the last attempt ends it: it may help."""
     now = timezone.now()
-    if row.session_retry_at is not None and row.session_retry_at > now:
+    entered = (
+        row.session == AccountSession.REFUSED
+        and row.session_checked_at is not None
+        and service.updated_at > row.session_checked_at
+    )
+    if row.session_retry_at is not None and row.session_retry_at > now and not entered:
         raise SessionRefused(
             row.session_error or f"{row.user_id} has no session.",
             retry_after=(row.session_retry_at - now).total_seconds(),
@@ -315,7 +321,7 @@ def sessions_check(*, limit: int = SLICE, seconds: float = 40.0, actor: str = "s
                 row = session_recover(homeserver=homeserver, account=row, refused=token, actor=actor)
                 found.renewed += 1
             if (row.secrets or {}).get("deviceless"):
-                row = _settle(homeserver, row, actor)
+                row = session_settle(homeserver, row, actor)
             for watcher in _watchers:
                 watcher(homeserver, row)
         except (HomeserverUnreachable, RateLimited) as error:
@@ -332,7 +338,7 @@ def sessions_check(*, limit: int = SLICE, seconds: float = 40.0, actor: str = "s
     return found
 
 
-def _settle(homeserver: Homeserver, row: Account, actor: str) -> Account:
+def session_settle(homeserver: Homeserver, row: Account, actor: str) -> Account:
     """Give an account that an administrator logged in a session with a device: repeats are recognised by it, and keys hang on it.
 
     Where logins are limited, or there is no way, it goes on as it is.

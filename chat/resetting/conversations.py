@@ -27,11 +27,13 @@ from chat.models import (
     Turn,
 )
 from chat.models.turn import OPEN_TURN_STATES
+from chat.restoring.upstream import end_work, work_of
 from ops.findings import Finding
 from ops.resets import Instead, ResetLine, ResetScope, ResetWork, line_of, register_reset, remove_rows
 from ops.words import counted, verb
 
 _BATCH = 200
+_WORK = "conversations.work"
 
 
 def _free() -> QuerySet[Conversation]:
@@ -111,7 +113,8 @@ def _outside() -> Iterable[Finding]:
         yield Finding(
             "warning",
             "reset.open_turns",
-            f"{counted(open_turns, 'question')} {verb(open_turns, 'waits', 'wait')} for an answer, and will not get one.",
+            f"{counted(open_turns, 'question')} {verb(open_turns, 'waits', 'wait')} for an answer, and will not get one. "
+            "What agents' servers are still at for them is ended there.",
         )
     held = Conversation.objects.exclude(hold="").count()
     if held:
@@ -152,6 +155,7 @@ def _remove(work: ResetWork) -> dict[str, int]:
     now on bears an id of before. When agents go as well, these go too.
     """
     free, imports = _free(), _imports()
+    work.memory[_WORK] = list(work_of(Turn.objects.filter(state__in=OPEN_TURN_STATES, conversation__in=free)))
     _draw_lines()
     free.update(head=None)
     gone: dict[str, int] = {}
@@ -184,6 +188,11 @@ def _remove(work: ResetWork) -> dict[str, int]:
     return gone
 
 
+def _end_answers(work: ResetWork) -> None:
+    """Nobody waits any more for what agents' servers were at when the rows went."""
+    end_work(work.memory.get(_WORK, []), say=work.say, progress=work.progress)
+
+
 register_reset(
     ResetScope(
         name="conversations",
@@ -194,6 +203,7 @@ register_reset(
         outside=_outside,
         instead=_instead,
         remove=_remove,
+        afterwards=_end_answers,
         order=10,
     )
 )

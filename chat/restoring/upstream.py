@@ -1,12 +1,12 @@
-"""What the agents' servers still work at for nobody is ended there after a restore: runs, and tool calls that wait for a word.
+"""What the agents' servers still work at for nobody is ended there after a restore or a reset: runs, and tool calls that wait for a word.
 
-Of two lives: answers that the backup knows as open, and those that were under way when the restore began, whose rows go with it. The
-latter are noted in the stillness before rows change, and ended after the commit: until then nothing is certain.
+After a restore of two lives: answers that the backup knows as open, and those that were under way when the restore began, whose rows go with
+it. The latter are noted in the stillness before rows change, and ended after the commit: until then nothing is certain.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from django.db.models import Q, QuerySet
@@ -30,10 +30,10 @@ _WHY = "The answer was stopped."
 
 
 def note(kinds: tuple[str, ...]) -> dict[str, Any] | None:
-    """What is under way at the agents' servers at this moment: ``{"sentence", "work": [see _work]}``."""
+    """What is under way at the agents' servers at this moment: ``{"sentence", "work": [see work_of]}``."""
     if "conversations" not in kinds:
         return None
-    found = list(_work(Turn.objects.filter(state__in=OPEN_TURN_STATES)))
+    found = list(work_of(Turn.objects.filter(state__in=OPEN_TURN_STATES)))
     if not found:
         return None
     return {
@@ -47,21 +47,8 @@ def end_upstream(work: Reconcile) -> dict[str, Any] | None:
     if "conversations" not in work.kinds:
         return None
     drawn_at = RestoreEpoch.objects.order_by("pk").values_list("at", flat=True).first() or work.now
-    known = _work(Turn.objects.filter(error_code=RESTORED, finished_at__gte=drawn_at, reply=None))
-    entries = {(one["service"], one["ref"], *one["calls"]): one for one in [*work.extra.get("work", []), *known]}
-    ended = 0
-    for entry in entries.values():
-        service = Service.objects.filter(name=entry["service"], enabled=True).first()
-        if service is None:
-            continue
-        work.progress(f"Ending what {entry['name']} was at")
-        try:
-            _end(entry, open_backend(spec_of(service)))
-        except BackendError as error:
-            sentence = f"{entry['name']} may still be at an answer that nobody waits for: {error.reason[:300]}"
-            work.say(Finding("info", "restore.not_stopped", sentence, entry["name"]))
-        else:
-            ended += 1
+    known = work_of(Turn.objects.filter(error_code=RESTORED, finished_at__gte=drawn_at, reply=None))
+    ended = end_work([*work.extra.get("work", []), *known], say=work.say, progress=work.progress)
     if not ended:
         return None
     return {
@@ -70,7 +57,28 @@ def end_upstream(work: Reconcile) -> dict[str, Any] | None:
     }
 
 
-def _work(rows: QuerySet[Turn]) -> Iterator[dict[str, Any]]:
+def end_work(
+    found: Iterable[dict[str, Any]], *, say: Callable[[Finding], None], progress: Callable[[str], None]
+) -> int:
+    """End what ``work_of`` found, each once; returns how much of it was ended. What cannot be ended is said."""
+    entries = {(one["service"], one["ref"], *one["calls"]): one for one in found}
+    ended = 0
+    for entry in entries.values():
+        service = Service.objects.filter(name=entry["service"], enabled=True).first()
+        if service is None:
+            continue
+        progress(f"Ending what {entry['name']} was at")
+        try:
+            _end(entry, open_backend(spec_of(service)))
+        except BackendError as error:
+            sentence = f"{entry['name']} may still be at an answer that nobody waits for: {error.reason[:300]}"
+            say(Finding("info", "restore.not_stopped", sentence, entry["name"]))
+        else:
+            ended += 1
+    return ended
+
+
+def work_of(rows: QuerySet[Turn]) -> Iterator[dict[str, Any]]:
     """``{"service", "agent" (the server's id), "name", "ref" (run), "place" (conversation), "calls" (ids that wait)}`` of turns that are known there."""
     rows = rows.filter(~Q(upstream_ref="") | ~Q(approvals=[])).order_by("pk")
     for turn in rows.select_related("agent__service", "message__sender")[:MOST]:

@@ -181,6 +181,8 @@ def reset_now(*, scopes: Collection[str], typed: str, actor: str, progress: Prog
         except StillBusy as error:
             raise ResetRefused(str(error)) from error
         _close(left)
+        progress(3, 4, "What is still under way elsewhere is ended")
+        _afterwards(parts, work)
         progress(4, 4, "Done")
     said = f"{counted(sum(removed.values()), 'row')} removed. The backup from before is {backup.name}."
     return {
@@ -285,6 +287,17 @@ def _find_again(parts: list[ResetScope], work: ResetWork) -> list[str]:
             log.exception("reset.not_found_again", scope=scope.name)
             left.append(f"{scope.label}: {getattr(error, 'sentence', '') or str(error) or type(error).__name__}")
     return left
+
+
+def _afterwards(parts: list[ResetScope], work: ResetWork) -> None:
+    """The reset stands, whatever becomes of these."""
+    for scope in parts:
+        if scope.afterwards is None:
+            continue
+        try:
+            scope.afterwards(work)
+        except Exception:
+            log.exception("reset.not_ended", scope=scope.name)
 
 
 def open_reset() -> dict[str, Any] | None:

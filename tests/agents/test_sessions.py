@@ -23,6 +23,7 @@ from agents.services import session_opening
 from agents.services.backends import Homeserver, homeserver_of
 from agents.services.sessions import account_ensure, session_close, session_open, session_recover, sessions_check
 from ops.models import AuditEvent, Service
+from ops.services.services import service_save
 
 pytestmark = pytest.mark.django_db
 
@@ -192,6 +193,26 @@ def test_what_cannot_be_opened_is_tried_again_after_growing_pauses(door: Door) -
     door.passwords[ada.user_id] = "wrong-password"
     session_recover(homeserver=made, account=ada, force=True)
     assert made.client.joined_rooms(ada.user_id) == ["!a:h.test"]
+
+
+def test_what_is_entered_with_the_homeserver_is_tried_at_once_and_waited_for_again(door: Door) -> None:
+    made = homeserver(door)
+    ada = account(made, password="wrong-password")
+    with pytest.raises(SessionRefused):
+        made.client.joined_rooms(ada.user_id)
+    tried = door.count("/login")
+    service_save(
+        actor="test",
+        name="homeserver",
+        kind="homeserver",
+        base_url=door.url,
+        options=made.service.options,
+        credentials={"registration_token": "right"},
+    )
+    for _ in range(2):
+        with pytest.raises(SessionRefused):
+            homeserver_of(Service.objects.get()).client.joined_rooms(ada.user_id)
+    assert door.count("/login") == tried + 1, "it does not help, and the pause is over when it would be"
 
 
 def test_a_homeserver_that_wants_us_to_wait_with_logins_gets_none_from_any_account(door: Door) -> None:

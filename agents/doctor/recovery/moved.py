@@ -14,7 +14,7 @@ from django.core.exceptions import ValidationError
 
 from agents.services.backends import HOMESERVER_KIND, homeserver_service, mode_of
 from agents.services.registration import registration_of
-from agents.services.renaming import CannotRename, name_of_homeserver
+from agents.services.renaming import CannotRename, NameNotTold, name_of_homeserver
 from ops.configuration import edit, envfile
 from ops.configuration.schema import configuration
 from ops.doctor.repairs import Change, Plan, RepairRefused, RepairWork, register_repair
@@ -142,6 +142,10 @@ def _ask_services(move: Move) -> None:
             known = service.options.get("server_name") or service.capabilities.get("server_name") or ""
             try:
                 said = name_of_homeserver(service, url)
+            except NameNotTold as error:
+                raise RepairRefused(
+                    f"{error} If it is another homeserver that takes the place of ours: manage.py homeserver rename-server NAME --url {url}"
+                ) from error
             except CannotRename as error:
                 raise RepairRefused(str(error)) from error
             if known and said != known:
