@@ -81,7 +81,8 @@ def test_rows_that_others_need_stay_and_are_named(service, backup_of):
     done = restored(path, "mappings")
 
     assert set(Agent.objects.values_list("external_id", flat=True)) == {"old", "new"}
-    assert table(done, "agents.Agent")["kept"] == 1
+    counted = table(done, "agents.Agent")
+    assert (counted["kept"], counted["same"], counted["removed"]) == (1, 1, 1), "each row is counted once"
     assert any("new" in one["sentence"] for one in done.findings if one["code"] == "restore.kept")
     talk.refresh_from_db()
     assert talk.agent_id == new.pk
