@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from agents.backends.errors import BackendUnavailable
 from chat.models import Message, Turn
 from chat.restoring import upstream
 from ops.backup import hooks
-from ops.models import RestoreEpoch
+from ops.models import RestoreEpoch, Service
 from tests.chat.turns.helpers import KEEPS, ask
 from tests.support.scripted_backend import ScriptedBackend
 from tests.support.stage import Stage
@@ -103,3 +104,42 @@ def test_who_is_asked_for_other_rows_only_goes_on(stage: Stage):
     assert upstream.note(("people", "settings")) is None
     assert upstream.end_upstream(work([], kinds=("people",))) is None
     assert stage.world.cancelled == []
+
+
+def test_what_an_earlier_restore_ended_or_what_has_its_answer_is_left(stage: Stage):
+    turn = running(stage)
+    fence()
+    ended = Turn.objects.get(pk=turn.pk)
+    Turn.objects.filter(pk=turn.pk).update(finished_at=ended.finished_at - timedelta(hours=1))  # type: ignore[operator]
+    assert upstream.end_upstream(work([])) is None
+    Turn.objects.filter(pk=turn.pk).update(finished_at=ended.finished_at, reply=Message.objects.get(role="user"))
+    assert upstream.end_upstream(work([])) is None
+    Turn.objects.filter(pk=turn.pk).update(reply=None, error_code="stopped")
+    assert upstream.end_upstream(work([])) is None
+    assert stage.world.cancelled == []
+    Turn.objects.filter(pk=turn.pk).update(error_code="restored")
+    said = upstream.end_upstream(work([]))
+    assert said is not None
+    assert said["sentence"] == "1 answer that nobody waits for any more was ended at the agents' servers."
+
+
+def test_a_server_that_is_switched_off_is_not_asked(stage: Stage):
+    turn = running(stage)
+    fence()
+    Service.objects.filter(pk=turn.agent.service_id).update(enabled=False)
+    assert upstream.end_upstream(work([])) is None
+    assert stage.world.cancelled == []
+
+
+def test_a_tool_call_of_somebody_elses_program_is_not_refused(stage: Stage):
+    """Others that use the agent decide about theirs."""
+    turn = waiting(stage)
+    rows = Turn.objects.get(pk=turn.pk)
+    for call in rows.approvals:
+        call["foreign"] = True
+    rows.save(update_fields=["approvals"])
+    noted = upstream.note(KINDS)
+    assert noted is not None
+    assert noted["work"][0]["calls"] == []
+    upstream.end_upstream(work([], noted))
+    assert stage.world.refused == []
