@@ -24,6 +24,9 @@ def device_renew(*, homeserver: Homeserver, account: Account, actor: str) -> str
     Keys of rooms that are still there stay readable. Raises ``SessionRefused`` when nothing opens a session but a token that somebody
     gave, or another ``MatrixError``; the old session then stays as it was.
     """
+    if (account.secrets or {}).get("deviceless"):
+        # An administrator opened it. Its former device is taken once more, so that it can be ended.
+        account = session_settle(homeserver, account, actor)
     name = f"{homeserver.client.device_id}_{secrets.token_hex(3).upper()}"
     with transaction.atomic():
         row = Account.objects.select_for_update().get(pk=account.pk)

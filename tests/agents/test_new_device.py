@@ -55,3 +55,20 @@ def test_without_one_the_session_stays_as_it_was(door: Door, administrator: Any)
         devices.device_renew(homeserver=made, account=ada, actor="test")
     ada.refresh_from_db()
     assert ada.secrets == before
+
+
+def test_the_device_from_before_an_administrators_login_is_ended_too(door: Door, administrator: Any) -> None:
+    made = homeserver(door)
+    token = str(door.open("@agent_ada:h.test", "")["access_token"])
+    ada = account(made, access_token=token, deviceless=True)
+    opened, of = [], door.open
+
+    def note(user_id: str, device: str) -> dict[str, Any]:
+        opened.append(device)
+        return of(user_id, device)
+
+    door.open = note  # type: ignore[method-assign]
+    name = devices.device_renew(homeserver=made, account=ada, actor="test")
+    ada.refresh_from_db()
+    assert opened == ["SWITCHBOARD", name], "the former device is taken once more, for only its own session ends it"
+    assert list(door.tokens) == [ada.secrets["access_token"]]
