@@ -13,8 +13,6 @@ from agents.matrix.crypto.rotation import LABEL
 from agents.models import Account, AccountSession
 from ops.losses import register_loss
 
-ASIDE = "lost"
-
 
 def _sessions(keys: Sequence[str], actor: str) -> None:
     """They are opened anew, as for an account that never had one."""
@@ -29,7 +27,7 @@ def _move_aside(keys: Sequence[str]) -> list[dict[str, Any]]:
     for path in folder.files():
         if path.name not in keys:
             continue
-        place = data / ASIDE / path.relative_to(data)
+        place = data / folder.ASIDE / path.relative_to(data)
         place.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         for suffix in ("", "-wal", "-shm"):
             part = path.with_name(path.name + suffix)
@@ -42,7 +40,7 @@ def _move_aside(keys: Sequence[str]) -> list[dict[str, Any]]:
 def _move_back(rows: Sequence[dict[str, Any]]) -> int:
     data, count = Path(settings.DATA_DIR), 0
     for row in rows:
-        place, aside = data / row["path"], data / ASIDE / row["path"]
+        place, aside = data / row["path"], data / folder.ASIDE / row["path"]
         if aside.exists() and not place.exists():
             for suffix in ("-wal", "-shm", ""):
                 part = aside.with_name(aside.name + suffix)

@@ -7,7 +7,10 @@ from typing import Any
 
 import pytest
 
+from agents.matrix.crypto.errors import KeysUnusable
+from agents.matrix.crypto.keepers import keeper_of
 from agents.matrix.errors import Refused, SessionRefused
+from agents.models import Account
 from agents.services import devices, homeserver_admin
 from tests.agents.test_sessions import Door, account, door, homeserver
 
@@ -72,3 +75,15 @@ def test_the_device_from_before_an_administrators_login_is_ended_too(door: Door,
     ada.refresh_from_db()
     assert opened == ["SWITCHBOARD", name], "the former device is taken once more, for only its own session ends it"
     assert list(door.tokens) == [ada.secrets["access_token"]]
+
+
+def test_a_device_that_another_process_gave_it_is_seen(door: Door, settings, tmp_path) -> None:
+    settings.DATA_DIR = tmp_path
+    made = homeserver(door)
+    ada = account(made, access_token=str(door.open("@agent_ada:h.test", "")["access_token"]), deviceless=True)
+    made.client.joined_rooms(ada.user_id)
+    with pytest.raises(KeysUnusable, match="no device"):
+        keeper_of(made, ada.user_id)
+    token = str(door.open(ada.user_id, "NEW")["access_token"])
+    Account.objects.filter(pk=ada.pk).update(secrets={"access_token": token, "device_id": "NEW"})
+    assert keeper_of(made, ada.user_id).device_id == "NEW"

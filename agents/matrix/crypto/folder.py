@@ -18,6 +18,8 @@ from urllib.parse import quote, unquote
 from django.conf import settings
 
 NAME = "crypto"
+# Below DATA_DIR: where files are put whose key is lost, in the same order (``agents.losses``).
+ASIDE = "lost"
 _LONGEST = 150
 
 
@@ -38,8 +40,11 @@ def files() -> list[Path]:
 
 
 def accounts() -> list[str]:
-    """The user ids of those files (not of names so long that a file cannot bear them)."""
-    found = [(unquote(path.stem), unquote(path.parent.name)) for path in files() if "~" not in path.stem]
+    """The user ids of those files, and of files that were put aside since their key is lost (not of names so long that a file cannot bear
+    them)."""
+    aside = sorted((Path(settings.DATA_DIR) / ASIDE / NAME).glob("*/*.db"))
+    names = dict.fromkeys((path.parent.name, path.stem) for path in (*files(), *aside) if "~" not in path.stem)
+    found = [(unquote(stem), unquote(parent)) for parent, stem in names]
     return [f"@{localpart}:{server}" for localpart, server in found]
 
 

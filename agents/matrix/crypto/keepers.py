@@ -26,9 +26,11 @@ def keeper_of(homeserver: _Homeserver, user_id: str) -> Keeper:
     """The account's keeper. Raises ``KeysUnusable`` for an account without a session of its own, ``MatrixError`` when it was refused."""
     client = homeserver.client
     device_id = client.sessions.device_of(user_id) if client.sessions is not None else ""
-    if client.sessions is not None and not device_id and client.sessions.token_of(user_id) is not None:
-        # It was opened just now.
-        device_id = client.sessions.device_of(user_id)
+    if client.sessions is not None and not device_id:
+        # What is remembered may be a session that an administrator opened, and another process has given it a device since.
+        client.sessions.forget(user_id)
+        if client.sessions.token_of(user_id) is not None:
+            device_id = client.sessions.device_of(user_id)
     if not device_id:
         raise KeysUnusable(
             f"{user_id} has no session of its own, so it has no device that could hold keys. Encrypted rooms need client mode."

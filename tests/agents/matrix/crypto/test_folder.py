@@ -12,6 +12,7 @@ from cryptography.fernet import Fernet
 from agents.matrix.crypto import folder
 from agents.matrix.crypto.rotation import LABEL
 from agents.matrix.crypto.vault import Vault
+from ops import losses
 from ops.secret_rotation import rotate
 from ops.secrets import SecretUnreadable
 
@@ -33,6 +34,11 @@ def test_every_account_has_a_file_of_its_own_whatever_it_is_called() -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
     assert set(folder.accounts()) == set(odd) - {odd[7], odd[8]}
+    register = losses.kind_of(LABEL)
+    assert register.clear is not None
+    register.clear([path.name for path in paths])
+    assert folder.files() == []
+    assert set(folder.accounts()) == set(odd) - {odd[7], odd[8]}, "they need keys, although theirs lie aside"
 
 
 def test_only_one_holds_a_file_at_a_time() -> None:
