@@ -83,7 +83,7 @@ def note_lost(since: Since) -> None:
                 "warning",
                 "restore.words_lost",
                 f"{counted(gone['messages'], 'message')} in {counted(gone['conversations'], 'conversation')} from after the backup "
-                f"{verb(gone['messages'], 'is', 'are')} removed, since the backup knows neither their agent nor whoever had "
+                f"{verb(gone['messages'], 'is', 'are')} removed, since the backup does not have their agent, or none of the people who had "
                 f"them{_examples_in_words(gone['examples'])}. Taking the restore back brings them back.",
                 evidence=dict(gone),
             )

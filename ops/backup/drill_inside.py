@@ -28,6 +28,7 @@ from ops.backup.components import Putting, component
 from ops.backup.errors import BackupError
 from ops.backup.placing import copy_sqlite
 from ops.backup.probes import ProbeFailed, Probing, probes
+from ops.backup.said import called, step_called
 from ops.findings import Finding
 from ops.redaction import redact_text
 from ops.words import counted
@@ -70,7 +71,7 @@ class Telling:
     def step(self, name: str, action: Callable[[], str]) -> bool:
         """Do one step and tell how it ended. False: it went wrong, and what follows has nothing to stand on."""
         began = time.monotonic()
-        self.line(progress=[0, 0, name])
+        self.line(progress=[0, 0, step_called(name)])
         try:
             sentence, ok = action(), True
         except (StepFailed, ProbeFailed, BackupError) as error:
@@ -131,7 +132,7 @@ class _Reading:
                         for _ in member.lines():
                             pass
                     done += member.size
-                    self._telling.progress(min(done, total), total, f"Reading {label}")
+                    self._telling.progress(min(done, total), total, f"Reading {called(label)}")
             manifest = reader.manifest
         for name, part in manifest.parts.items():
             found = self._notes["counts"].get(name, {}).get("files", 0)
@@ -159,7 +160,7 @@ class _Reading:
             nonlocal count
             for member in members:
                 count += 1
-                self._telling.progress(0, 0, f"Putting back {label}")
+                self._telling.progress(0, 0, f"Putting back {called(label)}")
                 yield member.path, member.size, cast(BinaryIO, member.stream)
 
         known = component(label)
@@ -266,7 +267,7 @@ class _Restoring:
         back = {} if self._upgraded else self._numbers_there(shapes)
         touched = {name.rpartition(".")[0] for name in (*self._loaded.emptied, *self._loaded.left_out)}
         for number, (label, shape) in enumerate(shapes.items()):
-            self._telling.progress(number, len(shapes), f"Comparing {label}")
+            self._telling.progress(number, len(shapes), f"Comparing {called(label)}")
             if shape.policy == "lookup":
                 continue
             expected = self._loaded.rows.get(label, 0)

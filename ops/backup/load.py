@@ -15,6 +15,7 @@ from ops.backup.errors import BackupError
 from ops.backup.hooks import bulk_steps
 from ops.backup.lookups import Lookups
 from ops.backup.rows import count, insert_rows
+from ops.backup.said import called
 from ops.backup.sealed import SealedRows
 from ops.backup.shapes import TableShape, table_shapes
 
@@ -100,7 +101,7 @@ def load_tables(
             before(connection)
         lookups = Lookups(alias, shapes)
         for shape, rows in tables:
-            progress(report.total, 0, f"Loading {shape.label}")
+            progress(report.total, 0, f"Loading {called(shape.label)}")
             if shape.policy == "lookup":
                 lookups.learn(shape, rows)
                 continue

@@ -12,6 +12,7 @@ from django.db.migrations.executor import MigrationExecutor
 from ops import audit_guard
 from ops.backup.errors import BackupError
 from ops.backup.rows import insert_rows
+from ops.backup.said import called
 from ops.backup.scratch import scratch_sqlite
 from ops.backup.source import tables_of
 
@@ -46,7 +47,7 @@ def scratch_database(
                 for shape in reader.begin.tables:
                     cursor.execute(f"DELETE FROM {connection.ops.quote_name(shape.table)}")
             for shape, rows in tables_of(reader, seen, whole=whole):
-                progress(0, 0, f"Reading {shape.label}")
+                progress(0, 0, f"Reading {called(shape.label)}")
                 connection.set_autocommit(False)
                 try:
                     insert_rows(alias, shape, rows)

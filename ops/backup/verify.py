@@ -11,6 +11,7 @@ from typing import BinaryIO
 from ops.backup.errors import BackupDamaged, BackupError, NewerVersion, NotABackup, WrongKey
 from ops.backup.manifest import Manifest
 from ops.backup.read import open_backup
+from ops.backup.said import called
 from ops.findings import Finding
 
 _CODES: dict[type[BackupError], str] = {
@@ -59,7 +60,7 @@ def verify_backup(
                     for _ in member.lines():
                         pass
                 done += member.size
-                progress(min(done, total), total, member.label)
+                progress(min(done, total), total, f"Reading {called(member.label)}")
         report.manifest = reader.manifest
         report.sha256 = reader.manifest.file_sha256
         report.ok = True

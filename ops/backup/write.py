@@ -25,6 +25,7 @@ from ops.backup.former import former_shapes
 from ops.backup.lines import LineReader
 from ops.backup.manifest import Begin, Header, Manifest
 from ops.backup.rows import count
+from ops.backup.said import called
 from ops.backup.shapes import TableShape, table_shapes
 from ops.findings import Finding
 from ops.logs import get_logger
@@ -187,7 +188,7 @@ class _Writing:
             digest.update(block.lines)
             rows += block.rows
             yield from self._member(f"rows/{shape.label}/{number:06}.jsonl.zst", *block.packed)
-            self._progress(self._done + rows, self._total, shape.label)
+            self._progress(self._done + rows, self._total, f"Writing {called(shape.label)}")
         self._done += rows
         self.manifest.tables[shape.label] = {"rows": rows, "sha256": digest.hexdigest()}
 
@@ -218,7 +219,7 @@ class _Writing:
             if size is not None:
                 part["files"] += 1
                 part["size"] += size
-                self._progress(self._done, self._total, component.label)
+                self._progress(self._done, self._total, f"Writing {component.label}")
         self.manifest.parts[component.name] = part
 
     def _missing(self, component: Component, why: str | Exception) -> None:

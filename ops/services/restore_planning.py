@@ -7,7 +7,6 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from django.apps import apps
 from django.core.cache import cache
 from django.db import transaction
 from django.utils import timezone
@@ -19,6 +18,7 @@ from ops.backup.errors import BackupError
 from ops.backup.files import encryption_keys
 from ops.backup.plan import findings_of, plan_json
 from ops.backup.read import Member, open_backup, read_header
+from ops.backup.said import called
 from ops.backup.scopes import kinds as all_kinds
 from ops.backup.sealed import SealedRows
 from ops.backup.since import OPEN_FOR, Choice
@@ -232,17 +232,9 @@ def stage(
 
     with open_backup(path, identities=identities) as reader:
         with rows_in_present_shape(reader, progress=progress, seen=seen) as tables:
-            staged.take(tables, lambda label, rows: progress(rows, 0, f"Reading {_plural(label)}"))
+            staged.take(tables, lambda label, rows: progress(rows, 0, f"Reading {called(label)}"))
         parts = {name: dict(said) for name, said in reader.manifest.parts.items()}
     return tuple(keys), parts
-
-
-def _plural(label: str) -> str:
-    """What rows of a model are called, for people."""
-    try:
-        return str(apps.get_model(label)._meta.verbose_name_plural)
-    except LookupError:
-        return label
 
 
 def _wanted_parts(parts: dict[str, dict[str, Any]], kinds: Collection[str]) -> dict[str, Any]:

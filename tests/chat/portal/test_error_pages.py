@@ -32,7 +32,7 @@ def ours(answer: Any, status: int, sentence: str) -> None:
 def test_what_is_not_there(browser: Client, path: str) -> None:
     answer = browser.get(path)
     ours(answer, 404, "There is no such page")
-    assert f'href="{reverse("home")}"' in answer.content.decode()
+    assert f'class="button" href="{reverse("home")}"' in answer.content.decode()
 
 
 def test_it_is_said_in_the_reader_s_language(browser: Client) -> None:
