@@ -55,8 +55,10 @@ class Bulk:
                     groups.pop(steps[0].key)
                     for step in steps[:-1]:
                         self.applier.did(step)
+                # Before those of the slice before are waited for: the homeserver always has something to do.
+                next_ones = [(*one, pool.submit(self._register, one[0].localpart)) for one in written]
                 self._settle(under_way)
-                under_way = [(*one, pool.submit(self._register, one[0].localpart)) for one in written]
+                under_way = next_ones
             self._settle(under_way)
 
     def _stopped(self) -> bool:
