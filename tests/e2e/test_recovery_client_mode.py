@@ -1,4 +1,4 @@
-"""Client mode and encrypted rooms through what begins anew: a reset, a lost key, another address, a homeserver of another name.
+"""Client mode and encrypted rooms through what begins anew: a reset, a lost key, a homeserver at another address.
 
 With a real Synapse that knows no appservice, a person with a plain client, another with an encrypting one, and a stand-in for Letta that writes
 down what its agents were really given. One installation lives through all of it, test after test.
@@ -13,9 +13,11 @@ from typing import Any
 import pytest
 from cryptography.fernet import Fernet
 
+from tests.agents.matrix.crypto.people import Someone
 from tests.e2e.client_house import ClientHouse, people
 from tests.e2e.test_restore import ROOMS
 from tests.peers.letta_stub import LettaStub
+from tests.peers.ports import free_port
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1500)]
 
@@ -138,3 +140,69 @@ def test_a_lost_key_that_turns_up_brings_sessions_and_devices_back(house: Client
     house.settle()
     assert house.given() == dict.fromkeys(house.said, 1)
     assert (house.devices(), house.logins()) == (before, opened)
+
+
+def test_a_lost_key_is_given_up_and_the_rest_works_with_new_devices(house: ClientHouse) -> None:
+    (first, room), (_, second_room) = house.agent(0), house.agent(1)
+    before, devices = (house.there(), house.accounts()), house.devices()
+    house.stop()
+    former = replace_key(house)
+    house.up.manage("lost_key", "--apply")
+    # Nobody who could open them: what the homeserver needs for it is said.
+    said = house.up.manage("repair", "identity.relogin", "--yes", expect=4)
+    assert "admin_token" in said, said
+    house.up.environment["MATRIX_ADMIN_TOKEN"] = house.admin.access_token
+    house.ask_anew()
+
+    async def into_the_void(cleo: Someone) -> None:
+        await cleo.say(house.sealed, "sealed while the key was lost")
+
+    house.with_cleo(into_the_void)
+    house.start()
+
+    async def told_that_it_is_lost(cleo: Someone) -> None:
+        await cleo.until(lambda: any("my keys are lost" in one for one in cleo.words()), 240, house.logs())
+
+    house.with_cleo(told_that_it_is_lost)
+    house.up.manage("repair", "matrix.new_device", "--yes")
+    house.say_sealed("sealed with a new device")
+    house.talk((room, "said without the key"), (second_room, "said without the key to another"))
+    house.settle()
+    assert house.given() == dict.fromkeys(house.said, 1)
+    assert (house.there(), house.accounts()) == before, "no room and no account was made"
+    now = house.devices()
+    assert {user: len(names) for user, names in now.items()} == dict.fromkeys(devices, 1), "former devices are gone"
+    assert {user for user in now if now[user] != devices[user]} == {house.operator, first}
+
+    # What was entered meanwhile stays when the key turns up.
+    secrets = house.stack.ask(SECRETS)
+    house.stop()
+    find_key(house, former)
+    undo(house, "secrets.lost_key")
+    assert house.stack.ask(SECRETS) == secrets
+
+
+def test_the_homeserver_moves_to_another_address(house: ClientHouse) -> None:
+    before, opened = (house.there(), house.accounts(), house.devices()), house.logins()
+    house.stop()
+    house.synapse.terminate()
+    house.synapse.port = free_port()
+    house.synapse.url = f"http://127.0.0.1:{house.synapse.port}"
+    house.synapse._write_config()
+    house.synapse.start()
+    house.cleo.client.homeserver = house.synapse.url
+    planned = house.up.manage("moved", "--homeserver-url", house.synapse.url, "--dry-run")
+    assert "MATRIX_HOMESERVER_URL" in planned, planned
+    assert "registration" not in planned, planned
+    # Given in the environment, it is the environment that has to say it.
+    house.up.environment["MATRIX_HOMESERVER_URL"] = house.synapse.url
+    house.ask_anew()
+    house.up.manage("moved", "--homeserver-url", house.synapse.url, "--yes")
+    assert house.stack.ask(ADDRESS) == house.synapse.url
+    house.start()
+    house.talk((house.agent(0)[1], "said at the new address"))
+    house.say_sealed("sealed at the new address")
+    house.settle()
+    assert house.given() == dict.fromkeys(house.said, 1)
+    assert (house.there(), house.accounts(), house.devices()) == before
+    assert house.logins() == opened
