@@ -55,8 +55,10 @@ def test_a_good_part_is_a_fifth_or_twenty_or_all(there: int, here: int, is_lost:
 
 
 def test_what_somebody_removed_through_switchboard_is_not_lost():
-    made = backup(people=10)
     people(10)
+    for _ in range(5):
+        record(actor="person:ada", action="person.deleted", target=Person.objects.first())
+    made = backup(days=0, people=10)  # those are not in it
     gone = list(Person.objects.order_by("pk")[:3])
     for number, person in enumerate(gone):
         event = record(actor="person:ada", action="person.deleted", target=person)
