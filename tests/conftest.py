@@ -53,12 +53,17 @@ def django_db_keepdb(django_db_keepdb):
 
 @pytest.fixture(scope="session")
 def django_db_modify_db_settings(django_db_modify_db_settings, tmp_path_factory):
-    """SQLite in a file, as in production: in memory, connections of several threads lock each other out without waiting."""
+    """SQLite in a file, as in production: in memory, connections of several threads lock each other out without waiting.
+
+    On PostgreSQL ``TEST_DATABASE_TEMPLATE`` may name a database with tables (``tests.support.prepared.template_of``).
+    """
     from django.db import connections
 
     from tests.support.prepared import copy_database
 
     for connection in connections.all():
+        if connection.vendor == "postgresql" and (template := os.environ.get("TEST_DATABASE_TEMPLATE")):
+            connection.settings_dict["TEST"]["TEMPLATE"] = template
         if connection.vendor == "sqlite":
             connection.settings_dict["TEST"]["NAME"] = str(
                 copy_database(tmp_path_factory.mktemp("db") / f"{connection.alias}.sqlite3")

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.peers.postgres import Postgres
+from tests.support.prepared import template_of
 
 ROOT = Path(__file__).resolve().parents[2]
 THERE = (
@@ -29,7 +30,7 @@ def test_statements_written_by_hand_on_postgresql(postgres: Postgres, name: str,
     files = [f"tests/chat/{name}" for name in names]
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *files],
-        env={**os.environ, "DATABASE_URL": url},
+        env={**os.environ, "DATABASE_URL": url, "TEST_DATABASE_TEMPLATE": template_of(postgres)},
         cwd=ROOT,
         capture_output=True,
         text=True,

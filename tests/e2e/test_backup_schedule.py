@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.peers.switchboard import Stack
+from tests.support.prepared import database_with_tables
 from tests.up.running import Up
 
 pytestmark = pytest.mark.e2e
@@ -42,12 +43,11 @@ def ask(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[st
     with redis.client() as client:
         client.flushall()
     stack = Stack(
-        database_url=postgres.create_database("backup_schedule"),
+        database_url=database_with_tables(postgres, "backup_schedule"),
         redis_url=redis.url,
         settings={"DEMO_AGENTS": "true", "MATRIX_SERVER_NAME": ""},
     )
     try:
-        stack.manage("migrate", "-v0")
         stack.ask(_OFF_FOR_DAYS)
         stack.start()
         yield stack.ask

@@ -12,6 +12,7 @@ import pytest
 from tests.e2e.matrix_client import Person, run
 from tests.peers.switchboard import Stack
 from tests.peers.synapse import MatrixUser, Synapse
+from tests.support.prepared import database_with_tables
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1200)]
 
@@ -82,7 +83,7 @@ def house(redis_server: Any, postgres: Any) -> Iterator[House]:
         stack = Stack(
             homeserver_url=synapse.url,
             redis_url=redis_server.url,
-            database_url=postgres.create_database("client_mode"),
+            database_url=database_with_tables(postgres, "client_mode"),
             settings={
                 "MATRIX_MODE": "client",
                 "MATRIX_REGISTRATION_SHARED_SECRET": synapse.shared_secret,

@@ -12,6 +12,7 @@ from tests.agents.matrix.crypto.people import Someone
 from tests.e2e.matrix_client import run
 from tests.peers.switchboard import Stack
 from tests.peers.synapse import Synapse
+from tests.support.prepared import database_with_tables
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1200)]
 
@@ -67,7 +68,7 @@ def house(redis_server: Any, postgres: Any, tmp_path_factory: Any) -> Iterator[H
         stack = Stack(
             homeserver_url=synapse.url,
             redis_url=redis_server.url,
-            database_url=postgres.create_database("encrypted_rooms"),
+            database_url=database_with_tables(postgres, "encrypted_rooms"),
             concurrency=8,
             settings={
                 "MATRIX_MODE": "client",

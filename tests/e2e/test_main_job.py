@@ -18,6 +18,7 @@ from tests.e2e.matrix_client import Person, run
 from tests.peers.letta import Letta
 from tests.peers.switchboard import Stack
 from tests.peers.synapse import MatrixUser, Synapse
+from tests.support.prepared import database_with_tables
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1200)]
 
@@ -54,7 +55,7 @@ def house(synapse_factory: Any, letta: Letta, postgres: Any, redis_server: Any) 
     synapse = Synapse()
     stack = Stack(
         homeserver_url=synapse.url,
-        database_url=postgres.create_database("main_job"),
+        database_url=database_with_tables(postgres, "main_job"),
         redis_url=redis_server.url,
         settings={"LETTA_BASE_URL": letta.url, "MATRIX_INVITE": "@ann:sb.test"},
     )

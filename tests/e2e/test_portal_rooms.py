@@ -14,6 +14,7 @@ import pytest
 from tests.e2e.matrix_client import Person, run
 from tests.peers.switchboard import Stack
 from tests.peers.synapse import Synapse
+from tests.support.prepared import database_with_tables
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1200)]
 
@@ -64,7 +65,7 @@ def house(redis_server: Any, postgres: Any) -> Iterator[House]:
     stack = Stack(
         homeserver_url=synapse.url,
         redis_url=redis_server.url,
-        database_url=postgres.create_database("portal_rooms"),
+        database_url=database_with_tables(postgres, "portal_rooms"),
         settings={"DEMO_AGENTS": "true"},
     )
     synapse.registration = stack.write_registration()

@@ -20,6 +20,7 @@ from tests.e2e.matrix_client import Person, run
 from tests.peers.letta_stub import LettaStub
 from tests.peers.switchboard import Stack, Web
 from tests.peers.synapse import MatrixUser, Synapse
+from tests.support.prepared import database_with_tables
 from tests.up.running import Up
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1500)]
@@ -80,7 +81,7 @@ class House:
         if self.mode == "scaled":
             stack = Stack(
                 homeserver_url=self.synapse.url,
-                database_url=self.peers["postgres"].create_database("restore_first"),
+                database_url=database_with_tables(self.peers["postgres"], "restore_first"),
                 redis_url=self.peers["redis"].url,
                 settings=self.settings,
                 folder=self.folder / "first",

@@ -11,6 +11,7 @@ import pytest
 from tests.e2e.matrix_client import Person, run
 from tests.peers.switchboard import Stack
 from tests.peers.synapse import MatrixUser, Synapse
+from tests.support.prepared import database_with_tables
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1200)]
 
@@ -40,7 +41,7 @@ def rooms(request: Any, redis_server: Any, postgres: Any) -> Iterator[Rooms]:
     stack = Stack(
         homeserver_url=synapse.url,
         redis_url=redis_server.url,
-        database_url=postgres.create_database(f"rooms_{version}"),
+        database_url=database_with_tables(postgres, f"rooms_{version}"),
         settings={"DEMO_AGENTS": "true", "MATRIX_INVITE": "@ann:sb.test"},
     )
     synapse.registration = stack.write_registration()

@@ -14,6 +14,7 @@ from tests.peers.postgres import Postgres
 from tests.peers.redis import Redis
 from tests.peers.switchboard import Stack
 from tests.peers.synapse import MatrixUser, Synapse
+from tests.support.prepared import database_with_tables
 
 
 @dataclass
@@ -70,7 +71,7 @@ def running_house(
     with letta:
         stack = Stack(
             homeserver_url=synapse.url,
-            database_url=postgres.create_database(database),
+            database_url=database_with_tables(postgres, database),
             redis_url=redis.url,
             settings={"LETTA_BASE_URL": letta.url, "MATRIX_INVITE": "@ann:sb.test", **(settings or {})},
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.support.plain_house import PlainHouse
+from tests.support.prepared import database_with_tables
 
 CHANGE = """
 from chat.models import Message, Person
@@ -122,7 +123,7 @@ def test_a_backup_that_was_killed_is_none_and_leaves_nothing(begun, point):
 
 def test_killed_on_postgresql_nothing_has_changed(tmp_path, postgres):
     postgres.drop_database("killed")
-    begun = Begun(PlainHouse(tmp_path, database_url=postgres.create_database("killed")))
+    begun = Begun(PlainHouse(tmp_path, database_url=database_with_tables(postgres, "killed")))
     changed = begun.change()
     done = begun.house.inside("before the commit", "restore", str(begun.file), "--yes", check=False)
     assert done.returncode == -9, done.stdout + done.stderr

@@ -13,6 +13,7 @@ import pytest
 
 from tests.faults.house import House, running_house
 from tests.peers.switchboard import PROJECT
+from tests.support.prepared import database_with_tables
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(1200)]
 
@@ -68,7 +69,7 @@ def test_a_lost_database_is_found_again_on_the_homeserver(postgres: Any, redis_s
         house.sync()
         before = {row["agent__external_id"]: row["room__room_id"] for row in house.mappings()}
         postgres.drop_database("faults_sync_lost")
-        postgres.create_database("faults_sync_lost")
+        database_with_tables(postgres, "faults_sync_lost")
         house.stack.prepare()
         # Nothing is made before somebody has said what became of the rows.
         assert [found["code"] for found in house.sync()["findings"]] == ["sync.state_lost"]

@@ -57,13 +57,24 @@ class Postgres(Peer):
         """An autocommit connection as the superuser."""
         return psycopg.connect(host=str(self.socket_folder), user="postgres", dbname=database, autocommit=True)
 
-    def create_database(self, name: str) -> str:
+    def create_database(self, name: str, *, template: str = "template1") -> str:
         """Make the database (an existing one is kept) and return its ``DATABASE_URL`` for Django."""
         self._require_plain(name)
-        with self.connect("postgres") as connection:
-            if not connection.execute("select 1 from pg_database where datname = %s", [name]).fetchone():
-                connection.execute(f'create database "{name}"')
+        if not self.has_database(name):
+            with self.connect("postgres") as connection:
+                connection.execute(f'create database "{name}" template "{template}"')
         return self.url(name)
+
+    def has_database(self, name: str) -> bool:
+        """Whether there is a database of this name."""
+        with self.connect("postgres") as connection:
+            return bool(connection.execute("select 1 from pg_database where datname = %s", [name]).fetchone())
+
+    def rename_database(self, name: str, to: str) -> None:
+        """Give it another name; nobody may be connected to it."""
+        self._require_plain(to)
+        with self.connect("postgres") as connection:
+            connection.execute(f'alter database "{name}" rename to "{to}"')
 
     def drop_database(self, name: str) -> None:
         """Remove the database and cut off whoever uses it."""

@@ -18,6 +18,13 @@ from agents.matrix.registration import Registration
 from .asked import Asked
 from .base import Peer, free_port
 
+_PREPARE = """
+from django.core.management import call_command
+from django.db import connection
+if "django_migrations" not in connection.introspection.table_names():
+    call_command("migrate", verbosity=0)
+call_command("provision")
+"""
 PROJECT = Path(__file__).resolve().parents[2]
 
 
@@ -165,10 +172,14 @@ class Stack:
         return self._asked.ask(code)
 
     def prepare(self) -> None:
-        """Tables and services, as ``manage.py migrate`` and ``manage.py provision`` make them."""
-        self.ask(
-            "from django.core.management import call_command\ncall_command('migrate', verbosity=0)\ncall_command('provision')"
-        )
+        """Tables and services, as ``manage.py migrate`` and ``manage.py provision`` make them; tables that are there are kept."""
+        # It imports the peers as well.
+        from tests.support.prepared import copy_database
+
+        database = Path(self.environment["DATA_DIR"]) / "switchboard.sqlite3"
+        if not self.environment["DATABASE_URL"] and not list(database.parent.glob(f"{database.name}*")):
+            copy_database(database)
+        self.ask(_PREPARE)
 
     def start(self) -> Stack:
         for part in self.parts:

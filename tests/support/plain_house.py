@@ -20,7 +20,7 @@ print(json.dumps({label: hashlib.sha256(orjson.dumps(rows)).hexdigest() for labe
 
 
 class PlainHouse:
-    """``database_url`` empty: SQLite in the data directory, with all tables unless ``fresh``."""
+    """``database_url`` empty: SQLite in the data directory, with all tables unless ``fresh``. Another has the tables that it has."""
 
     def __init__(self, folder: Path, *, database_url: str = "", fresh: bool = False, **settings: str) -> None:
         self.data = folder / "data"
@@ -32,8 +32,6 @@ class PlainHouse:
         self.environment = clean_environment(
             DATA_DIR=str(self.data), SWITCHBOARD_ENV_FILE=str(folder / "settings.env"), **settings
         )
-        if database_url and not fresh:
-            self.manage("migrate", "-v0")
 
     def run(self, *arguments: str, check: bool = True, **environment: str) -> subprocess.CompletedProcess[str]:
         """Python with these arguments."""

@@ -19,6 +19,7 @@ from chat.services.invites import invite_revoke
 from chat.services.joining import JoinRefused, person_register
 from chat.services.people import person_deactivate, sign_out_everywhere
 from tests.chat.people.conftest import PASSWORD, joining
+from tests.support.prepared import template_of
 from tests.support.stage import in_threads
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -119,7 +120,12 @@ def test_on_postgresql_as_well(postgres, tmp_path) -> None:
     if connection.vendor == "postgresql":
         return
     url = postgres.create_database("people_at_once")
-    environment = {**os.environ, "DATABASE_URL": url, "DATA_DIR": str(tmp_path)}
+    environment = {
+        **os.environ,
+        "DATABASE_URL": url,
+        "TEST_DATABASE_TEMPLATE": template_of(postgres),
+        "DATA_DIR": str(tmp_path),
+    }
     environment.pop("PYTEST_XDIST_WORKER", None)
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"{Path(__file__)}::TestHere"]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=900)

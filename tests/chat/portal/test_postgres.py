@@ -10,6 +10,7 @@ import pytest
 from django.db import connection
 
 from tests.peers.switchboard import PROJECT
+from tests.support.prepared import template_of
 
 pytestmark = [
     pytest.mark.e2e,
@@ -25,7 +26,12 @@ FILES = (
 
 def test_the_same_on_postgresql(postgres, tmp_path):
     address = postgres.create_database("portal_of_people")
-    environment = {**os.environ, "DATABASE_URL": address, "DATA_DIR": str(tmp_path)}
+    environment = {
+        **os.environ,
+        "DATABASE_URL": address,
+        "TEST_DATABASE_TEMPLATE": template_of(postgres),
+        "DATA_DIR": str(tmp_path),
+    }
     run = subprocess.run(
         [sys.executable, "-m", "pytest", *FILES, "-q", "-p", "no:cacheprovider", "--create-db"],
         cwd=PROJECT, env=environment, capture_output=True, text=True, timeout=560,

@@ -12,6 +12,7 @@ from tests.peers.base import free_port
 from tests.peers.postgres import Postgres
 from tests.peers.redis import Redis
 from tests.peers.switchboard import Part, Stack
+from tests.support.prepared import database_with_tables
 
 
 class AnotherWeb(Part):
@@ -50,10 +51,9 @@ def running_scaled(
     redis.client().flushall()
     postgres.drop_database(database)
     stack = Stack(
-        database_url=postgres.create_database(database), redis_url=redis.url, settings={"DEMO_AGENTS": "true"}
+        database_url=database_with_tables(postgres, database), redis_url=redis.url, settings={"DEMO_AGENTS": "true"}
     )
-    stack.manage("migrate", "-v0")
-    stack.manage("provision")
+    stack.prepare()
     stack.manage("sync_agents", check=False)
     webs = [AnotherWeb(stack, number, one) for number, one in enumerate(lossy, 1)]
     parts: list[Part] = [*webs, *stack.workers, stack.beat]

@@ -13,6 +13,7 @@ import pytest
 
 from tests.ops.drill.conftest import Installation, drill_of
 from tests.peers.base import PROJECT_ROOT
+from tests.support.prepared import database_with_tables
 from tests.up.running import processes_naming
 
 STEPS = ["fetch", "read", "tables", "rows", "constraints", "digests", "secrets", "fences", "attachments", "message"]
@@ -182,10 +183,10 @@ def test_the_hidden_command_runs_in_no_other_data_directory(installation):
 
 @pytest.mark.e2e
 def test_a_backup_of_postgresql_is_drilled_in_sqlite(tmp_path, postgres):
-    postgres.create_database("drill")
+    database_with_tables(postgres, "drill")
     there = Installation(tmp_path / "pg", DATABASE_URL=postgres.url("drill"))
     try:
-        found = there.ask("call_command('migrate', verbosity=0); seed(); result = drill(make())")
+        found = there.ask("seed(); result = drill(make())")
     finally:
         there.close()
     assert found["state"] == "passed", found

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from tests.peers.postgres import Postgres
+from tests.support.prepared import template_of
 
 ROOT = Path(__file__).resolve().parents[3]
 THERE = (
@@ -22,7 +23,11 @@ THERE = (
 def test_versions_and_lost_secrets_on_postgresql(postgres: Postgres) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *THERE],
-        env={**os.environ, "DATABASE_URL": postgres.create_database("versions")},
+        env={
+            **os.environ,
+            "DATABASE_URL": postgres.create_database("versions"),
+            "TEST_DATABASE_TEMPLATE": template_of(postgres),
+        },
         cwd=ROOT,
         capture_output=True,
         text=True,

@@ -13,7 +13,7 @@ import pytest
 
 from tests.peers.base import PROJECT_ROOT
 from tests.peers.postgres import Postgres
-from tests.support.prepared import copy_database
+from tests.support.prepared import copy_database, database_with_tables
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -26,8 +26,7 @@ def environment(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[dict
         yield environment
         return
     postgres: Postgres = request.getfixturevalue("postgres")
-    environment["DATABASE_URL"] = postgres.create_database("vault_kill")
-    manage(environment, "migrate", "--verbosity", "0")
+    environment["DATABASE_URL"] = database_with_tables(postgres, "vault_kill")
     yield environment
 
 

@@ -11,6 +11,7 @@ import pytest
 from tests.ops.doctor.processes.house import House
 from tests.peers.base import ended
 from tests.peers.switchboard import Stack
+from tests.support.prepared import database_with_tables
 
 pytestmark = [pytest.mark.e2e, pytest.mark.faults]
 
@@ -20,7 +21,7 @@ def house(postgres: Any, redis_server: Any) -> Iterator[House]:
     redis_server.client().flushall()
     postgres.drop_database("processes")
     stack = Stack(
-        database_url=postgres.create_database("processes"),
+        database_url=database_with_tables(postgres, "processes"),
         redis_url=redis_server.url,
         concurrency=4,
         settings={"PROCESS_MANAGER": "local"},
