@@ -30,9 +30,9 @@ class House:
 
     def sync(self, *arguments: str) -> dict[str, Any]:
         """One pass; the report."""
-        done = self.stack.manage("sync_agents", "--json", *arguments, check=False)
-        assert done.stdout.startswith("{"), done.stdout + done.stderr
-        report: dict[str, Any] = json.loads(done.stdout)
+        printed, _ = self.stack.call("sync_agents", "--json", *arguments)
+        assert printed.startswith("{"), printed
+        report: dict[str, Any] = json.loads(printed)
         return report
 
     def mappings(self) -> list[dict[str, Any]]:

@@ -25,6 +25,19 @@ if "django_migrations" not in connection.introspection.table_names():
     call_command("migrate", verbosity=0)
 call_command("provision")
 """
+_CALL = """
+import io
+from django.core.management import CommandError, call_command
+out, code = io.StringIO(), 0
+try:
+    call_command(*{arguments!r}, stdout=out)
+except SystemExit as end:
+    code = end.code or 0
+except CommandError as error:
+    out.write(f"CommandError: {{error}}")
+    code = error.returncode
+result = [out.getvalue(), code]
+"""
 PROJECT = Path(__file__).resolve().parents[2]
 
 
@@ -170,6 +183,11 @@ class Stack:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._asked = Asked(self.environment, self.folder)
         return self._asked.ask(code)
+
+    def call(self, *arguments: str) -> tuple[str, int]:
+        """What a command prints and its exit code, without a process for it alone."""
+        printed, code = self.ask(_CALL.format(arguments=arguments))
+        return printed, code
 
     def prepare(self) -> None:
         """Tables and services, as ``manage.py migrate`` and ``manage.py provision`` make them; tables that are there are kept."""
