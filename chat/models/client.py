@@ -20,6 +20,7 @@ class ClientPrefix(models.Model):
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
+        verbose_name_plural = "client prefixes"
         indexes = [models.Index(fields=["person", "agent", "digest"], name="client_prefix")]
 
     def __str__(self) -> str:

@@ -152,6 +152,7 @@ class BackupCopy(models.Model):
     checked_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:
+        verbose_name_plural = "backup copies"
         ordering = ["backup_id", "destination_id"]
         constraints = [models.UniqueConstraint(fields=["backup", "destination"], name="one_copy_at_a_destination")]
 

@@ -174,7 +174,7 @@ def reset_now(*, scopes: Collection[str], typed: str, actor: str, progress: Prog
         backup = _safety(names, actor)
         progress(_REMOVING, 4, "The rows go")
         try:
-            with quiet(f"{_words(names).capitalize()} {verb(len(names), 'is', 'are')} being reset"):
+            with quiet(_stillness(names)):
                 removed = _remove(parts, names, work, backup)
                 progress(2, 4, "What the homeserver has is found again")
                 left = _find_again(parts, work)
@@ -218,7 +218,7 @@ def reset_cut_short(*, scopes: Collection[str], actor: str) -> dict[str, Any]:
     work = ResetWork(actor, tuple(scope.name for scope in parts), lambda finding: None)
     with named_lock(_LOCK, ttl=seconds_over_a_transaction()):
         backup = _safety(names, actor)
-        with quiet(f"{_words(names).capitalize()} {verb(len(names), 'is', 'are')} being reset"):
+        with quiet(_stillness(names)):
             _remove(parts, names, work, backup)
     return open_reset() or {}
 
@@ -386,6 +386,11 @@ def reset_taken_back(*, restore: Restore, actor: str) -> None:
     LiveSetting.objects.filter(pk=OPEN, value__backup=restore.source).delete()
     message = f"Restored {_words(last['scopes'])} from {restore.source}."
     record(actor=actor, action="reset.undone", target=f"ops.backup:{restore.backup_id}", message=message)
+
+
+def _stillness(names: Collection[str]) -> str:
+    """Why everybody else holds still, for people: names of scopes are plurals, "everything" is not."""
+    return f"{_words(names).capitalize()} {verb(1 if ALL in names else 2, 'is', 'are')} being reset"
 
 
 def _words(names: Collection[str]) -> str:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from typing import Any
 
 import pytest
 from allauth.usersessions.models import UserSession
+from django.apps import apps
 from django.contrib.sessions.models import Session
 from django.utils import timezone
 
@@ -27,6 +29,7 @@ from chat.models import (
 )
 from chat.resetting import people
 from ops.models import ApiToken, Service, TokenScope
+from ops.services import resets
 from ops.services.resets import open_reset, reset_finish, reset_now, reset_plan
 from tests.chat.test_reset_rows import SAID, World, data_dir, remove, world
 from tests.support.stage import Stage
@@ -281,3 +284,21 @@ def test_rooms_begin_behind_whatever_is_newest_of_what_was_heard(world: World):
     remove("conversations")
     assert Room.objects.get(pk=world.rooms[0].pk).taken_over_at == heard
     assert Room.objects.get(pk=world.direct.pk).taken_over_at == ours
+
+
+@pytest.mark.parametrize(
+    ("scopes", "said"),
+    [
+        (["people"], "People are being reset"),
+        (["mappings", "people"], "Mappings and people are being reset"),
+        (["all"], "Everything is being reset"),
+    ],
+)
+def test_whoever_holds_still_is_told_why_in_good_words(scopes, said):
+    assert resets._stillness(scopes) == said
+
+
+def test_rows_have_a_plural_that_people_use():
+    """It stands in progress and comparisons."""
+    made = [model._meta for app in ("ops", "agents", "chat") for model in apps.get_app_config(app).get_models()]
+    assert [one.label for one in made if re.search(r"(?:xs|[^aeiou]ys|ss)$", str(one.verbose_name_plural))] == []
