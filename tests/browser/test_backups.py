@@ -127,13 +127,7 @@ def test_from_a_key_to_a_restore_that_is_taken_back(portal: Portal) -> None:
     page.get_by_role("link", name="Restore…").click()
     check(page, "key and kinds")
     assert not page.locator("input[name=kinds]").first.is_visible()
-    # The line is cut while the page waits: it says so, and goes on by itself.
-    page.route("**/strip/", lambda route: route.abort())
-    with portal.expecting("ERR_FAILED"):
-        page.get_by_role("button", name="Compare with what is here").click()
-        page.locator("[data-lost]").wait_for()
-        page.unroute("**/strip/")
-        page.get_by_text("Nothing was changed yet").wait_for(timeout=LONG * 1000)
+    page.get_by_role("button", name="Compare with what is here").click()
     page.get_by_text("Nothing was changed yet").wait_for(timeout=LONG * 1000)
     for fold in page.locator("#main details").all():
         fold.evaluate("one => one.open = true")
@@ -210,6 +204,28 @@ def paused(portal: Portal) -> Any:
         "from chat.models import Person\nfrom agents.models import Agent\n"
         "result = [Agent.objects.get(name='Ada').paused, Person.objects.filter(username='newcomer').count()]"
     )
+
+
+def test_a_page_that_nobody_answers_says_so_and_goes_on_by_itself(portal: Portal) -> None:
+    """The line is cut while a page waits for work that goes on."""
+    page = operator(portal, "/admin/ops/job/")
+    job = portal.up.ask(
+        "from datetime import timedelta\nfrom django.utils import timezone\nfrom ops.models import Job\nnow = timezone.now()\n"
+        "result = str(Job.objects.create(kind='backup.create', title='A long backup', state='running', actor='test', worker='elsewhere:1:1', "
+        "started_at=now, heartbeat_at=now + timedelta(hours=1)).pk)"
+    )
+    page.goto(f"{portal.url}/admin/ops/job/{job}/change/")
+    asked = page.locator("[data-live]").get_attribute("data-live")
+    page.route(f"**{asked}", lambda route: route.abort())
+    with portal.expecting("ERR_FAILED"):
+        page.locator("[data-lost]").wait_for()
+        page.unroute(f"**{asked}")
+        page.locator("[data-lost]").wait_for(state="detached")
+    portal.up.ask(
+        f"from ops.models import Job\nresult = Job.objects.filter(pk='{job}').update(state='succeeded', result={{}})"
+    )
+    page.locator("[data-live]").wait_for(state="detached")
+    wait_for_job(page)
 
 
 @pytest.mark.parametrize("device", DEVICES)
