@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
-from agents.models import Account, Agent, Mapping, Room
+from agents.models import Account, Agent, Invitation, Mapping, Room
 from agents.restoring import adopt
 from agents.services.sync import SyncBusy
 from chat.matrix.watch import catch_up_rooms
@@ -156,6 +156,44 @@ def test_a_room_of_ours_is_a_chat_only_when_it_was_made_since_and_people_are_in_
     assert not found & {old, alone, space.room_id, left.room_id}
     again = adopt.chats(work(cut_at, []))
     assert again == {"sentence": "No chats had been opened since.", "chats": 0, "replaced": 0}
+
+
+def test_the_room_that_bears_the_agents_address_is_its_own_by_now(stage: Stage, settings: Any):
+    """Its former room is no chat, and who was invited there only is not invited here."""
+    ada = stage.agent()
+    stage.enters(ada)
+    settings.MATRIX_INVITE = [ALICE]
+    room = stage.room()
+    former, account = str(room.room_id), ada.mapping.account.user_id
+    Invitation.objects.create(room=room, user_id="@gone:fake.test", state="invited")
+    cut_at = timezone.now()
+    newer = stage.fake.new_room(account, ALICE)
+    stage.fake._state(newer, "m.room.canonical_alias", "", {"alias": room.alias}, account)
+    stage.fake.person_joins(newer.room_id, ALICE)
+    draw_the_line(cut_at)
+    result = adopt.chats(work(cut_at, []))
+    assert result is not None
+    assert (result["chats"], result["replaced"]) == (0, 1)
+    room.refresh_from_db()
+    assert (room.room_id, room.predecessors) == (newer.room_id, [former])
+    assert set(Invitation.objects.filter(room=room).values_list("user_id", flat=True)) == {ALICE}
+    # It was made since, too, as far as the homeserver says, and people are in it.
+    stage.fake.rooms[former].state["m.room.create", ""]["origin_server_ts"] = int(timezone.now().timestamp() * 1000)
+    again = adopt.chats(work(cut_at, []))
+    assert again == {"sentence": "No chats had been opened since.", "chats": 0, "replaced": 0}
+    assert not Room.objects.filter(room_id=former).exists()
+
+
+@pytest.mark.parametrize("kinds", [("people",), ("settings", "history"), ()])
+def test_what_does_not_touch_rooms_looks_for_none(stage: Stage, kinds: tuple[str, ...]):
+    stage.agent()
+    cut_at = timezone.now()
+    stage.fake.new_room(ALICE, stage.room().mapping.account.user_id)
+    draw_the_line(cut_at)
+    only = hooks.Reconcile(cut_at, timezone.now(), 1, kinds, False, "test", lambda finding: None)
+    asked, rooms = len(stage.fake.requests), Room.objects.count()
+    assert (adopt.adopt(only), adopt.chats(only)) == (None, None)
+    assert (len(stage.fake.requests), Room.objects.count()) == (asked, rooms)
 
 
 def test_sync_waits_until_rooms_were_looked_for(stage: Stage):
