@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,11 +13,13 @@ from django.core.management import call_command
 from agents.models import Account
 from chat.models import Person, SigningKey
 from chat.services.signing_keys import signing_key
-from ops.doctor.repairs import RepairWork
+from ops.backup.errors import BackupError
+from ops.doctor.repairs import RepairRefused, RepairWork
 from ops.doctor_data.lost_key import advice_of, plan, readable
 from ops.losses import NAMED, losses
 from ops.models import AlertChannel, ObjectVersion, RepairRun, Service
 from ops.secrets import seal_text
+from ops.services import backups
 from ops.services.alerts import channel_save
 from ops.services.repairs import repair_start, repair_undo
 from ops.services.services import service_save
@@ -122,6 +125,52 @@ def test_the_key_that_turns_up_brings_back_what_was_not_entered_again(
     assert Authenticator.objects.get().user == filled["person"]
     assert {row.kid for row in SigningKey.objects.all()} == {filled["key"].kid, made.kid}
     assert losses() == []
+
+
+def test_only_what_matters_has_to_be_entered_again(lost: str, filled: dict[str, Any]) -> None:
+    found = losses()
+    total, matters = sum(len(loss.keys) for loss in found), sum(len(loss.keys) for loss in found if loss.kind.matters)
+    assert (matters, total > matters) == (5, True), "earlier versions are lost with it, and nobody enters them again"
+    said = plan(RepairWork(target="", params={}, actor="person:ada")).sentence
+    assert said.startswith(f"{total} secrets cannot be opened")
+    assert "5 of them have to be entered again" in said
+    Service.objects.all().update(credentials={})
+    assert "4 of them have to be" in plan(RepairWork(target="", params={}, actor="person:ada")).sentence
+
+
+def test_nothing_is_put_back_where_everything_was_entered_again(settings: Any) -> None:
+    Service.objects.create(name="s", kind="demo", credentials={"token": TOKEN})
+    old = settings.FIELD_ENCRYPTION_KEYS[0]
+    settings.FIELD_ENCRYPTION_KEYS = [Fernet.generate_key().decode()]
+    run = give_up()
+    row = Service.objects.get(name="s")
+    row.credentials = {"token": "new-1"}
+    row.save()
+    settings.FIELD_ENCRYPTION_KEYS = [*settings.FIELD_ENCRYPTION_KEYS, old]
+    with pytest.raises(RepairRefused, match="Everything was entered again"):
+        repair_undo(run=run, actor="person:ada")
+    assert Service.objects.get(name="s").credentials == {"token": "new-1"}
+
+
+def test_a_backup_is_made_first_or_nothing_is_taken_away(lost: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[dict[str, Any]] = []
+
+    def make(**given: Any) -> Any:
+        asked.append(given | {"lost": len(losses())})
+        if len(asked) == 1:
+            raise BackupError("The disk is full.")
+        return SimpleNamespace(name="switchboard-1")
+
+    monkeypatch.setattr(backups, "backup_now", make)
+    start = {"repair_id": "secrets.lost_key", "actor": "person:ada", "trigger": "command", "typed": "lost"}
+    known = len(losses())
+    failed = repair_start(**start)
+    assert failed.state == "failed"
+    assert "The disk is full. Nothing was taken away." in failed.error
+    assert len(losses()) == known
+    done = repair_start(**start)
+    assert (done.state, losses()) == ("succeeded", [])
+    assert [(one["reason"], one["pinned"], one["lost"] > 0) for one in asked] == [("safety", True, True)] * 2
 
 
 def test_of_many_some_are_named_and_the_rest_is_counted(settings: Any) -> None:
