@@ -10,14 +10,16 @@ import logging
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 from ops.redaction import add_secret, redact_event, set_secrets
 
-__all__ = ["add_secret", "add_sink", "bind", "configure", "get_logger", "remove_sink"]
+__all__ = ["add_secret", "add_sink", "bind", "configure", "get_logger", "remove_sink", "unlogged"]
+
+R = TypeVar("R")
 
 # Who gets every record after it was redacted and before it is rendered: it must copy what it keeps, at once.
 _sinks: list[Callable[[EventDict], None]] = []
@@ -168,3 +170,10 @@ def only_errors(*names: str) -> Iterator[None]:
     finally:
         for logger, level in zip(loggers, before, strict=True):
             logger.setLevel(level)
+
+
+def unlogged(response: R) -> R:
+    """A refusal that was meant: Django writes no line for it. Nothing failed, and what fails opens an issue; for a flood of requests, a line
+    for each would be what the flood wants."""
+    response._has_been_logged = True  # type: ignore[attr-defined]
+    return response

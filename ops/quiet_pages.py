@@ -7,6 +7,7 @@ from django.template.loader import render_to_string
 
 from ops.api.answers import answer
 from ops.api.problems import Problem, declare, problem_response, translate
+from ops.logs import unlogged
 from ops.middleware import SAFE_METHODS, Middleware
 from ops.quiet import RETRY_AFTER, Quiet, StillBusy, is_quiet, is_quiet_async
 
@@ -36,7 +37,7 @@ def refusal(request: HttpRequest, reason: str) -> HttpResponse:
     """The answer to a write that came in between."""
     headers = {"Retry-After": str(RETRY_AFTER)}
     if request.path.startswith(_PROGRAMS):
-        return _meant(problem_response(request, _problem(Quiet(reason))))
+        return unlogged(problem_response(request, _problem(Quiet(reason))))
     if request.path.startswith(_OTHERS):
         body = {"error": {"message": Quiet(reason).sentence, "type": "server_error", "param": None, "code": Quiet.code}}
         response = answer(body, status=503)
@@ -46,13 +47,7 @@ def refusal(request: HttpRequest, reason: str) -> HttpResponse:
         response = HttpResponse(page, status=503)
     for name, value in headers.items():
         response.headers[name] = value
-    return _meant(response)
-
-
-def _meant(response: HttpResponse) -> HttpResponse:
-    """Nothing failed: no line of the log says so, which would open an issue."""
-    response._has_been_logged = True  # type: ignore[attr-defined]
-    return response
+    return unlogged(response)
 
 
 def _writes(request: HttpRequest) -> bool:

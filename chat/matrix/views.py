@@ -24,7 +24,7 @@ from agents.services.backends import homeserver_service
 from chat.matrix import queries
 from chat.matrix.events import receive
 from ops import quiet
-from ops.logs import bind, get_logger
+from ops.logs import bind, get_logger, unlogged
 from ops.models import Service
 
 log = get_logger(__name__)
@@ -78,10 +78,7 @@ def _guarded(work: Callable[[], JsonResponse]) -> JsonResponse:
         log.warning("appservice.asked_back_in_vain", error=error.sentence[:300])
         return _answer(503, "M_UNKNOWN", "Earlier events have to be read first; please send this again.")
     except quiet.Quiet as error:
-        response = _answer(503, "M_UNKNOWN", error.sentence)
-        # Nothing failed: no line of the log says so.
-        response._has_been_logged = True  # type: ignore[attr-defined]
-        return response
+        return unlogged(_answer(503, "M_UNKNOWN", error.sentence))
     except DatabaseError as error:
         log.exception("appservice.database", error=str(error)[:200])
         return _answer(503, "M_UNKNOWN", "The events could not be stored; please send them again.")

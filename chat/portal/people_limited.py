@@ -10,6 +10,7 @@ from django.utils.translation import gettext as _
 
 from chat.access.limits import Limited
 from chat.access.signing_in import wait_sentence
+from ops.logs import unlogged
 
 
 def limited_page(request: HttpRequest, limited: Limited) -> HttpResponse:
@@ -25,9 +26,3 @@ def too_many(request: HttpRequest, *_more: Any) -> HttpResponse:
     response = render(request, "portal/people_limited.html", {"sentence": sentence}, status=429)
     response["Retry-After"] = "60"
     return unlogged(response)
-
-
-def unlogged(response: HttpResponse) -> HttpResponse:
-    """Limits note what they refuse once a minute; a line of the log for each request would be what the flood wants."""
-    response._has_been_logged = True  # type: ignore[attr-defined]
-    return response

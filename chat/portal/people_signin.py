@@ -23,7 +23,8 @@ from chat.access.limits import Limited
 from chat.access.second_factor import has_second_factor
 from chat.access.signing_in import sign_in_check, take_sign_in, wait_sentence
 from chat.models import Person
-from chat.portal.people_limited import limited_page, unlogged
+from chat.portal.people_limited import limited_page
+from ops.logs import unlogged
 
 _LARGEST = 16_384
 

@@ -41,9 +41,13 @@ def _free() -> QuerySet[Conversation]:
     return Conversation.objects.filter(hold="")
 
 
+def _on_hold() -> QuerySet[Conversation]:
+    return Conversation.objects.exclude(hold="")
+
+
 def _deliveries() -> QuerySet[Delivery]:
     """All but those of what is held."""
-    held = Conversation.objects.exclude(hold="")
+    held = _on_hold()
     stay = Delivery.objects.filter(Q(message__conversation__in=held) | Q(turn__conversation__in=held))
     return Delivery.objects.exclude(pk__in=stay.values("pk"))
 
@@ -55,7 +59,7 @@ def _files() -> QuerySet[Attachment]:
 
 def _imports() -> QuerySet[ImportedRow]:
     """What says that something was brought in already, for it may be brought in again; of what is held it stays, which must not be there twice."""
-    held = Conversation.objects.exclude(hold="")
+    held = _on_hold()
     dash, nothing = Value("-"), Value("")
     # Databases write the number of a file with dashes, or without.
     rows: QuerySet[Any] = ImportedRow.objects.annotate(plain=Replace("target_id", dash, nothing))
@@ -84,7 +88,7 @@ def _lines() -> list[ResetLine]:
 
 def _held() -> tuple[set[int], set[int]]:
     """Agents and rooms of conversations under a legal hold."""
-    held = Conversation.objects.exclude(hold="")
+    held = _on_hold()
     agents = set(Turn.objects.filter(conversation__in=held).values_list("agent_id", flat=True))
     taking_part = Participant.objects.filter(conversation__in=held).values_list("agent_id", flat=True)
     rooms = Link.objects.filter(conversation__in=held).values_list("room_id", flat=True)
@@ -116,7 +120,7 @@ def _outside() -> Iterable[Finding]:
             f"{counted(open_turns, 'question')} {verb(open_turns, 'waits', 'wait')} for an answer, and will not get one. "
             "What agents' servers are still at for them is ended there.",
         )
-    held = Conversation.objects.exclude(hold="").count()
+    held = _on_hold().count()
     if held:
         yield Finding(
             "info",

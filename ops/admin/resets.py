@@ -12,11 +12,19 @@ from django.utils.dateparse import parse_datetime
 
 from ops.admin.base import actor_of, is_operator, sentence_of
 from ops.backup.errors import BackupError
-from ops.choices import OPEN_JOB_STATES
 from ops.locks import LockHeld
-from ops.models import Backup, Job, JobTrigger
+from ops.models import Backup, JobTrigger
 from ops.resets import ALL, reset_scopes
-from ops.services.resets import KIND, ResetRefused, last_reset, open_reset, reset_plan, reset_start, under_way
+from ops.services.resets import (
+    ResetRefused,
+    busy_sentence,
+    last_reset,
+    open_job,
+    open_reset,
+    reset_plan,
+    reset_start,
+    under_way,
+)
 
 EXPECTED = (ResetRefused, BackupError, LockHeld, ValueError)
 
@@ -65,7 +73,7 @@ class ResetPages:
                 problem = sentence_of(error)
             else:
                 return HttpResponseRedirect(reverse("admin:ops_job_change", args=[job.pk]))
-        at_work = Job.objects.filter(kind=KIND, state__in=OPEN_JOB_STATES).first()
+        at_work = open_job()
         return self.page(
             request,
             "switchboard/reset.html",
@@ -77,6 +85,7 @@ class ResetPages:
             groups=_by_scope(plan) if plan is not None else [],
             problem=problem,
             at_work=at_work,
+            busy=busy_sentence(at_work) if at_work is not None else "",
             # While one works, it is that one which finds again.
             waiting=None if at_work is not None or under_way() else open_reset(),
             last=last,

@@ -21,10 +21,11 @@ from ops.admin.restore_plan import groups_of, parts_lines, report_lines, totals_
 from ops.admin.restore_start import RestoreForm, opens_here
 from ops.backup.errors import BackupError, WrongKey
 from ops.backup.scopes import kinds
-from ops.choices import OPEN_JOB_STATES, Lamp
+from ops.choices import Lamp
 from ops.locks import LockHeld, is_held
 from ops.models import Backup, BackupReason, JobTrigger, Restore, RestoreState
 from ops.services.restore_planning import LOCK
+from ops.services.restores import undo_under_way
 from ops.words import counted, verb
 
 WORD = "restore"
@@ -177,7 +178,7 @@ class RestoreAdmin(ResetPages, OperatorAdmin):
             ],
             "notes": [one for one in row.findings if one.get("severity") == "info"],
             "undone_by": row.undone_through.exclude(state__in=_NOTHING_CAME).order_by("-created_at").first(),
-            "undoing": row.undone_through.filter(job__state__in=OPEN_JOB_STATES).first(),
+            "undoing": undo_under_way(row),
             "stalled": is_stalled(row),
             # What an apply was refused with: nothing was changed, and it can be tried again.
             "refused": row.job.error if row.state == RestoreState.PLANNED and row.job and row.job.is_final else "",
@@ -299,7 +300,7 @@ def can_undo(row: Restore) -> bool:
     """Whether the backup from before is still there to go back to, and nobody does so at this moment."""
     if row.state != RestoreState.DONE or row.safety_id is None or at_work(row):
         return False
-    return not row.undone_through.filter(job__state__in=OPEN_JOB_STATES).exists()
+    return undo_under_way(row) is None
 
 
 def explain_apply(row: Restore) -> str:

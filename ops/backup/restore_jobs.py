@@ -7,20 +7,21 @@ from typing import Any
 
 from ops.backup.errors import BackupError
 from ops.job_kinds import JobFailed, JobHandle, JobStopped, job_kind
-from ops.models.restore import Restore, RestoreState
+from ops.models.restore import UNCHANGED_STATES, Restore, RestoreState
 
 # Seconds that a second run waits for a first one that was taken for dead.
 _WAIT = 1800.0
-_UNCHANGED = (RestoreState.PLANNING, RestoreState.PLANNED, RestoreState.APPLYING)
 _STOPPING = "It stops as long as no row was replaced; then nothing is changed. Afterwards it goes on to its end, and you can take the restore back."
 
 
 def _watched(job: JobHandle, row: Restore) -> Callable[[int, int, str], None]:
     """The job's progress, which obeys a wish to stop until rows are committed."""
 
+    from ops.services.restore_settling import CANCELLED
+
     def progress(done: int, total: int, text: str) -> None:
-        if row.state in _UNCHANGED and job.should_stop():
-            raise JobStopped("It was cancelled. Nothing was changed.")
+        if row.state in UNCHANGED_STATES and job.should_stop():
+            raise JobStopped(CANCELLED)
         job.progress(done, total, text)
 
     return progress

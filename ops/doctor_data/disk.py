@@ -84,14 +84,15 @@ def disk() -> CheckOutcome:
         **_used_by(before, anew=low or bool(budget)),
     }
     ours = sum(evidence["used_by"].values())
-    disk_guard.learn(budget if budget and ours > budget else 0)
+    over = bool(budget) and ours > budget
+    disk_guard.learn(budget if over else 0)
     left = f"{room.free / _MB:,.0f} MB ({share:.0%}) are free where the data directory lies"
     most = _most(evidence["used_by"])
     if waits:
         most += f" {disk_guard.WAITING}"
     if room.free < 200 * _MB or share < 0.01:
         return CheckOutcome("fail", f"Only {left}. Make room: a full disk stops the database.{most}", evidence)
-    if budget and ours > budget:
+    if over:
         told = "" if waits else f" {disk_guard.WAITING}"
         sentence = f"The data directory uses {usage.text(ours)}, and may use {usage.text(budget)}.{most}{told}"
         return CheckOutcome("fail", sentence, {**evidence, "budget_bytes": budget})

@@ -66,10 +66,10 @@ def logs_search() -> CheckOutcome:
             "Restart it.",
             {**evidence, "silent": [one.process for one in silent]},
         )
-    paused = next((str(one.facts["paused"]) for one in known if _writes(one) and one.facts.get("paused")), "")
+    paused = next((str(one.facts["paused"]) for one in known if one.works and one.facts.get("paused")), "")
     if paused:
         return CheckOutcome("skip", paused, evidence)
-    stuck = [one for one in known if _writes(one) and one.facts.get("trouble")]
+    stuck = [one for one in known if one.works and one.facts.get("trouble")]
     if stuck:
         waits = " They wait in memory." if stuck[0].facts.get("waiting") else ""
         sentence = f"{stuck[0].role} {stuck[0].process} cannot write its log lines: {stuck[0].facts['trouble']}.{waits}"
@@ -82,7 +82,7 @@ def logs_search() -> CheckOutcome:
             f"{counted(count, 'log line was', 'log lines were')} not kept: more was said than can be written. Raise the level of the busiest logger.",
             {**evidence, "dropped": count},
         )
-    count = sum(_writes(one) for one in known)
+    count = sum(one.works for one in known)
     return CheckOutcome(
         "pass",
         f"A line was written and found. {counted(count, 'process keeps its own', 'processes keep theirs')}.",
@@ -119,10 +119,6 @@ def _brief(one: LogbookStatus) -> dict[str, Any]:
         "state": "ended" if one.ended else "late" if one.late else "running",
         **{name: one.facts.get(name) for name in ("kept", "dropped", "unfit", "waiting", "spared")},
     }
-
-
-def _writes(one: LogbookStatus) -> bool:
-    return not one.ended and not one.late
 
 
 def _silent(known: list[LogbookStatus]) -> list[LogbookStatus]:

@@ -36,6 +36,11 @@ class LogbookStatus:
         """It should have said something by now."""
         return not self.ended and timezone.now() - self.at > LATE
 
+    @property
+    def works(self) -> bool:
+        """Its process lives, and so does it."""
+        return not self.ended and not self.late
+
 
 def write_status(*, process: str, role: str, facts: dict[str, Any]) -> None:
     """Renew the row of this process."""
@@ -64,4 +69,4 @@ def statuses(within: timedelta = SHOWN_FOR) -> list[LogbookStatus]:
 
 def running() -> list[LogbookStatus]:
     """Processes whose logbook works now."""
-    return [one for one in statuses() if not one.ended and not one.late]
+    return [one for one in statuses() if one.works]

@@ -22,6 +22,10 @@ class RestoreState(LampChoices):
     UNDONE = "undone", Lamp.OFF, "Undone"
 
 
+# In these no row has been replaced yet.
+UNCHANGED_STATES = (RestoreState.PLANNING, RestoreState.PLANNED, RestoreState.APPLYING)
+
+
 class Restore(models.Model):
     """One restore of a backup into this installation.
 

@@ -82,17 +82,12 @@ def public_url() -> str:
 
 def places() -> dict[str, Place]:
     """All enabled services that have an address, by name, and ``PUBLIC_URL``. One query."""
-    found = {}
-    rows = Service.objects.filter(enabled=True).exclude(base_url="").order_by("name")
-    for pk, name, kind, url, options in rows.values_list("pk", "name", "kind", "base_url", "options"):
-        found[name] = _service_place(pk, name, kind, url, options or {})
-    found[PUBLIC] = Place(PUBLIC, public_url(), role="self")
-    return found
+    return {**_service_places(), PUBLIC: _public_place()}
 
 
 def place(name: str) -> Place | None:
-    """One place, None when the service was removed or switched off."""
-    return places().get(name)
+    """One place, None when the service was removed or switched off. Asks for that one only: checks do so for each of their targets."""
+    return _public_place() if name == PUBLIC else _service_places(name=name).get(name)
 
 
 def place_names() -> list[str]:
@@ -110,6 +105,16 @@ def stores() -> dict[str, str]:
     reading = settings.ENVIRONMENT
     names = ("DATABASE_URL", "REDIS_URL", "CELERY_BROKER_URL")
     return {name: reading[name] for name in names if reading[name] and urlsplit(reading[name]).scheme in PORTS}
+
+
+def _service_places(**which: Any) -> dict[str, Place]:
+    rows = Service.objects.filter(enabled=True, **which).exclude(base_url="").order_by("name")
+    found = rows.values_list("pk", "name", "kind", "base_url", "options")
+    return {name: _service_place(pk, name, kind, url, options or {}) for pk, name, kind, url, options in found}
+
+
+def _public_place() -> Place:
+    return Place(PUBLIC, public_url(), role="self")
 
 
 def _service_place(pk: int, name: str, kind: str, url: str, options: Mapping[str, Any]) -> Place:

@@ -17,7 +17,7 @@ from ops.logs import get_logger
 from ops.models import Job, JobTrigger
 from ops.models.backup import Backup, BackupDestination, BackupDrill, DrillState
 from ops.redaction import redact_text
-from ops.services import audit
+from ops.services import audit, backup_schedule
 from ops.services.jobs import job_start
 from ops.words import counted
 
@@ -99,7 +99,7 @@ def _drill(
             raise
         row.steps = [{"step": "fetch", "ok": True, "sentence": _fetched(backup, destination), "seconds": _since(began)}]
         # One of the plan is tried again by itself.
-        wanted = "" if actor == "schedule" else "There is no room for a drill"
+        wanted = "" if actor == backup_schedule.ACTOR else "There is no room for a drill"
         drilling.check_room(path, spool.database_size(), asked_for=wanted)
         keys = list(identities) if identities else [machine_identity()]
         try:

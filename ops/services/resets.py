@@ -109,16 +109,24 @@ def _why_not() -> str:
     return ""
 
 
+def open_job() -> Job | None:
+    """The reset that waits for a worker or is being done, if there is one."""
+    return Job.objects.filter(kind=KIND, state__in=OPEN_JOB_STATES).first()
+
+
+def busy_sentence(other: Job) -> str:
+    """Why no second reset begins beside this one."""
+    return f"{other.title} is under way, as {other.actor} asked for. Look at the plan again when it has ended."
+
+
 def reset_start(*, scopes: Collection[str], typed: str, actor: str, trigger: str) -> Job:
     """Have it done by a job. Raises ``ValueError`` for unknown scopes and ``ResetRefused`` (also for a word that is not the one)."""
     names = _checked(scopes, typed)
     # Two who confirm at the same moment: one of them is told.
     with named_lock("reset.starting", wait=10.0):
-        other = Job.objects.filter(kind=KIND, state__in=OPEN_JOB_STATES).first()
+        other = open_job()
         if other is not None:
-            raise ResetRefused(
-                f"{other.title} is under way, as {other.actor} asked for. Look at the plan again when it has ended."
-            )
+            raise ResetRefused(busy_sentence(other))
         return job_start(
             kind=KIND,
             title=f"Reset of {_words(names)}",
@@ -216,7 +224,7 @@ def reset_cut_short(*, scopes: Collection[str], actor: str) -> dict[str, Any]:
     parts = chosen(scopes)
     names = tuple(sorted(scopes))
     work = ResetWork(actor, tuple(scope.name for scope in parts), lambda finding: None)
-    with named_lock(_LOCK, ttl=seconds_over_a_transaction()):
+    with _alone():
         backup = _safety(names, actor)
         with quiet(_stillness(names)):
             _remove(parts, names, work, backup)

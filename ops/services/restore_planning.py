@@ -9,7 +9,6 @@ from typing import Any
 
 from django.core.cache import cache
 from django.db import transaction
-from django.utils import timezone
 
 from ops.backup.components import component
 from ops.backup.cut import consistent_cut
@@ -30,12 +29,13 @@ from ops.locks import LockHeld
 from ops.logs import get_logger
 from ops.models import JobTrigger
 from ops.models.backup import Backup
-from ops.models.restore import Restore, RestoreState
+from ops.models.restore import UNCHANGED_STATES, Restore, RestoreState
 from ops.quiet import StillBusy
 from ops.redaction import redact_text
 from ops.secrets import seal_text, unseal_text
 from ops.services import audit
 from ops.services.jobs import job_start, sentence_of
+from ops.services.restore_settling import end, settle
 from ops.words import counted
 
 logger = get_logger(__name__)
@@ -253,8 +253,6 @@ def _wanted_parts(parts: dict[str, dict[str, Any]], kinds: Collection[str]) -> d
 
 def settle_dead(*, but: Restore | None = None) -> int:
     """Say of restores whose process died before they were committed that they failed; returns how many. Nothing of them was changed."""
-    from ops.services.restore_settling import settle
-
     return settle(LOCK, but=but)
 
 
@@ -268,12 +266,7 @@ def to_state(restore: Restore, before: str, after: str, *fields: str) -> None:
 
 def put_aside(restore: Restore, sentence: str) -> None:
     """Somebody cancelled it before a row was changed."""
-    with transaction.atomic():
-        changed = Restore.objects.filter(
-            pk=restore.pk, state__in=(RestoreState.PLANNING, RestoreState.PLANNED, RestoreState.APPLYING)
-        ).update(state=RestoreState.DISCARDED, error=sentence[:1000], finished_at=timezone.now())
-        if changed:
-            audit.record(actor=restore.actor, action="restore.discarded", target=restore, message=sentence[:1000])
+    end(restore, UNCHANGED_STATES, RestoreState.DISCARDED, sentence, actor=restore.actor)
     restore.refresh_from_db()
 
 
@@ -282,14 +275,9 @@ def fail(restore: Restore, error: BaseException) -> None:
     said = redact_text(str(error)) if isinstance(error, (BackupError, StillBusy, LockHeld)) else sentence_of(error)
 
     def say() -> None:
-        with transaction.atomic():
-            changed = Restore.objects.filter(
-                pk=restore.pk, state__in=(RestoreState.PLANNING, RestoreState.APPLYING)
-            ).update(state=RestoreState.FAILED, error=said[:1000], finished_at=timezone.now())
-            if changed:
-                audit.record(actor=restore.actor, action="restore.failed", target=restore, message=said[:1000])
-            else:
-                Restore.objects.filter(pk=restore.pk).update(error=said[:1000])
+        before = (RestoreState.PLANNING, RestoreState.APPLYING)
+        if not end(restore, before, RestoreState.FAILED, said, actor=restore.actor):
+            Restore.objects.filter(pk=restore.pk).update(error=said[:1000])
 
     when_back(say)
     restore.refresh_from_db()

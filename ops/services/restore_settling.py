@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import timedelta
 
 from django.db import transaction
@@ -36,16 +37,17 @@ def settle(lock: str, *, but: Restore | None = None) -> int:
         if restore.job is not None and restore.job.state in (JobState.QUEUED, JobState.RUNNING):
             continue
         cancelled = restore.job is not None and restore.job.state == JobState.CANCELLED
-        state, sentence, action = (
-            (RestoreState.DISCARDED, CANCELLED, "restore.discarded")
-            if cancelled
-            else (RestoreState.FAILED, SENTENCE, "restore.failed")
-        )
-        with transaction.atomic():
-            changed = Restore.objects.filter(pk=restore.pk, state=restore.state).update(
-                state=state, error=sentence, finished_at=timezone.now()
-            )
-            if changed:
-                audit.record(actor="system", action=action, target=restore, message=sentence)
-                count += 1
+        state, sentence = (RestoreState.DISCARDED, CANCELLED) if cancelled else (RestoreState.FAILED, SENTENCE)
+        count += end(restore, (restore.state,), state, sentence, actor="system")
     return count
+
+
+def end(restore: Restore, before: Collection[str], state: str, sentence: str, *, actor: str) -> bool:
+    """Note that a restore ended before its rows were committed, with its audit event. False: it is in none of the states ``before`` any more."""
+    with transaction.atomic():
+        changed = Restore.objects.filter(pk=restore.pk, state__in=before).update(
+            state=state, error=sentence[:1000], finished_at=timezone.now()
+        )
+        if changed:
+            audit.record(actor=actor, action=f"restore.{state}", target=restore, message=sentence[:1000])
+    return bool(changed)

@@ -323,8 +323,13 @@ def restore_undo_start(*, restore: Restore, actor: str, trigger: str = JobTrigge
         raise
 
 
+def undo_under_way(restore: Restore) -> Restore | None:
+    """The restore by which this one is being taken back at this moment."""
+    return restore.undone_through.filter(job__state__in=OPEN_JOB_STATES).first()
+
+
 def _refuse_second_undo(restore: Restore) -> None:
-    other = restore.undone_through.filter(job__state__in=OPEN_JOB_STATES).first()
+    other = undo_under_way(restore)
     if other is not None:
         raise RestoreRefused(f"It is being taken back already, as {other.actor} asked for.")
 
