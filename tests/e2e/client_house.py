@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -12,6 +14,7 @@ import httpx
 from tests.agents.matrix.crypto.people import Someone
 from tests.e2e.matrix_client import run
 from tests.e2e.test_restore import ROOMS, SAID, House
+from tests.peers.letta_stub import LettaStub
 from tests.peers.synapse import MatrixUser
 from tests.up.running import Up
 
@@ -164,6 +167,19 @@ class ClientHouse(House):
 
     def given(self) -> Counter[str]:
         return Counter(entry["text"].partition(": ")[2] for entry in self.letta.accepted())
+
+
+@contextmanager
+def running_client_house(folder: Path) -> Iterator[ClientHouse]:
+    """With two agents, begun; everything is stopped at the end."""
+    with LettaStub(agents=2) as letta:
+        house = ClientHouse("embedded", folder, letta, {})
+        with house.synapse:
+            try:
+                house.begin()
+                yield house
+            finally:
+                house.stop()
 
 
 def told(house: ClientHouse, room: str) -> list[tuple[str, str, str]]:

@@ -14,9 +14,8 @@ import pytest
 from cryptography.fernet import Fernet
 
 from tests.agents.matrix.crypto.people import Someone
-from tests.e2e.client_house import ClientHouse, people
+from tests.e2e.client_house import ClientHouse, people, running_client_house
 from tests.e2e.test_restore import ROOMS
-from tests.peers.letta_stub import LettaStub
 from tests.peers.ports import free_port
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1500)]
@@ -37,18 +36,12 @@ def undo(house: ClientHouse, repair: str, expect: int = 0) -> str:
 
 @pytest.fixture(scope="module")
 def house(tmp_path_factory: Any) -> Iterator[ClientHouse]:
-    with LettaStub(agents=2) as letta:
-        house = ClientHouse("embedded", tmp_path_factory.mktemp("recovery-client"), letta, {})
-        with house.synapse:
-            try:
-                house.begin()
-                (first, room), (_, second_room) = house.agent(0), house.agent(1)
-                house.sealed = house.open_sealed(first)
-                house.talk((room, "said before"), (second_room, "said before to another"))
-                house.say_sealed("sealed before")
-                yield house
-            finally:
-                house.stop()
+    with running_client_house(tmp_path_factory.mktemp("recovery-client")) as house:
+        (first, room), (_, second_room) = house.agent(0), house.agent(1)
+        house.sealed = house.open_sealed(first)
+        house.talk((room, "said before"), (second_room, "said before to another"))
+        house.say_sealed("sealed before")
+        yield house
 
 
 def test_a_reset_finds_everything_again_and_answers_nothing_old(house: ClientHouse) -> None:

@@ -15,9 +15,8 @@ import httpx
 import pytest
 
 from tests.agents.matrix.crypto.people import Someone
-from tests.e2e.client_house import ClientHouse, errors, people, told
+from tests.e2e.client_house import ClientHouse, errors, people, running_client_house, told
 from tests.e2e.test_restore import KEY, ROOMS
-from tests.peers.letta_stub import LettaStub
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1500)]
 
@@ -31,14 +30,8 @@ RENEWED = (
 
 @pytest.fixture(scope="module")
 def house(tmp_path_factory: Any) -> Iterator[ClientHouse]:
-    with LettaStub(agents=2) as letta:
-        house = ClientHouse("embedded", tmp_path_factory.mktemp("restore-client"), letta, {})
-        with house.synapse:
-            try:
-                house.begin()
-                yield house
-            finally:
-                house.stop()
+    with running_client_house(tmp_path_factory.mktemp("restore-client")) as house:
+        yield house
 
 
 def test_a_living_installation_goes_back(house: ClientHouse) -> None:
